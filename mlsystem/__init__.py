@@ -1,0 +1,19 @@
+"""mlsystem: models that learn together, on Keras 3, from one source on every backend.
+
+- `MLModel`: a Keras model with its own loss and its own optimizer.
+- `MLSystem`: a model made of models, with a routing of losses to models.
+- `EMA`: a frozen copy of a model that follows it.
+- `grad`: the gradient of a function with respect to its input, the same on every backend.
+"""
+
+from mlsystem import backend as _backend
+
+_backend.choose()
+
+from mlsystem.autodiff import grad  # noqa: E402
+from mlsystem.ema import EMA  # noqa: E402
+from mlsystem.model import MLModel  # noqa: E402
+from mlsystem.system import MLSystem  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["EMA", "MLModel", "MLSystem", "grad"]

@@ -1,0 +1,108 @@
+"""Every private name of Keras that is used, and why. Checked on Keras 3.15.
+
+- `compute_output_spec` builds a model from the shapes of a batch, without computing.
+- `CompileLoss`, `CompileMetrics` read what users give as `loss=` and `metrics=`.
+- `Functional`, `functional_init_arguments`: a model that is built from inputs and outputs.
+- `get_stateless_scope`: the values in force where state is carried explicitly (jax).
+- `DotNotTrackScope`: attaching to a model that is already built.
+- `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras.src.backend import compute_output_spec
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.models.functional import Functional
+from keras.src.models.model import functional_init_arguments
+from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
+from keras.src.utils.tracking import DotNotTrackScope
+
+__all__ = [
+    "CompileLoss",
+    "CompileMetrics",
+    "DotNotTrackScope",
+    "Functional",
+    "Hooks",
+    "LossScaleOptimizer",
+    "compile_loss",
+    "compile_metrics",
+    "compute_loss",
+    "compute_output_spec",
+    "functional_init_arguments",
+    "get_stateless_scope",
+    "loss_tracker",
+    "own_losses",
+    "set_value",
+    "value",
+]
+
+
+def compile_loss(model: Any) -> Any:
+    """The loss given to a model's `compile`, as Keras calls it; None without one."""
+    return getattr(model, "_compile_loss", None)
+
+
+def compile_metrics(model: Any) -> Any:
+    """The metrics given to a model's `compile`, as Keras calls them; None without any."""
+    return getattr(model, "_compile_metrics", None)
+
+
+def compute_loss(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """A model's `compute_loss`, which may or may not name `training`."""
+    return model._compute_loss(*args, **kwargs)
+
+
+def loss_tracker(model: Any) -> Any:
+    """The metric behind the log `loss`."""
+    return model._loss_tracker
+
+
+def own_losses(layer: Any) -> list[Any]:
+    """What a layer itself gave to `add_loss`, without its sublayers and regularizers."""
+    return layer._get_own_losses()
+
+
+def value(variable: Any) -> Any:
+    """A variable's value itself, uncast and outside any scope."""
+    return variable._value
+
+
+def set_value(variable: Any, value: Any) -> None:
+    """Replaces a variable's value where it is known to fit: `assign` without its checks."""
+    variable._value = value
+
+
+class Hooks(keras.Model):
+    """Keras' private doors, opened under names of our own."""
+
+    def _ready(self, batches: Iterable[Any]) -> None:
+        """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
+
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        self._ready(_batches(iterator) if data_batch is None else [data_batch])
+
+    # TensorFlow's trainer asks under this name.
+    _maybe_symbolic_build = _symbolic_build
+
+    def _purge_model_variables(self, *args: Any, **kwargs: Any) -> None:
+        """Keras' jax trainer takes the values from the variables for an epoch; we leave them."""
+
+    def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The logs of an epoch, given those of its last step."""
+        return super()._get_metrics_result_or_logs(logs)
+
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        return self._epoch_logs(logs)
+
+    def _register_weights(self) -> None:
+        """Lets torch see the weights of a model that was built symbolically."""
+        self._post_build() if hasattr(self, "_post_build") else None
+
+
+def _batches(iterator: Any) -> Iterable[Any]:
+    """The batches of one of Keras' epoch iterators, which yields lists of them or an iterator."""
+    for _, _, batches in iterator:
+        yield batches[0] if isinstance(batches, (list, tuple)) else next(batches)

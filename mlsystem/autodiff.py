@@ -1,0 +1,30 @@
+"""The gradient of a function with respect to its input."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mlsystem import engine
+
+
+def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function that gives the gradient of `fn(x)` with respect to `x`.
+
+    Where `fn(x)` is not a scalar, it is the gradient of its sum: for a network that treats samples
+    one by one, the gradient of each sample's output. The result can be differentiated again,
+    inside a loss or by `grad` itself.
+
+    ```python
+    def loss(self, x, y, outputs):
+        slope = ml.grad(self.critic)(outputs["between"])  # WGAN-GP, arXiv:1704.00028, eq. 3
+        norm = ops.sqrt(ops.sum(slope**2, axis=(1, 2, 3)))
+        return {"critic": outputs["score"], "penalty": 10 * (norm - 1) ** 2}
+    ```
+
+    Args:
+        fn: function of one argument, a float tensor or a structure of them, that returns a
+            tensor.
+
+    Returns:
+        A function that takes `x` and returns the gradient, of the structure and shapes of `x`.
+    """
+    return engine.chosen.grad(fn)

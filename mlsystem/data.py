@@ -1,0 +1,75 @@
+"""A batch as a step sees it: inputs, targets and sample weights as tensors of the backend."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+
+@dataclass
+class Batch:
+    """One batch of data.
+
+    `x`, `y` and `sample_weight` are as in Keras: tensors or structures of tensors, None where
+    the data has none.
+    """
+
+    x: Any
+    y: Any
+    sample_weight: Any
+
+    @property
+    def size(self) -> Any:
+        """The number of samples, read from the first tensor of `x`."""
+        return ops.shape(next(leaf for leaf in tree.flatten(self.x) if leaf is not None))[0]
+
+
+def batch(data: Any) -> Batch:
+    """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    return Batch(*(tree.map_structure(_tensor, part) for part in parts))
+
+
+def _tensor(leaf: Any) -> Any:
+    """A leaf as a tensor; double precision NumPy becomes Keras' float, as in Keras' array data."""
+    if not hasattr(leaf, "__array__") or not hasattr(leaf, "dtype"):
+        return leaf
+    double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
+    return ops.convert_to_tensor(leaf, dtype=keras.config.floatx() if double else None)
+
+
+def own(structure: Any, key: str) -> Any:
+    """A model's own entry of `y` or of the outputs, where these are dicts with its key."""
+    return structure[key] if isinstance(structure, dict) and key in structure else structure
+
+
+def first_batch(data: Any) -> Any:
+    """One batch of anything that `fit` takes: arrays are one batch, of a data set it is the first."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data[0]
+    if isinstance(data, (tuple, list, dict)) or hasattr(data, "shape"):
+        return data
+    return next(_iterator(data))
+
+
+def _iterator(data: Any) -> Iterator[Any]:
+    try:
+        return iter(data)
+    except TypeError:
+        raise TypeError(
+            f"setup takes one batch, or a data set that yields batches; found {type(data)}."
+        ) from None
+
+
+def describe(structure: Any) -> str:
+    """A structure of arrays in words, for messages: shapes and dtypes in place of numbers."""
+    return str(tree.map_structure(_describe_leaf, structure))
+
+
+def _describe_leaf(leaf: Any) -> Any:
+    if not hasattr(leaf, "shape"):
+        return leaf
+    return f"{keras.backend.standardize_dtype(leaf.dtype)}{list(leaf.shape)}"

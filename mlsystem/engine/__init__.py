@@ -1,0 +1,49 @@
+"""What differs between the backends, and nothing else: the only folder that imports one.
+
+Each engine file holds the same functions under the same names and arguments:
+
+- `gradients(fn, plan, state)`: runs `fn() -> (losses, aux)` once and differentiates it; returns
+  `(losses, aux, gradients)`. `plan(losses)` gives `[(weight of each loss, variables), ...]`, and
+  each entry costs one backward pass, into its own variables only. A gradient is None where
+  no loss of the entry depends on the variable. Variables assigned in `fn` stay assigned.
+- `grad(fn)`: the function that gives the gradient of the sum of `fn(x)`, differentiable again.
+- `apply(optimizer, gradients, weights)`: one optimizer's update of its weights.
+- `step_scope()`: the context in which a step runs.
+- `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
+- `rehearse(step, data, state)`: one step whose effects on the `state` are thrown away.
+- `as_layer(net)`: a network of the backend's own kind as a Keras layer.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import keras
+
+
+class _CannotTrain:
+    """Stands where an engine would, on a backend that has no gradients."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @staticmethod
+    def as_layer(net: Any) -> Any:
+        return net
+
+    def __getattr__(self, function: str) -> Any:
+        raise RuntimeError(
+            f"Keras runs on the backend '{self._name}', which has no gradients and can only "
+            "predict. To train or evaluate, set KERAS_BACKEND to 'jax', 'torch' or 'tensorflow' "
+            "before Keras is imported."
+        )
+
+
+def _choose() -> ModuleType | _CannotTrain:
+    name = keras.backend.backend()
+    if name in ("jax", "tensorflow", "torch"):
+        return importlib.import_module(f"mlsystem.engine.{name}")
+    return _CannotTrain(name)
+
+
+chosen: Any = _choose()

@@ -1,0 +1,112 @@
+"""The engine on PyTorch: state in place, `torch.autograd.grad` once per distinct row."""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import torch
+from keras import ops, tree
+
+
+def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
+    """See `mlsystem.engine`."""
+    with torch.enable_grad():
+        losses, aux = fn()
+        rows = [(_total(losses, weights), variables) for weights, variables in plan(losses)]
+    last = len(rows) - 1
+    found = [_backward(total, variables, i < last) for i, (total, variables) in enumerate(rows)]
+    losses, aux = tree.map_structure(_detached, (losses, aux))
+    return losses, aux, found
+
+
+def _total(losses: dict[str, Any], weights: dict[str, Any]) -> Any:
+    return sum(losses[name] * weight for name, weight in weights.items())
+
+
+def _backward(total: Any, variables: list[Any], retain: bool) -> list[Any]:
+    if not total.requires_grad:
+        return [None] * len(variables)
+    inputs = [variable.value for variable in variables]
+    return list(torch.autograd.grad(total, inputs, retain_graph=retain, allow_unused=True))
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, torch.Tensor) else x
+
+
+def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """See `mlsystem.engine`."""
+
+    def gradient(x: Any) -> Any:
+        again = torch.is_grad_enabled()  # someone outside will differentiate this gradient
+        with torch.enable_grad():
+            x = tree.map_structure(_input, x)
+            flat = tree.flatten(x)
+            total = ops.sum(fn(x))
+            found = (
+                torch.autograd.grad(total, flat, create_graph=again, allow_unused=True)
+                if total.requires_grad
+                else [None] * len(flat)
+            )
+        found = [torch.zeros_like(a) if g is None else g for a, g in zip(flat, found, strict=True)]
+        return tree.pack_sequence_as(x, found)
+
+    return gradient
+
+
+def _input(x: Any) -> Any:
+    # A tensor of its own, so that a use of `x` that does not come through the argument is constant.
+    x = ops.convert_to_tensor(x)
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
+    """See `mlsystem.engine`."""
+    optimizer.apply(gradients, weights)
+
+
+def step_scope() -> contextlib.AbstractContextManager[Any]:
+    """See `mlsystem.engine`."""
+    return torch.no_grad()
+
+
+def train_function(system: Any) -> Callable[..., Any]:
+    """See `mlsystem.engine`."""
+    _run_eagerly(system)
+    keras.Model.make_train_function(system, force=True)
+    return system.train_function
+
+
+def test_function(system: Any) -> Callable[..., Any]:
+    """See `mlsystem.engine`."""
+    _run_eagerly(system)
+    keras.Model.make_test_function(system, force=True)
+    return system.test_function
+
+
+def _run_eagerly(system: Any) -> None:
+    if system.jit_compile:
+        warnings.warn(
+            f"'{system.name}' runs eagerly: jit_compile=True is not supported on torch yet.",
+            stacklevel=2,
+        )
+        system.jit_compile = False
+
+
+def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
+    """See `mlsystem.engine`."""
+    before = [variable.value.detach().clone() for variable in state]
+    try:
+        step(data)
+    finally:
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(value)
+
+
+def as_layer(net: Any) -> Any:
+    """See `mlsystem.engine`."""
+    if isinstance(net, torch.nn.Module) and not isinstance(net, keras.Layer):
+        return keras.layers.TorchModuleWrapper(net)
+    return net

@@ -1,0 +1,379 @@
+"""The arrow: data, forward, losses, gradients, optimizers, logs. Written once, for every backend.
+
+A `Learner` is a Keras model that trains some models by some losses. What these are is said by
+its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from keras import ops
+
+from mlsystem import _keras, engine, losses, ready, routing, step
+from mlsystem.data import Batch, batch
+from mlsystem.differentiate import Gradients, gradients, scaled
+from mlsystem.logs import Logs
+from mlsystem.step import Taken
+
+
+class Run:
+    """What a learner keeps between steps. A plain object: Keras tracks nothing in it."""
+
+    def __init__(self) -> None:
+        self.logs = Logs()
+        self.is_ready = False
+        self.purpose = "train_step"
+        self.phases: list[list[str]] = []
+        self.every: dict[str, int] = {}
+        self.losses: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.terms: dict[str, dict[str, Any]] = {}
+        self.term_owner: dict[str, str] = {}
+        self.rehearsed: set[str] = set()
+        self.warned: set[str] = set()
+        self.due: frozenset[str] | None = None
+        self.batches = 0
+        self.members: dict[str, Any] | None = None
+        self.given: dict[str, Any] = {}
+        self.taken: Taken | None = None
+
+    def reset(self) -> None:
+        """Starts over with a new configuration."""
+        self.is_ready = False
+        self.rehearsed.clear()
+
+
+def _condition(when: Any) -> Any:
+    when = ops.convert_to_tensor(when)
+    if len(when.shape) != 0:
+        raise ValueError(
+            f"update got a condition `when` of shape {tuple(when.shape)}; give one boolean, a scalar."
+        )
+    return ops.cast(when, "bool")
+
+
+class Learner(_keras.Hooks):
+    """Holds the step. Subclassed by `MLModel` and `MLSystem`, not by users."""
+
+    _run: Run
+
+    @step.make(training=True)
+    def train_step(self, data: Any) -> Any:
+        """One training step: updates the models of each phase. Override it for a step of your own.
+
+        The signature is the same on every backend, and assignments take effect at once.
+
+        Args:
+            data: a batch as the data set yields it: `x`, `(x, y)` or `(x, y, sample_weight)`.
+
+        Returns:
+            The logs: `self.get_metrics_result()`.
+        """
+        for phase, models in enumerate(self._phase_models()):
+            self.update(data, models, phase=phase)
+        return self._step_logs()
+
+    @step.make(training=False)
+    def test_step(self, data: Any) -> Any:
+        """One step of `evaluate`: all losses and metrics, no update.
+
+        Args:
+            data: a batch as the data set yields it.
+
+        Returns:
+            The logs: `self.get_metrics_result()`.
+        """
+        taken, outputs = self._forward_losses(batch(data), training=False)
+        self._count(taken, set(taken.losses))
+        self._update_metrics(batch(data), outputs, None)
+        return self._step_logs()
+
+    def update(
+        self, data: Any, models: Any = None, when: Any = None, phase: int | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """One routed update of some models: forward, losses, gradients, optimizers, logs.
+
+        ```python
+        def train_step(self, data):
+            for _ in range(5):
+                self.update(data, models=("critic",))
+            self.update(data, models=("generator",))
+            return self.get_metrics_result()
+        ```
+
+        Args:
+            data: the batch.
+            models: names of models or of lists of them; all by default. Those that
+                `update_every` does not have updated on this batch are left out.
+            when: a boolean scalar tensor that decides, inside the compiled step, whether weights
+                and optimizers change and whether anything is logged.
+            phase: the index given to a `forward` that names `phase`.
+
+        Returns:
+            `(outputs, losses)`: what `forward` returned, and the losses and their named terms as
+            scalars. `(None, {})` where no model was due.
+        """
+        names = self._due(models)
+        if not names:
+            return None, {}
+        with self._gate(when):
+            found = self.gradients(data, names, phase=phase)
+            self.apply_gradients(found)
+            self._update_metrics(batch(data), found.outputs, names)
+        return found.outputs, {**found.taken.losses, **found.taken.terms}
+
+    def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
+        """The gradients of some models: of the losses that they follow, or of any one loss.
+
+        Args:
+            data: a batch, or a function without arguments that returns a loss.
+            models: names of models; all by default.
+            phase: the index given to a `forward` that names `phase`.
+
+        Returns:
+            `{model: [gradient per trainable weight]}`, in the order of `trainable_weights`,
+            zero where the losses do not depend on the weight.
+        """
+        if callable(data):
+            return self._gradients_of(data, self._names(models), None)
+        return self._pend(
+            *gradients(
+                self,
+                lambda: self._forward_losses(batch(data), training=True, phase=phase),
+                self._rows,
+                self._names(models),
+            )
+        )
+
+    def minimize(self, loss_fn: Any, models: Any = None, name: str | None = None) -> Any:
+        """Updates some models down a loss of your own, logged as `NAME_loss` and part of `loss`.
+
+        Args:
+            loss_fn: function without arguments that returns the loss: a scalar tensor, or one
+                loss per sample.
+            models: names of models; all by default.
+            name: name of the loss; by default those of the models.
+
+        Returns:
+            The loss, a scalar tensor; None where `update_every` leaves no model to update.
+        """
+        names = self._due(models)
+        if not names:
+            return None
+        found = self._gradients_of(loss_fn, names, name)
+        self.apply_gradients(found)
+        [loss] = found.taken.losses.values()
+        return loss
+
+    def apply_gradients(self, gradients: Mapping[str, Any]) -> None:
+        """Applies `{model: [gradient per trainable weight]}`, each by its model's own optimizer.
+
+        Logs the losses that the gradients of these models were last taken of.
+        """
+        names = self._names(gradients)
+        for name in names:
+            self._apply_to(name, list(gradients[name]))
+        self._follow(names)
+        self._count_pending(names)
+
+    def log(self, name: str, value: Any) -> None:
+        """Logs the mean over the epoch of something that is not a loss.
+
+        Call it anywhere in `forward`, a loss or a step; elsewhere it does nothing.
+
+        Args:
+            name: name in the logs; one that is taken is an error.
+            value: tensor of any shape, averaged.
+        """
+        this = step.running()
+        if this is not None:
+            value = ops.mean(ops.cast(value, "float32"))
+            this.learner._track(name, f"self.log('{name}')", value, this.batch.size)
+
+    # What the two kinds say ------------------------------------------------------------------
+
+    def _models(self) -> dict[str, Any]:
+        """The models that are trained, by name."""
+        raise NotImplementedError
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """The Keras optimizer of each model that is trained."""
+        raise NotImplementedError
+
+    def _rows(self, losses: Sequence[str]) -> routing.Rows:
+        """Which of the losses each model follows, with which weights."""
+        raise NotImplementedError
+
+    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+        """The losses of one forward pass, and their named terms."""
+        raise NotImplementedError
+
+    def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
+        """Updates the metrics of some models, or of all."""
+        raise NotImplementedError
+
+    def _phase_models(self) -> list[list[str]]:
+        """The models of each phase."""
+        return [list(self._models())]
+
+    def _follow(self, models: Iterable[str]) -> None:
+        """Moves the copies that follow some models, after an update of these."""
+
+    # How the step goes -----------------------------------------------------------------------
+
+    def _forward_losses(
+        self, batch: Batch, training: bool, phase: int | None = None
+    ) -> tuple[Taken, Any]:
+        """One forward pass and its losses."""
+        outputs = self._call_forward(batch, training, phase)
+        taken = self._find_losses(batch, outputs, training)
+        if not taken.losses:
+            raise ValueError(
+                f"No model of '{self.name}' has a loss, so there is nothing to minimize. Give a "
+                "model a `loss` method or `loss=`, or override `compute_losses`."
+            )
+        return taken, outputs
+
+    def _call_forward(self, batch: Batch, training: bool, phase: int | None = None) -> Any:
+        """Runs `forward`, which gets `y`, `training` and `phase` where it names them."""
+        offered = {"y": batch.y, "training": training, "phase": phase}
+        named = self.call_signature_parameters
+        return self(batch.x, **{name: v for name, v in offered.items() if name in named})
+
+    def _names(self, models: Any) -> list[str]:
+        """The models that are named, groups spelled out; all by default."""
+        known = list(self._models())
+        return known if models is None else routing.resolve(models, known, "models")
+
+    def _due(self, models: Any) -> list[str]:
+        """Those of the models that are updated on this batch."""
+        due = self._run.due
+        return [name for name in self._names(models) if due is None or name in due]
+
+    def _gradients_of(self, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
+        name = name or "_".join(names)
+
+        def forward() -> tuple[Taken, Any]:
+            value = loss_fn()
+            return Taken({name: losses.scalar(value, f"The loss '{name}'")}, {}), None
+
+        rows: routing.Rows = {model: {name: (1.0,)} for model in names}
+        return self._pend(*gradients(self, forward, lambda _: rows, names))
+
+    def _pend(self, found: Gradients, rows: routing.Rows) -> Gradients:
+        """Remembers which losses to log once the gradients are applied."""
+        if this := step.of(self):
+            known = list(found.taken.losses)
+            this.pending |= {
+                m: (routing.followed([row], known), found.taken) for m, row in rows.items()
+            }
+        return found
+
+    def _apply_to(self, name: str, found: list[Any]) -> None:
+        weights = self._models()[name].trainable_weights
+        if len(found) != len(weights):
+            raise ValueError(
+                f"apply_gradients got {len(found)} gradients for '{name}', "
+                f"which has {len(weights)} trainable weights."
+            )
+        optimizer = self.optimizers[name]
+        engine.chosen.apply(optimizer, scaled(optimizer, found), weights)
+
+    @contextlib.contextmanager
+    def _gate(self, when: Any) -> Iterator[None]:
+        """Lets what happens inside change the state only `when`: selects new values or old ones."""
+        this = step.of(self)
+        if when is None or this is None:
+            yield
+            return
+        this.gate = _condition(when)
+        state = self._gated_variables()
+        before = [ops.copy(v.value) for v in state]
+        yield
+        for variable, old in zip(state, before, strict=True):
+            variable.assign(ops.where(this.gate, variable.value, old))
+        this.gate = None
+
+    # The logs --------------------------------------------------------------------------------
+
+    def _count_pending(self, models: Iterable[str]) -> None:
+        if this := step.of(self):
+            pending = [this.pending.pop(name) for name in models if name in this.pending]
+            for taken in {id(taken): taken for _, taken in pending}.values():
+                self._count(taken, set().union(*(names for names, t in pending if t is taken)))
+
+    def _count(self, taken: Taken, losses: set[str]) -> None:
+        """Counts some losses and their terms towards the logs of this step."""
+        if this := step.of(self):
+            this.add(taken.losses, [name for name in taken.losses if name in losses])
+            this.add(taken.terms, [t for t in taken.terms if self._term_owner(t) in losses])
+
+    def _track(self, name: str, owner: str, value: Any, weight: Any) -> None:
+        """Adds a value to the running mean of a name."""
+        self._run.logs.update(name, owner, value, weight)
+        if this := step.of(self):
+            this.touched[name] = None
+            if this.gate is not None:
+                self._run.logs.gated.add(name)
+
+    def _close_step(self, this: step.Step) -> None:
+        """Ends a step: its losses go to the logs, and the batch is counted."""
+        self._flush(this)
+
+    def _flush(self, this: step.Step) -> None:
+        """Moves the losses of a step into the running means."""
+        raise NotImplementedError
+
+    def _step_logs(self) -> Any:
+        """What a step returns: the logs that Keras' `compute_metrics` gave, or the running means."""
+        this = step.of(self)
+        return this.logs if this and this.logs is not None else self.get_metrics_result()
+
+    # The state -------------------------------------------------------------------------------
+
+    def _state_variables(self) -> list[Any]:
+        """All variables that a step may read or assign, each once."""
+        optimizer = getattr(self, "optimizer", None)
+        variables = [
+            *self.variables,
+            *(optimizer.variables if optimizer is not None else []),
+            *self.metrics_variables,
+        ]
+        return list({id(v): v for v in variables}.values())
+
+    def _gated_variables(self) -> list[Any]:
+        """The variables that an update leaves as they are when its condition is false."""
+        inner = [v for optimizer in self.optimizers.values() for v in optimizer.variables]
+        return [*self.weights, *inner, *self.metrics_variables]
+
+    def _batches_seen(self) -> Any:
+        """The number of batches before this one."""
+        return self.optimizer.iterations
+
+    # Keras' doors ----------------------------------------------------------------------------
+
+    def _ready(self, batches: Iterable[Any]) -> None:
+        """Readies everything and rehearses the step, before training starts."""
+        ready.ready(self, batches)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
+        with ready.purpose(self, "train_step"):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """The losses and metrics on a data set. See `keras.Model.evaluate`."""
+        with ready.purpose(self, "test_step"):
+            return super().evaluate(*args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """One training step on one batch. See `keras.Model.train_on_batch`."""
+        with ready.purpose(self, "train_step"):
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
+        with ready.purpose(self, "test_step"):
+            return super().test_on_batch(*args, **kwargs)

@@ -1,0 +1,66 @@
+"""A running mean for each loss, term and logged value, and the names they go by."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import _keras
+
+
+class Logs:
+    """The trackers of a system: one `keras.metrics.Mean` per name, and who owns the name.
+
+    Once `sealed` no name can be added: a compiled step cannot make variables.
+    """
+
+    def __init__(self) -> None:
+        self.trackers: dict[str, Any] = {}
+        self.owners: dict[str, str] = {}
+        self.gated: set[str] = set()
+        self.sealed = False
+
+    def claim(self, name: str, owner: str) -> None:
+        """Takes a name for one owner; a name that is taken by another is an error."""
+        if self.owners.setdefault(name, owner) != owner:
+            raise ValueError(
+                f"{owner} would be logged as '{name}', which is the log of {self.owners[name]}. "
+                "Rename one of them."
+            )
+
+    def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
+        """Adds one value to a running mean, made at the first one."""
+        self.claim(name, owner)
+        if name not in self.trackers:
+            self.trackers[name] = self._new(name)
+        self.trackers[name].update_state(value, sample_weight=weight)
+
+    def _new(self, name: str) -> Any:
+        if self.sealed:
+            raise ValueError(
+                f"'{name}' is logged for the first time in the middle of training. "
+                "Log it in the first step too."
+            )
+        # On its own, or Keras would take it for a metric of the layer that is being called.
+        with _keras.DotNotTrackScope():
+            return keras.metrics.Mean(name=name)
+
+    def metrics(self) -> list[Any]:
+        """The trackers, as Keras asks for a model's metrics."""
+        return list(self.trackers.values())
+
+    def results(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """The running means of some names, or of all that hold a value."""
+        if names is None:
+            names = [name for name, tracker in self.trackers.items() if _filled(tracker)]
+        return {name: self.trackers[name].result() for name in names}
+
+    def visible(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """A step's logs without the means that a condition has kept empty so far."""
+        empty = {n for n in self.gated if n in self.trackers and not _filled(self.trackers[n])}
+        return {name: value for name, value in logs.items() if name not in empty}
+
+
+def _filled(tracker: Any) -> bool:
+    return bool(ops.convert_to_numpy(tracker.count) > 0)

@@ -1,0 +1,149 @@
+"""From outputs to `{loss name: scalar}`: what a loss may return, and what it is reduced to."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from mlsystem import data
+
+
+def accepts(fn: Callable[..., Any], name: str) -> bool:
+    """Whether a function names an argument, or takes any."""
+    parameters = inspect.signature(fn).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
+    """Those of the arguments on offer that a user's function names."""
+    return {name: value for name, value in given.items() if accepts(fn, name)}
+
+
+def reduce(value: Any, where: str, size: Any, sample_weight: Any, ignored: bool) -> Any:
+    """A loss as a scalar: a scalar is itself, a per-sample vector is weighted and averaged.
+
+    `ignored` says that nobody has looked at the sample weights yet: then a vector is weighted
+    here, and a scalar, which cannot be any more, is an error.
+    """
+    value = _tensor(value, where)
+    if len(value.shape) == 0:
+        if ignored and sample_weight is not None:
+            raise ValueError(
+                f"The data carries sample weights, which {where} would ignore. Let it take "
+                "`sample_weight`, or return one loss per sample for them to be applied to."
+            )
+        return value
+    if len(value.shape) != 1 or not _same(value.shape[0], size):
+        raise ValueError(
+            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of {size} samples. "
+            "Return a scalar, one loss per sample (a vector as long as the batch), or a dict of these."
+        )
+    if ignored and sample_weight is not None:
+        value = value * _vector(sample_weight, value, where)
+    return ops.mean(value)
+
+
+def _tensor(value: Any, where: str) -> Any:
+    if value is None:
+        raise ValueError(f"{where} returned None. Does it end in a `return`?")
+    try:
+        value = ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(value.dtype)
+    except Exception as error:
+        raise _not_a_number(value, where) from error
+    if "str" in dtype or dtype == "bool":
+        raise _not_a_number(value, where)
+    return value if "float" in dtype else ops.cast(value, keras.config.floatx())
+
+
+def _not_a_number(value: Any, where: str) -> ValueError:
+    return ValueError(
+        f"{where} returned {value!r} of type {type(value).__name__}. "
+        "Return a scalar tensor, one loss per sample, or a dict of these."
+    )
+
+
+def _same(found: Any, size: Any) -> bool:
+    # Shapes that TensorFlow does not know until it runs fit any size.
+    return not (isinstance(found, int) and isinstance(size, int)) or found == size
+
+
+def _vector(sample_weight: Any, value: Any, where: str) -> Any:
+    if isinstance(sample_weight, (dict, list, tuple)):
+        raise ValueError(
+            f"The sample weights are a {type(sample_weight).__name__}, and {where} returned one loss "
+            "per sample, which takes one weight per sample. Give one array of weights, or let the "
+            "loss take `sample_weight`."
+        )
+    return ops.reshape(ops.cast(sample_weight, value.dtype), (-1,))
+
+
+def of_model(
+    model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool
+) -> tuple[Any, dict[str, Any]]:
+    """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
+    offered = extras(model.loss, sample_weight=sample_weight, training=training)
+    value = model.loss(x, y, outputs, **offered)
+    where = f"The loss of '{model.key}'"
+    ignored = "sample_weight" not in offered
+    size = _size(x)
+    if not isinstance(value, dict):
+        return reduce(value, where, size, sample_weight, ignored), {}
+    terms = {
+        name: reduce(term, f"The term '{name}' of the loss of '{model.key}'", size, sample_weight, ignored)
+        for name, term in value.items()
+    }
+    return sum(terms.values()), terms
+
+
+def _size(x: Any) -> Any:
+    return next(leaf.shape[0] for leaf in tree.flatten(x) if leaf is not None)
+
+
+def scalar(value: Any, where: str) -> Any:
+    """A loss that nothing is known of but that it is one: a scalar, or a vector to average."""
+    value = _tensor(value, where)
+    if len(value.shape) > 1:
+        raise ValueError(
+            f"{where} returned a tensor of shape {tuple(value.shape)}. "
+            "Return a scalar, or a vector of one loss per sample."
+        )
+    return ops.mean(value)
+
+
+def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
+    """A loss given by name, object or function, between a model's own targets and outputs."""
+    if y is None:
+        raise ValueError(
+            f"The loss given to '{key}' compares its outputs with y, and the data has no y. Give "
+            "targets to `fit`, or override `loss` to say what else the outputs are measured by."
+        )
+    own = data.own(sample_weight, key)
+    return loss(data.own(y, key), data.own(outputs, key), own)
+
+
+def named(
+    given: Any, owner: str, batch: data.Batch, ignored: bool
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What `compute_losses` returns, as scalars, and the terms of those that were given as dicts."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"{owner}.compute_losses returned {type(given).__name__}; return a dict {{name: loss}}."
+        )
+    values, terms = {}, {}
+    for name, value in given.items():
+        where = f"The loss '{name}' of {owner}.compute_losses"
+        parts = value if isinstance(value, dict) else {"": value}
+        weight = batch.sample_weight
+        parts = {t: reduce(v, where, _size(batch.x), weight, ignored) for t, v in parts.items()}
+        values[name] = sum(parts.values())
+        if isinstance(value, dict):
+            terms[name] = parts
+    return values, terms
+
+
+def total(losses: list[Any]) -> Any:
+    """The sum of what layers gave to `add_loss` and of regularizers."""
+    return sum(ops.sum(loss) for loss in losses)

@@ -1,0 +1,321 @@
+"""MLModel: a Keras model with its own loss and its own optimizer."""
+
+import functools
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import _keras, data, engine, losses, routing, step
+from mlsystem.data import Batch
+from mlsystem.learner import Learner, Run
+from mlsystem.optimizers import make
+from mlsystem.step import Taken
+
+_POSITIONAL, _KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+_STEPS = {"train_step": True, "test_step": False}
+
+
+def _by_name(fn: Any) -> Any:
+    """Lets Keras pass `*inputs` and `**kwargs` by their names, as it does where it builds a layer."""
+    kinds = {p.kind: name for name, p in inspect.signature(fn).parameters.items()}
+    args, kwargs = kinds.get(_POSITIONAL), kinds.get(_KEYWORD)
+    if args is None and kwargs is None:
+        return fn
+
+    @functools.wraps(fn)
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        given += tuple(named.pop(args, ()))
+        named |= named.pop(kwargs, {})
+        return fn(self, *given, **named)
+
+    return call
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class MLModel(Learner):
+    """A Keras model that knows how to compute, what it is to blame for, and how it learns.
+
+    Override `forward`, `loss` and `configure_optimizer`, or give them as arguments:
+
+    ```python
+    class Regressor(ml.MLModel):
+        def __init__(self, units):
+            super().__init__()
+            self.dense = keras.layers.Dense(units)
+
+        def forward(self, x, training=None):
+            return self.dense(x)
+
+        def loss(self, x, y, outputs):
+            return keras.ops.mean((y - outputs) ** 2, axis=-1)  # one loss per sample
+
+    Regressor(1).fit(x, y)
+    ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse").fit(x, y)
+    ```
+
+    A model can be trained alone, as above, or as a member of an `MLSystem`. It is a
+    `keras.Model`, and stands wherever one does: `MLModel(inputs=..., outputs=...)`,
+    `compile(loss=...)`, `compute_loss` and saving work as in Keras.
+
+    Args:
+        net: any Keras model or layer, or a network of the backend's own kind: a
+            `torch.nn.Module`, a `flax.linen.Module`. Leave it out where `forward` is overridden.
+        loss: name, `keras.losses.Loss` or function `(y_true, y_pred)`. The loss compares the
+            model's own entries of `y` and of the outputs: those under its key, where they are
+            dicts that hold it.
+        optimizer: name, class or Keras optimizer; by default Adam.
+        metrics: list of Keras metrics, of the same entries as the loss.
+        name: name of the model.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
+        functional = _keras.functional_init_arguments(args, kwargs)
+        net = None if functional else _net(args, kwargs)
+        if functional:
+            _make_functional(self)
+            _keras.Functional.__init__(self, *args, **kwargs)
+        else:
+            super().__init__(**kwargs)
+        self._run = Run()
+        self._run.given = given
+        self.key = self.name
+        if net is not None:
+            self.net = engine.chosen.as_layer(net)
+        if given["loss"] is not None or given["metrics"] is not None:
+            keras.Model.compile(self, optimizer=None, loss=given["loss"], metrics=given["metrics"])
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if compute := cls.__dict__.get("call", cls.__dict__.get("forward")):
+            cls.call = cls.forward = _by_name(compute)
+        for name, training in _STEPS.items():
+            if name in cls.__dict__:
+                setattr(cls, name, step.make(training)(cls.__dict__[name]))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
+        if name != "loss":
+            super().__setattr__(name, value)
+
+    # What users override ---------------------------------------------------------------------
+
+    @_by_name
+    def call(self, inputs: Any, *more: Any, training: Any = None, **kwargs: Any) -> Any:
+        """What calling the model does; the same function as `forward`."""
+        net = getattr(self, "net", None)
+        if net is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say how to compute: give it a `net`, "
+                "or override `forward(self, inputs, training=None)`."
+            )
+        if training is not None:
+            kwargs |= losses.extras(net.call, training=training)
+        return net(inputs, *more, **kwargs)
+
+    forward = call
+
+    def loss(
+        self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
+    ) -> Any:
+        """What the model is to blame for. Override it with as many of the arguments as you need.
+
+        Args:
+            x: the inputs in the batch.
+            y: the targets in the batch; None without any.
+            outputs: what the `forward` of the system returned (of the model, where it is alone).
+            sample_weight: the weight of each sample; None without any.
+            training: whether this is a training step.
+
+        Returns:
+            A scalar, a vector of one loss per sample (which is weighted by the sample weights,
+            unless the method takes `sample_weight`, and averaged), or a dict of named terms of
+            these two kinds, whose sum is the loss.
+        """
+        compiled = _keras.compile_loss(self)
+        if compiled is None:
+            raise NotImplementedError(f"'{self.key}' has no loss. Override `loss`, or give `loss=`.")
+        return losses.compiled(compiled, self.key, y, outputs, sample_weight)
+
+    def configure_optimizer(self) -> Any:
+        """The optimizer: the one given to the constructor, else Adam. Override it for another."""
+        return make(self._run.given["optimizer"] or "adam")
+
+    def _has_loss(self) -> bool:
+        """Whether the model has a loss of its own: a method, or one that was given."""
+        own = {"loss": MLModel.loss, "compute_loss": keras.Model.compute_loss}
+        return _keras.compile_loss(self) is not None or any(
+            getattr(type(self), name) is not inherited for name, inherited in own.items()
+        )
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training, as in Keras. What is left out is what the constructor was given.
+
+        Args:
+            optimizer: as in Keras. "auto": the model's own optimizer, else Keras' default.
+            loss: as in Keras.
+            loss_weights: as in Keras.
+            metrics: as in Keras.
+            kwargs: the other arguments of `keras.Model.compile`.
+        """
+        if loss is not None and type(self).loss is not MLModel.loss:
+            raise ValueError(
+                f"{type(self).__name__} has a `loss` method, and compile got loss={loss!r}. "
+                "Leave one of them out."
+            )
+        given = self._run.given
+        if optimizer == "auto":
+            own = given["optimizer"] or type(self).configure_optimizer is not MLModel.configure_optimizer
+            optimizer = self.configure_optimizer() if own else "rmsprop"
+        loss = given["loss"] if loss is None else loss
+        metrics = given["metrics"] if metrics is None else metrics
+        self._run.reset()
+        super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
+
+    # A learner of one ------------------------------------------------------------------------
+
+    def _ensure_compiled(self) -> None:
+        """Compiles a model that has no optimizer yet with its own."""
+        if not self.compiled or self.optimizer is None:
+            self.compile(self.configure_optimizer())
+
+    def _finish_build(self) -> None:
+        """Builds the optimizer once there are weights."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def setup(self, batch: Any) -> "MLModel":
+        """Builds weights and optimizers from one batch, and compiles. Returns the model.
+
+        Args:
+            batch: one batch as the data set yields it (only its shapes matter), or a data set.
+        """
+        from mlsystem import ready
+
+        self._ensure_compiled()
+        ready.build(self, data.first_batch(batch))
+        return self
+
+    def _models(self) -> dict[str, Any]:
+        """The model itself, if it has weights to train."""
+        return {self.key: self} if self.trainable_weights else {}
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """The optimizer of the model, under its key."""
+        return {} if self.optimizer is None else {self.key: self.optimizer}
+
+    def _rows(self, losses: Sequence[str]) -> routing.Rows:
+        """A model alone follows its own loss."""
+        return {self.key: {name: (1.0,) for name in losses}}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss with the regularizers: Keras' own, unless `loss` is overridden."""
+        if type(self).loss is MLModel.loss:
+            return super().compute_loss(x, y, y_pred, sample_weight)
+        value, terms = losses.of_model(self, x, y, y_pred, sample_weight, training)
+        self._run.taken = Taken({self.key: value}, terms)
+        return value + sum((ops.sum(extra) for extra in self.losses), ops.zeros((), value.dtype))
+
+    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+        """The one loss of a model that is trained alone, with its terms."""
+        if not self._has_loss() and not self.losses:
+            return Taken({}, {})
+        self._run.taken = None
+        value = _keras.compute_loss(
+            self,
+            x=batch.x,
+            y=batch.y,
+            y_pred=outputs,
+            sample_weight=batch.sample_weight,
+            training=training,
+        )
+        terms = self._run.taken.terms if self._run.taken else {}
+        self._run.taken = None
+        return Taken({self.key: losses.scalar(value, f"The loss of '{self.key}'")}, terms)
+
+    def _term_owner(self, term: str) -> str:
+        """The loss that a term is part of."""
+        return self.key
+
+    def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
+        """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
+        if this := step.of(self):
+            self._flush(this)
+            this.logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+
+    def _flush(self, this: step.Step) -> None:
+        """Moves the loss and its terms into the running means."""
+        for name, (value, weight) in this.means().items():
+            if name == self.key:
+                _keras.loss_tracker(self).update_state(value, sample_weight=weight)
+            else:
+                self._track(name, f"The term '{name}' of the loss", value, weight)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The running means, those logged under a name of one's own behind those of Keras."""
+        this = step.of(self)
+        if this:
+            self._flush(this)
+        own = self._run.logs.results(this.touched if this else None)
+        return {**super().get_metrics_result(), **own}
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Keras' metrics of the model, and the trackers of what is logged."""
+        return [*super().metrics, *self._run.logs.metrics()] if hasattr(self, "_run") else super().metrics
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Compiles the training step; called by `fit`."""
+        if force or self.train_function is None:
+            self.train_function = engine.chosen.train_function(self)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Compiles the step of `evaluate`."""
+        if force or self.test_function is None:
+            self.test_function = engine.chosen.test_function(self)
+        return self.test_function
+
+
+def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Takes the net out of the arguments of the constructor."""
+    if len(args) > 1:
+        raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
+    return args[0] if args else kwargs.pop("net", None)
+
+
+def _make_functional(model: Any) -> None:
+    """Makes an instance functional by a class of its own; Keras would rewrite the bases of ours."""
+    cls = type(model)
+    if not issubclass(cls, _keras.Functional):
+        object.__setattr__(model, "__class__", _functional_class(cls))
+
+
+_functional_classes: dict[type, type] = {}
+
+
+def _functional_class(cls: type) -> type:
+    if cls not in _functional_classes:
+        inherits = cls.call is MLModel.call
+        methods = {"call": _keras.Functional.call} if inherits else {}
+        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        _functional_classes[cls] = type(cls.__name__, (cls, _keras.Functional), names | methods)
+    return _functional_classes[cls]

@@ -1,0 +1,152 @@
+"""One optimizer per model, shown to Keras as one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import _keras, routing
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class SystemOptimizer(keras.optimizers.Optimizer):
+    """The optimizers of a system as Keras' trainer and callbacks see them.
+
+    `iterations` counts the batches; each model's optimizer counts its own updates.
+    `learning_rate` reads that of the first model, and sets all in proportion.
+
+    Args:
+        optimizers: dict of the optimizer of each model.
+
+    >>> optimizer = SystemOptimizer({"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)})
+    >>> optimizer.learning_rate = 0.01
+    >>> round(float(optimizer.optimizers["b"].learning_rate), 6)
+    0.02
+    """
+
+    def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
+        super().__init__(learning_rate=0.0, name=name)
+        self._names = tuple(optimizers)
+        self._optimizers = list(optimizers.values())
+        self.built = True
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """The Keras optimizer of each model."""
+        return dict(zip(self._names, self._optimizers, strict=True))
+
+    @property
+    def variables(self) -> list[Any]:
+        """The batch counter, then the variables of each optimizer."""
+        return [self._iterations, *(v for inner in self._optimizers for v in inner.variables)]
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the first model; setting it scales all by the same factor."""
+        return self._optimizers[0].learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        # Set whole by Keras' own constructor, before there are optimizers.
+        rates = [float(inner.learning_rate) for inner in getattr(self, "_optimizers", [])]
+        for inner, rate in zip(getattr(self, "_optimizers", []), rates, strict=True):
+            inner.learning_rate = value * rate / rates[0] if rates[0] else value
+
+    def count_batch(self) -> None:
+        """Counts one batch more in `iterations`."""
+        self._iterations.assign_add(1)
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Nothing to do: each optimizer is built on its model's weights."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Refused: the optimizers are applied one by one."""
+        raise NotImplementedError(
+            "A system's optimizers are applied per model: call system.apply_gradients({model: [...]})."
+        )
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Lets each optimizer with `use_ema` overwrite its own weights with their averages."""
+        for inner in self._optimizers:
+            inner.finalize_variable_values(_weights(inner))
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, as Keras saves it."""
+        optimizers = {n: keras.saving.serialize_keras_object(o) for n, o in self.optimizers.items()}
+        return {"optimizers": optimizers, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SystemOptimizer":
+        """Rebuilds the optimizer from its configuration."""
+        optimizers = {
+            name: keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
+            for name, inner in config["optimizers"].items()
+        }
+        return cls(optimizers, name=config["name"])
+
+
+def _weights(optimizer: Any) -> list[Any]:
+    return list(optimizer._trainable_variables)
+
+
+def one_each(
+    given: Any, models: Sequence[str], learning_rate: Any = None, **kwargs: Any
+) -> dict[str, Any]:
+    """An optimizer per model, from one class, name or instance or a dict of these by model."""
+    if isinstance(given, Mapping) and "class_name" not in given:
+        given = routing.by_name(given, models, "optimizer")
+    else:
+        given = dict.fromkeys(models, given)
+    if learning_rate is not None:
+        kwargs["learning_rate"] = learning_rate
+    return distinct({name: make(optimizer, kwargs) for name, optimizer in given.items()})
+
+
+def make(given: Any, kwargs: Mapping[str, Any] | None = None) -> Any:
+    """An optimizer from a class, a name or an instance; keyword arguments go to the first two."""
+    kwargs = dict(kwargs or {})
+    if isinstance(given, type):
+        return given(**kwargs)
+    if isinstance(given, str) and kwargs:
+        return keras.optimizers.get({"class_name": given, "config": kwargs})
+    if kwargs:
+        raise ValueError(
+            f"{list(kwargs)} cannot be applied to {given!r}: give an optimizer class or its name."
+        )
+    return keras.optimizers.get(given)
+
+
+def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy for each model after the first that shares an instance: each has its own state."""
+    seen: set[int] = set()
+    result = {}
+    for name, optimizer in optimizers.items():
+        result[name] = copy(optimizer) if id(optimizer) in seen else optimizer
+        seen.add(id(optimizer))
+    return result
+
+
+def copy(optimizer: Any) -> Any:
+    """A new optimizer of the same configuration."""
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def scaled(optimizer: Any, layer: Any) -> Any:
+    """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' `compile` does."""
+    scales = isinstance(optimizer, _keras.LossScaleOptimizer)
+    if layer.dtype_policy.name == "mixed_float16" and not scales:
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def scale_key(optimizer: Any) -> Any:
+    """What tells apart optimizers that scale the loss differently; None for one that does not."""
+    if isinstance(optimizer, _keras.LossScaleOptimizer):
+        return id(optimizer)
+    return optimizer.loss_scale_factor
+
+
+def scale(optimizer: Any) -> Any:
+    """The factor by which an optimizer wants its losses scaled, or None; it unscales by itself."""
+    return None if scale_key(optimizer) is None else optimizer.scale_loss(ops.ones(()))

@@ -1,0 +1,175 @@
+"""Which losses each model follows: a matrix with one row per model. Plain Python, no tensors.
+
+A routing is `"sum"` (each model follows the sum of all losses), `"own"` (each model follows the
+loss of its own name, and the losses that bear no model's name) or a table
+`{model: {loss: weight}}`. It is read into rows `{model: {loss: factors}}`, where the factors
+(numbers, variables, schedules) multiply to the weight of that loss for that model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = dict[str, tuple[Any, ...]]
+Rows = dict[str, Row]
+
+
+def named(name: str, names: Iterable[str]) -> list[str]:
+    """The names that a name stands for: itself, or the members of the list or system it names."""
+    return [n for n in names if n == name or n.startswith(f"{name}/")]
+
+
+def resolve(asked: Any, names: Sequence[str], what: str) -> list[str]:
+    """The names that are asked for, groups spelled out, in the order asked and each once."""
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    found: dict[str, None] = {}
+    for name in asked:
+        if not isinstance(name, str) or not (members := named(name, names)):
+            raise ValueError(f"{what} names {name!r}, which does not exist. {listing(names)}")
+        found |= dict.fromkeys(members)
+    return list(found)
+
+
+def listing(names: Iterable[str]) -> str:
+    """The end of an error message: the names that do exist."""
+    return f"Those that exist: {', '.join(repr(n) for n in names) or 'none'}."
+
+
+def by_name(given: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
+    """A dict by model or group, spelled out by model; a more exact name wins over its group."""
+    spelled: dict[str, Any] = {}
+    for name in sorted(given, key=lambda n: n in names if isinstance(n, str) else False):
+        spelled |= dict.fromkeys(resolve([name], names, what), given[name])
+    return {name: spelled[name] for name in names if name in spelled}
+
+
+def read(
+    routing: Any, models: Sequence[str], losses: Sequence[str], loss_weights: Any = None
+) -> Rows:
+    """The row of each model.
+
+    >>> read("own", ["generator", "critic"], ["generator", "critic", "cycle"])["critic"]
+    {'critic': (1.0,), 'cycle': (1.0,)}
+    """
+    if isinstance(routing, Mapping):
+        rows = _table(routing, models, losses)
+    elif routing in ("sum", "own"):
+        rows = {m: {name: (1.0,) for name in _followed(routing, m, models, losses)} for m in models}
+    else:
+        raise ValueError(
+            f"routing is {routing!r}. Give 'sum' (each model follows all losses), 'own' (each "
+            "model follows the loss of its own name) or a table {model: {loss: weight}}."
+        )
+    return _without_zeros(_weighted(rows, loss_weights, losses))
+
+
+def _followed(
+    routing: str, model: str, models: Sequence[str], losses: Sequence[str]
+) -> Iterable[str]:
+    if routing == "sum":
+        return losses
+    return [name for name in losses if not (owners := named(name, models)) or model in owners]
+
+
+def _table(routing: Mapping[str, Any], models: Sequence[str], losses: Sequence[str]) -> Rows:
+    if wrong := {m: row for m, row in routing.items() if not isinstance(row, Mapping)}:
+        raise ValueError(
+            f"routing gives {wrong!r}; the row of a model is a dict {{loss: weight}} "
+            f"of the losses {list(losses)}."
+        )
+    table = by_name(routing, models, "routing")
+    if missing := [m for m in models if m not in table]:
+        raise ValueError(
+            f"routing has no row for {', '.join(repr(m) for m in missing)}: say which of the "
+            f"losses {list(losses)} each model follows, or freeze it with `trainable = False`."
+        )
+    return {m: _row(m, row, losses) for m, row in table.items()}
+
+
+def _row(model: str, row: Mapping[str, Any], losses: Sequence[str]) -> Row:
+    weights = by_name(row, losses, f"The routing of '{model}', among its losses,")
+    for name, weight in weights.items():
+        _check_weight(weight, f"The routing of '{model}' weighs the loss '{name}'")
+    return {name: (weight,) for name, weight in weights.items()}
+
+
+def _check_weight(weight: Any, where: str) -> None:
+    if isinstance(weight, bool) or not (
+        isinstance(weight, (int, float)) or callable(weight) or hasattr(weight, "assign")
+    ):
+        raise ValueError(
+            f"{where} with {weight!r}; give a number, a Keras variable or a Keras schedule."
+        )
+
+
+def _weighted(rows: Rows, loss_weights: Any, losses: Sequence[str]) -> Rows:
+    if loss_weights is None:
+        return rows
+    given = loss_weights if isinstance(loss_weights, Mapping) else dict.fromkeys(losses, loss_weights)
+    weights = by_name(given, losses, "loss_weights")
+    for name, weight in weights.items():
+        _check_weight(weight, f"loss_weights weighs the loss '{name}'")
+    extra = {name: (weight,) for name, weight in weights.items()}
+    return {m: {n: f + extra.get(n, ()) for n, f in row.items()} for m, row in rows.items()}
+
+
+def _without_zeros(rows: Rows) -> Rows:
+    """Drops what is weighted by the number 0, and refuses a model that is left without a loss."""
+    rows = {m: {n: f for n, f in row.items() if not _zero(f)} for m, row in rows.items()}
+    if lost := [m for m, row in rows.items() if not row]:
+        raise ValueError(
+            f"The routing leaves {', '.join(repr(m) for m in lost)} without a loss to follow. Give "
+            "the model a loss, route one to it, or freeze it with `trainable = False`."
+        )
+    return rows
+
+
+def _zero(factors: tuple[Any, ...]) -> bool:
+    return any(isinstance(f, (int, float)) and f == 0 for f in factors)
+
+
+def expand(rows: Rows, inner: Mapping[str, Rows]) -> Rows:
+    """Replaces the row of each nested system by those of its own models.
+
+    The row of `vae/encoder` is the outer row of `vae`, with the loss `vae` replaced by the inner
+    row of `encoder`.
+    """
+    expanded: Rows = {}
+    for model, row in rows.items():
+        if model not in inner:
+            expanded[model] = row
+            continue
+        for leaf, inner_row in inner[model].items():
+            expanded[f"{model}/{leaf}"] = _substitute(row, model, inner_row)
+    return expanded
+
+
+def _substitute(row: Row, loss: str, inner_row: Row) -> Row:
+    substituted: Row = {}
+    for name, factors in row.items():
+        if name == loss:
+            substituted |= {f"{loss}/{n}": factors + f for n, f in inner_row.items()}
+        else:
+            substituted[name] = factors
+    return substituted
+
+
+def followed(rows: Iterable[Row], losses: Iterable[str]) -> set[str]:
+    """The losses that some of the rows follow, a nested system's sum among them."""
+    names = {name for row in rows for name in row}
+    return {loss for loss in losses if named(loss, names)}
+
+
+def groups(rows: Rows, scales: Mapping[str, Any]) -> list[tuple[Row, list[str]]]:
+    """The distinct rows with the models that share each: one backward pass apiece.
+
+    Models whose optimizers scale the loss differently do not share.
+    """
+    shared: dict[Any, tuple[Row, list[str]]] = {}
+    for model, row in rows.items():
+        key = (frozenset((n, *map(_identity, f)) for n, f in row.items()), scales.get(model))
+        shared.setdefault(key, (row, []))[1].append(model)
+    return list(shared.values())
+
+
+def _identity(factor: Any) -> Any:
+    return factor if isinstance(factor, (int, float)) else id(factor)

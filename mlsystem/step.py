@@ -1,0 +1,104 @@
+"""What is known while one step runs, shared by the system and all the models in it."""
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras import ops
+
+from mlsystem import data, engine
+
+_running = threading.local()
+
+
+@dataclass
+class Taken:
+    """The losses and their named terms in one forward pass, by name, as scalars."""
+
+    losses: Mapping[str, Any]
+    terms: Mapping[str, Any]
+
+
+@dataclass
+class Step:
+    """One train or test step of a learner, from its batch to its logs.
+
+    `sums` and `counts` gather each loss and term over the phases in which it counted, `gate` is
+    the condition of the update in progress, `pending` holds for each model the losses that its
+    gradients were last taken of, and `touched` are the names logged in this step.
+    """
+
+    learner: Any
+    batch: data.Batch
+    training: bool
+    gate: Any = None
+    sums: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
+    touched: dict[str, None] = field(default_factory=dict)
+    logs: dict[str, Any] | None = None
+
+    def add(self, values: Mapping[str, Any], names: Iterable[str]) -> None:
+        """Counts some losses or terms once more, unless the gate is shut."""
+        for name in names:
+            value, one = values[name], 1
+            if self.gate is not None:
+                value = ops.where(self.gate, value, ops.zeros_like(value))
+                one = ops.cast(self.gate, value.dtype)
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + one
+
+    def means(self) -> dict[str, tuple[Any, Any]]:
+        """The mean of each loss and term over its phases, with its weight; empties the sums."""
+        means = {name: self._mean(name) for name in self.sums}
+        self.sums.clear()
+        self.counts.clear()
+        return means
+
+    def _mean(self, name: str) -> tuple[Any, Any]:
+        total, count = self.sums[name], self.counts[name]
+        if isinstance(count, int):
+            return total / count if count > 1 else total, self.batch.size
+        counted = ops.cast(count > 0, total.dtype)
+        return total / ops.maximum(count, 1), counted * ops.cast(self.batch.size, total.dtype)
+
+
+def running() -> Step | None:
+    """The step that is running in this thread."""
+    return getattr(_running, "step", None)
+
+
+def of(learner: Any) -> Step | None:
+    """The step that is running, if it is one of this learner."""
+    current = running()
+    return current if current is not None and current.learner is learner else None
+
+
+def make(training: bool) -> Callable[[Any], Any]:
+    """Makes a user's `train_step(self, data)` or `test_step(self, data)` a step of its learner.
+
+    Calls of the inherited method from inside one belong to the same step.
+    """
+
+    def decorate(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        @functools.wraps(fn)
+        def step(self: Any, data: Any) -> Any:
+            return fn(self, data) if of(self) else _run(fn, self, data, training)
+
+        return step
+
+    return decorate
+
+
+def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool) -> Any:
+    outer = running()
+    with engine.chosen.step_scope():
+        _running.step = this = Step(learner, data.batch(given), training)
+        try:
+            logs = fn(learner, given)
+            learner._close_step(this)
+            return logs
+        finally:
+            _running.step = outer
