@@ -310,12 +310,14 @@ class Learner(_keras.Hooks):
             this.add(taken.losses, [name for name in taken.losses if name in losses])
             this.add(taken.terms, [t for t in taken.terms if self._term_owner(t) in losses])
 
-    def _track(self, name: str, owner: str, value: Any, weight: Any) -> None:
-        """Adds a value to the running mean of a name."""
+    def _track(
+        self, name: str, owner: str, value: Any, weight: Any, gated: bool = False
+    ) -> None:
+        """Adds a value to the running mean of a name; a gated one may have been kept out."""
         self._run.logs.update(name, owner, value, weight)
         if this := step.of(self):
             this.touched[name] = None
-            if this.gate is not None:
+            if gated or this.gate is not None:
                 self._run.logs.gated.add(name)
 
     def _close_step(self, this: step.Step) -> None:

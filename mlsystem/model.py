@@ -136,6 +136,9 @@ class MLModel(Learner):
             these two kinds, whose sum is the loss.
         """
         compiled = _keras.compile_loss(self)
+        if type(self).compute_loss is not MLModel.compute_loss:
+            own = (data.own(part, self.key) for part in (y, outputs, sample_weight))
+            return _keras.compute_loss(self, x, *own, training=training)
         if compiled is None:
             raise NotImplementedError(f"'{self.key}' has no loss. Override `loss`, or give `loss=`.")
         return losses.compiled(compiled, self.key, y, outputs, sample_weight)
@@ -146,9 +149,10 @@ class MLModel(Learner):
 
     def _has_loss(self) -> bool:
         """Whether the model has a loss of its own: a method, or one that was given."""
-        own = {"loss": MLModel.loss, "compute_loss": keras.Model.compute_loss}
-        return _keras.compile_loss(self) is not None or any(
-            getattr(type(self), name) is not inherited for name, inherited in own.items()
+        return (
+            _keras.compile_loss(self) is not None
+            or type(self).loss is not MLModel.loss
+            or type(self).compute_loss is not MLModel.compute_loss
         )
 
     def compile(

@@ -26,7 +26,7 @@ class Step:
     """One train or test step of a learner, from its batch to its logs.
 
     `sums` and `counts` gather each loss and term over the phases in which it counted, `gate` is
-    the condition of the update in progress, `pending` holds for each model the losses that its
+    the condition of the update in progress and `gated` what was counted under one, `pending` holds for each model the losses that its
     gradients were last taken of, and `touched` are the names logged in this step.
     """
 
@@ -34,6 +34,7 @@ class Step:
     batch: data.Batch
     training: bool
     gate: Any = None
+    gated: set[str] = field(default_factory=set)
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Step:
         for name in names:
             value, one = values[name], 1
             if self.gate is not None:
+                self.gated.add(name)
                 value = ops.where(self.gate, value, ops.zeros_like(value))
                 one = ops.cast(self.gate, value.dtype)
             self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -396,13 +396,13 @@ class MLSystem(MLModel):
         means = this.means()
         top = [name for name in self._top(means) if name not in self._run.term_owner]
         for name, (value, weight) in means.items():
-            if name in self._run.term_owner:
-                self._track(name, f"the term '{name}'", value, weight)
-            else:
-                self._track(f"{name}_loss", f"the loss '{name}'", value, weight)
+            term = name in self._run.term_owner
+            log, owner = (name, "the term") if term else (f"{name}_loss", "the loss")
+            self._track(log, f"{owner} '{name}'", value, weight, name in this.gated)
         if top:
             total = sum(means[name][0] for name in top)
-            self._track("loss", "the sum of the losses", total, _any([means[n][1] for n in top]))
+            weight = _any([means[n][1] for n in top])
+            self._track("loss", "the sum of the losses", total, weight, this.gated.issuperset(top))
 
     def _close_step(self, this: step.Step) -> None:
         self._flush(this)

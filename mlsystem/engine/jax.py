@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import keras
 from jax.extend import core
+from jax.interpreters import partial_eval
 from keras import ops
 
 from mlsystem import _keras
@@ -86,7 +87,7 @@ class _Eager:
             for i, value in zip(chosen, row, strict=True):
                 values[i] = value
             (losses, _), _ = self.pure(values)
-            return _total([losses[name] for name in coefficients], coefficients)
+            return _total([losses[name] for name in coefficients], list(coefficients.values()))
 
         return jax.grad(total)([self.values[i] for i in chosen])
 
@@ -102,43 +103,44 @@ class _Traced:
         self.values = values
         self.closed, shapes = jax.make_jaxpr(pure, return_shape=True)(values)
         flat = core.jaxpr_as_fun(self.closed)(*values)
-        self.result = jax.tree.unflatten(jax.tree.structure(shapes), flat)
-        names = jax.tree.unflatten(jax.tree.structure(shapes), self.closed.jaxpr.outvars)
-        self.outputs = names[0][0]
+        structure = jax.tree.structure(shapes)
+        self.result = jax.tree.unflatten(structure, flat)
+        self.positions = jax.tree.unflatten(structure, range(structure.num_leaves))[0][0]
 
     def gradient(self, coefficients: dict[str, Any], chosen: list[int]) -> list[Any]:
-        part, reached = _part(self.closed, [self.outputs[name] for name in coefficients])
+        by_position = sorted(((self.positions[n], w) for n, w in coefficients.items()), key=lambda pair: pair[0])
+        part, reached = _part(self.closed, {i for i, _ in by_position})
         live = [i for i in chosen if i in reached]
 
         def total(row: list[Any]) -> Any:
             values = list(self.values)
             for i, value in zip(live, row, strict=True):
                 values[i] = value
-            return _total(core.jaxpr_as_fun(part)(*values), coefficients)
+            return _total(core.jaxpr_as_fun(part)(*values), [w for _, w in by_position])
 
         found = jax.grad(total)([self.values[i] for i in live]) if live else []
-        by_position = dict(zip(live, found, strict=True))
-        return [by_position.get(i) for i in chosen]
+        gradients = dict(zip(live, found, strict=True))
+        return [gradients.get(i) for i in chosen]
 
 
-def _part(closed: Any, outputs: list[Any]) -> tuple[Any, set[int]]:
+def _part(closed: Any, outputs: set[int]) -> tuple[Any, set[int]]:
     """The part of a traced function that some outputs need, and the inputs they depend on."""
-    needed = {v for v in outputs if isinstance(v, core.Var)}
-    felt = set(needed)
-    kept = []
-    for equation in reversed(closed.jaxpr.eqns):
-        if needed.intersection(equation.outvars):
-            kept.append(equation)
-            needed.update(v for v in equation.invars if isinstance(v, core.Var))
-            if felt.intersection(equation.outvars) and str(equation.primitive) != "stop_gradient":
-                felt.update(v for v in equation.invars if isinstance(v, core.Var))
-    jaxpr = closed.jaxpr.replace(eqns=kept[::-1], outvars=outputs, debug_info=None)
-    reached = {i for i, v in enumerate(closed.jaxpr.invars) if v in felt}
-    return core.ClosedJaxpr(jaxpr, closed.consts), reached
+    used = [i in outputs for i in range(len(closed.jaxpr.outvars))]
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, used, instantiate=True)
+    return core.ClosedJaxpr(jaxpr, closed.consts), _reached(jaxpr)
 
 
-def _total(losses: Iterable[Any], weights: dict[str, Any]) -> Any:
-    return sum(loss * weight for loss, weight in zip(losses, weights.values(), strict=True))
+def _reached(jaxpr: Any) -> set[int]:
+    """The positions of the inputs that the outputs of a trace depend on, `stop_gradient` apart."""
+    felt = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+    for equation in reversed(jaxpr.eqns):
+        if felt.intersection(equation.outvars) and equation.primitive.name != "stop_gradient":
+            felt.update(v for v in equation.invars if isinstance(v, core.Var))
+    return {i for i, v in enumerate(jaxpr.invars) if v in felt}
+
+
+def _total(losses: Iterable[Any], weights: Iterable[Any]) -> Any:
+    return sum(loss * weight for loss, weight in zip(losses, weights, strict=True))
 
 
 def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:

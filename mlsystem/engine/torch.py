@@ -75,15 +75,19 @@ def step_scope() -> contextlib.AbstractContextManager[Any]:
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
     _run_eagerly(system)
-    keras.Model.make_train_function(system, force=True)
-    return system.train_function
+    before = system.train_function
+    keras.Model.make_train_function(system, force=True)  # leaves it as the system's own
+    made, system.train_function = system.train_function, before
+    return made
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
     _run_eagerly(system)
-    keras.Model.make_test_function(system, force=True)
-    return system.test_function
+    before = system.test_function
+    keras.Model.make_test_function(system, force=True)  # leaves it as the system's own
+    made, system.test_function = system.test_function, before
+    return made
 
 
 def _run_eagerly(system: Any) -> None:
