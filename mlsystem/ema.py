@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from mlsystem import _keras
 from mlsystem.model import MLModel
+from mlsystem.scope import Scope
 
 
 class _Reference:
@@ -29,8 +31,7 @@ class EMA(MLModel):
     evaluated, exported. It has no trainable weights and no loss.
 
     Args:
-        model: the source, an MLModel or any Keras model that can be rebuilt from its
-            configuration (`get_config`).
+        model: the source, an MLModel or any Keras model.
         momentum: number from 0 to 1, or a Keras schedule of the number of the source's updates
             before this one.
         every: number of updates of the source per update of the copy.
@@ -49,12 +50,11 @@ class EMA(MLModel):
         self, model: Any, momentum: Any = 0.99, every: int = 1, name: str | None = None
     ) -> None:
         super().__init__(name=name or f"{model.name}_ema")
-        _check(momentum, every)
+        _check(model, momentum, every)
         self.momentum, self.every = momentum, every
         self._source = _Reference(model)
-        self.copy = _clone(model)
-        self.copy.trainable = False
         self.updates = self.add_weight(shape=(), dtype="int32", trainable=False, name="updates")
+        self.averages: list[Any] = []
         self.started = False
         if model.built:
             self.start()
@@ -64,16 +64,43 @@ class EMA(MLModel):
         """The model that is followed."""
         return self._source.model
 
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Calls the copy; the first call builds it, and its source if need be."""
+        if not self.source.built:
+            _keras.compute_output_spec(self.source, *inputs)
+        self._make_averages()
+        return super().__call__(*inputs, **kwargs)
+
     def call(self, *inputs: Any, training: Any = False, **kwargs: Any) -> Any:
-        """Calls the copy, in inference mode unless `training` is given."""
-        return self.copy(*inputs, training=training, **kwargs)
+        """Runs the source with the averaged weights, in inference mode unless told otherwise."""
+        pairs = list(zip(self.source.weights, self.averages, strict=True))
+        with Scope((weight, average.value) for weight, average in pairs) as scope:
+            outputs = self.source(*inputs, training=training, **kwargs)
+        copies = {id(weight): average for weight, average in pairs}
+        for key, value in scope.updates().items():  # batch-norm statistics, and seeds
+            copies.get(key, scope.assigned[key]).assign(value)
+        return outputs
+
+    def _make_averages(self) -> None:
+        if self.averages or not self.source.weights:
+            return
+        self._tracker.unlock()  # the state of a layer that was called is locked
+        for weight in self.source.weights:
+            self.averages.append(
+                self.add_weight(
+                    shape=weight.shape,
+                    dtype=weight.dtype,
+                    initializer="zeros",
+                    trainable=False,
+                    name=weight.path.replace("/", "_"),
+                )
+            )
 
     def start(self) -> None:
-        """Makes the copy equal to its source; done once, when both are built."""
-        if not self.copy.built:
-            self.copy.build_from_config(self.source.get_build_config())
-        for source, copy in zip(self.source.weights, self.copy.weights, strict=True):
-            copy.assign(ops.copy(source.value))  # its own buffer: jax gives the state away
+        """Makes the copy equal to its source; done by itself once the source has weights."""
+        self._make_averages()
+        for weight, average in zip(self.source.weights, self.averages, strict=True):
+            average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
         self.started = True
 
     def follow(self) -> None:
@@ -83,38 +110,34 @@ class EMA(MLModel):
             momentum = momentum(self.updates.value)
         self.updates.assign_add(1)
         due = ops.equal(self.updates.value % self.every, 0)
-        for source, copy in zip(self.source.weights, self.copy.weights, strict=True):
-            copy.assign(ops.where(due, _mixed(copy, source, momentum), copy.value))
+        for weight, average in zip(self.source.weights, self.averages, strict=True):
+            new = _mixed(average, weight, momentum)
+            average.assign(ops.where(due, new, average.value) if self.every > 1 else new)
 
 
-def _check(momentum: Any, every: int) -> None:
+def _check(model: Any, momentum: Any, every: int) -> None:
+    if any(type(layer).__name__ == "TorchModuleWrapper" for layer in _layers(model)):
+        raise ValueError(
+            f"EMA cannot follow '{model.name}': it holds a torch.nn.Module, whose parameters Keras "
+            "cannot exchange. Write the network with Keras layers."
+        )
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"EMA got every={every!r}; give a whole number from 1.")
     if not callable(momentum) and not 0 <= float(momentum) <= 1:
         raise ValueError(f"EMA got momentum={momentum!r}; give a number from 0 to 1 or a schedule.")
 
 
-def _mixed(copy: Any, source: Any, momentum: Any) -> Any:
-    new = ops.cast(source.value, copy.dtype)
-    if not keras.backend.is_float_dtype(copy.dtype):
+def _mixed(average: Any, weight: Any, momentum: Any) -> Any:
+    new = ops.cast(weight.value, average.dtype)
+    if not keras.backend.is_float_dtype(average.dtype):
         return new
-    momentum = ops.cast(momentum, copy.dtype)
-    return momentum * copy.value + (1 - momentum) * new
-
-
-def _clone(model: Any) -> Any:
-    """A second model of the same configuration, also where its classes were never registered."""
-    classes = {layer.__class__.__name__: layer.__class__ for layer in _layers(model)}
-    try:
-        with keras.saving.CustomObjectScope(classes):
-            return model.__class__.from_config(model.get_config())
-    except Exception as error:
-        raise ValueError(
-            f"EMA cannot copy '{model.name}' ({type(model).__name__}), because it cannot be rebuilt "
-            "from its configuration. Give its class a `get_config` that returns the arguments of "
-            f"its constructor. {type(error).__name__}: {error}"
-        ) from error
+    momentum = ops.cast(momentum, average.dtype)
+    return momentum * average.value + (1 - momentum) * new
 
 
 def _layers(model: Any) -> list[Any]:
-    return [model, *model._flatten_layers(include_self=False)]
+    return [model, *(layer for child in model.layers for layer in _layers_of(child))]
+
+
+def _layers_of(layer: Any) -> list[Any]:
+    return _layers(layer) if isinstance(layer, keras.Model) else [layer]

@@ -71,6 +71,12 @@ class MLModel(Learner):
         name: name of the model.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Keras remembers the arguments for `get_config` here, and positional ones only by name.
+        if len(args) == 1 and cls.__init__ is MLModel.__init__ and "outputs" not in kwargs:
+            args, kwargs = (), kwargs | {"net": args[0]}
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         functional = _keras.functional_init_arguments(args, kwargs)

@@ -1,8 +1,7 @@
 """The engine on JAX: state carried explicitly, one vjp per distinct row over one traced forward pass.
 
-Keras' variables are read and assigned as on the other backends; inside a step, a `StatelessScope`
-holds their values. Scopes do not see through to the one around them, so each starts from the
-values in force outside it, and what was assigned inside is assigned again outside.
+Keras' variables are read and assigned as on the other backends; inside a step, a scope holds
+their values, and what is assigned inside a transformation is assigned again outside it.
 """
 
 import contextlib
@@ -16,25 +15,9 @@ from jax.interpreters import partial_eval
 from keras import ops
 
 from mlsystem import _keras
+from mlsystem.scope import Scope
 
 _NO_STATE: dict[str, Any] = {"train": ((), (), (), ()), "test": ((), (), ())}
-
-
-class _Scope(keras.StatelessScope):
-    """A scope that starts from the values outside it and remembers which variables were assigned."""
-
-    def __init__(self, state: Iterable[Any], given: Iterable[tuple[Any, Any]]) -> None:
-        super().__init__(collect_losses=True)
-        outer = _keras.get_stateless_scope()
-        self.state_mapping = dict(outer.state_mapping) if outer else {}
-        if not outer:
-            self.state_mapping = {id(variable): variable.value for variable in state}
-        self.state_mapping.update((id(variable), value) for variable, value in given)
-        self.assigned: dict[int, Any] = {}
-
-    def add_update(self, update: tuple[Any, Any]) -> None:
-        super().add_update(update)
-        self.assigned[id(update[0])] = update[0]
 
 
 class _Pure:
@@ -45,11 +28,10 @@ class _Pure:
         self.assigned: dict[int, Any] = {}
 
     def __call__(self, values: list[Any]) -> Any:
-        with _Scope(self.state, zip(self.weights, values, strict=True)) as scope:
+        with Scope(zip(self.weights, values, strict=True), self.state) as scope:
             result = self.fn()
-            updates = {key: scope.get_current_value(v) for key, v in scope.assigned.items()}
         self.assigned.update(scope.assigned)
-        return result, updates
+        return result, scope.updates()
 
     def assign(self, updates: dict[int, Any]) -> None:
         """Makes what was assigned inside hold outside too."""

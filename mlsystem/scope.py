@@ -1,0 +1,39 @@
+"""A scope in which some variables have other values, and from which assignments are carried out.
+
+Keras' scopes do not see through to the one around them, so this one starts from the values in
+force outside it, and what was assigned inside can be assigned again outside.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+
+
+class Scope(keras.StatelessScope):
+    """A `keras.StatelessScope` that inherits values and remembers which variables were assigned.
+
+    Args:
+        given: pairs of a variable and its value inside the scope.
+        state: variables whose present values the scope holds where there is no scope outside.
+    """
+
+    def __init__(self, given: Iterable[tuple[Any, Any]], state: Iterable[Any] = ()) -> None:
+        super().__init__(collect_losses=True)
+        outer = _keras.get_stateless_scope()
+        self.state_mapping = (
+            dict(outer.state_mapping) if outer else {id(v): v.value for v in state}
+        )
+        self.state_mapping.update((id(variable), value) for variable, value in given)
+        self.assigned: dict[int, Any] = {}
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Called by `variable.assign` inside the scope."""
+        super().add_update(update)
+        self.assigned[id(update[0])] = update[0]
+
+    def updates(self) -> dict[int, Any]:
+        """The new values of the variables that were assigned, by their id."""
+        return {key: self.get_current_value(v) for key, v in self.assigned.items()}
