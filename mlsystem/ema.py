@@ -101,7 +101,7 @@ class EMA(MLModel):
         self._make_averages()
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
-        self.started = True
+        self.started = self.built = True
 
     def follow(self) -> None:
         """Moves the copy towards its source; the system calls it after each update of the source."""

@@ -220,13 +220,13 @@ class MLSystem(MLModel):
                 "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
             )
         for name, member in self._leaves().items():
+            if isinstance(member, EMA) and not member.started and member.source.built:
+                member.start()
             if not member.built:
                 raise ValueError(
                     f"'{name}' has no weights yet: `{type(self).__name__}.forward` does not call it. "
                     "Call it there, build it beforehand, or do not set it as an attribute."
                 )
-            if isinstance(member, EMA) and not member.started:
-                member.start()
         members.check_shared(self._leaves())
 
     def _build_optimizers(self) -> None:

@@ -1,0 +1,289 @@
+"""Data as Keras takes it, for a model alone and for a system: nothing lost, nothing reordered."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import mlsystem as ml
+
+BACKEND = keras.backend.backend()
+SIZE, BATCHES = 4, 3  # the last batch is shorter
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(10, 2)).astype("float32")
+Y = (X @ np.array([[1.0], [-2.0]])).astype("float32")
+WEIGHT = RNG.uniform(0.5, 2.0, size=10).astype("float32")
+
+
+def slices():
+    return [slice(i, i + SIZE) for i in range(0, len(X), SIZE)]
+
+
+class Regressor(ml.MLModel):
+    """A linear map of inputs of any structure, and the sum of what the batches it saw hold."""
+
+    def __init__(self):
+        super().__init__(loss="mse", optimizer=keras.optimizers.SGD(0.1), metrics=["mae"])
+        self.dense = layers.Dense(1, kernel_initializer="ones")
+        self.batches = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.samples = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def forward(self, x, training=None):
+        if isinstance(x, dict):
+            x = [x["left"], x["right"]]
+        x = ops.concatenate(x, axis=-1) if isinstance(x, (tuple, list)) else x
+        if training:
+            self.batches.assign_add(1)
+            self.samples.assign_add(ops.cast(ops.shape(x)[0], "float32"))
+        return self.dense(x)
+
+
+class Two(ml.MLSystem):
+    """Two regressors of the same targets, each by its own loss."""
+
+    routing = "own"
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Regressor(), Regressor()
+
+    def forward(self, x, training=None):
+        return {n: getattr(self, n)(x, training=training) for n in ("first", "second")}
+
+
+LEARNERS = {"model": Regressor, "system": Two}
+learners = pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
+
+
+def trained(learner, *data, **given):
+    """The state after two epochs and what was logged."""
+    model = learner()
+    given = {"epochs": 2, "verbose": 0, "shuffle": False} | given
+    history = model.fit(*data, **given).history
+    return model.get_weights(), history
+
+
+def close(got, expected):
+    (weights, history), (expected_weights, expected_history) = got, expected
+    for a, b in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert list(history) == list(expected_history)
+    for name, values in history.items():
+        np.testing.assert_allclose(values, expected_history[name], rtol=1e-5)
+
+
+class Sequence(keras.utils.PyDataset):
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self):
+        return BATCHES
+
+    def __getitem__(self, i):
+        return tuple(p[slices()[i]] for p in self.parts)
+
+
+def generator(*parts):
+    while True:
+        yield from (tuple(p[s] for p in parts) for s in slices())
+
+
+def grain(*parts):
+    import grain
+
+    rows = grain.MapDataset.source([tuple(p[i] for p in parts) for i in range(len(X))])
+    return rows.batch(SIZE)
+
+
+def tf_data(*parts):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(parts).batch(SIZE)
+
+
+def torch_loader(*parts):
+    import torch
+
+    dataset = torch.utils.data.TensorDataset(*(torch.as_tensor(p) for p in parts))
+    return torch.utils.data.DataLoader(dataset, batch_size=SIZE)
+
+
+only_tensorflow = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="tensorflow is installed beside its own backend only"
+)
+only_torch = pytest.mark.skipif(BACKEND != "torch", reason="torch is installed on torch only")
+# Keras asks no Grain data set for its length, and warns where it ends.
+unsized = pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+KINDS = [
+    pytest.param(Sequence, {}, id="PyDataset"),
+    pytest.param(generator, {"steps_per_epoch": BATCHES}, id="generator"),
+    pytest.param(grain, {}, id="grain", marks=unsized),
+    pytest.param(tf_data, {}, id="tf.data", marks=only_tensorflow),
+    pytest.param(torch_loader, {}, id="DataLoader", marks=only_torch),
+]
+
+
+@learners
+@pytest.mark.parametrize("kind, given", KINDS)
+def test_data_sets_train_as_arrays_do(learner, kind, given):
+    expected = trained(learner, X, Y, batch_size=SIZE)
+    close(trained(learner, kind(X, Y), **given), expected)
+
+
+@learners
+@pytest.mark.parametrize("kind, given", KINDS)
+def test_sample_weights_of_data_sets(learner, kind, given):
+    expected = trained(learner, X, Y, batch_size=SIZE, sample_weight=WEIGHT, epochs=1)
+    close(trained(learner, kind(X, Y, WEIGHT), epochs=1, **given), expected)
+
+
+@learners
+def test_structures_of_arrays(learner):
+    expected = trained(learner, X, Y, batch_size=SIZE)
+    left, right = X[:, :1], X[:, 1:]
+    close(trained(learner, (left, right), Y, batch_size=SIZE), expected)
+    close(trained(learner, {"left": left, "right": right}, Y, batch_size=SIZE), expected)
+
+
+def test_a_system_takes_targets_and_weights_by_member():
+    expected = trained(Two, X, Y, batch_size=SIZE, sample_weight=WEIGHT)
+    named = {"first": Y, "second": Y}
+    weights = {"first": WEIGHT, "second": WEIGHT}
+    close(trained(Two, X, named, batch_size=SIZE, sample_weight=weights), expected)
+
+
+@learners
+def test_class_weights_are_sample_weights(learner):
+    labels = np.arange(10) % 2
+    weight = np.where(labels == 1, 3.0, 0.5)
+    expected = trained(learner, X, labels[:, None], batch_size=SIZE, sample_weight=weight)
+    given = {"batch_size": SIZE, "class_weight": {0: 0.5, 1: 3.0}}
+    close(trained(learner, X, labels[:, None], **given), expected)
+
+
+@learners
+def test_validation_split_is_validation_data(learner):
+    data = {"validation_data": (X[6:], Y[6:])}
+    expected = trained(learner, X[:6], Y[:6], batch_size=2, **data)
+    close(trained(learner, X, Y, batch_size=2, validation_split=0.4), expected)
+    assert {"val_loss", "loss"} <= set(expected[1])
+
+
+@learners
+@pytest.mark.parametrize("kind, given", KINDS)
+def test_validation_on_data_sets(learner, kind, given):
+    steps = {"validation_steps": BATCHES} if given else {}
+    expected = trained(learner, X, Y, batch_size=SIZE, epochs=1, validation_data=(X, Y, WEIGHT))
+    data = {"validation_data": kind(X, Y, WEIGHT), **steps}
+    close(trained(learner, X, Y, batch_size=SIZE, epochs=1, **data), expected)
+
+
+class Centre(ml.MLModel):
+    """Learns a point from data without targets."""
+
+    def __init__(self):
+        super().__init__(optimizer=keras.optimizers.SGD(0.1))
+        self.point = self.add_weight(shape=(2,), initializer="zeros")
+
+    def forward(self, x):
+        return x - self.point
+
+    def loss(self, x, y, outputs):
+        assert y is None
+        difference = outputs["centre"] if isinstance(outputs, dict) else outputs
+        return ops.sum(difference**2, axis=-1)
+
+
+class Centred(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        self.centre = Centre()
+
+    def forward(self, x):
+        return {"centre": self.centre(x)}
+
+
+@pytest.mark.parametrize("learner", [Centre, Centred])
+@pytest.mark.parametrize("kind, given", KINDS)
+def test_data_sets_without_targets(learner, kind, given):
+    histories = []
+    for data, more in [(X, {"batch_size": SIZE}), (kind(X), given)]:
+        model = learner()
+        histories.append(
+            (model.fit(data, verbose=0, shuffle=False, **more).history, model.get_weights()[0])
+        )
+    np.testing.assert_allclose(histories[1][0]["loss"], histories[0][0]["loss"], rtol=1e-6)
+    np.testing.assert_allclose(histories[1][1], histories[0][1], rtol=1e-5)
+
+
+# No batch is lost ---------------------------------------------------------------------------
+
+
+def once(n=5):
+    """A generator that can be read only once, and each batch of which counts."""
+    for i in range(n):
+        yield np.full((2, 2), float(i), "float32"), np.full((2, 1), float(i), "float32")
+
+
+@learners
+@pytest.mark.parametrize("built", [False, True])
+def test_a_generator_that_ends_trains_on_all_its_batches(learner, built):
+    model = learner()
+    if built:
+        model.setup((X, Y))
+    seen = []
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda i, logs: seen.append(i))
+    with pytest.warns(UserWarning, match="ran out of data"):
+        model.fit(once(), verbose=0, shuffle=False, callbacks=[record])
+    assert seen == [0, 1, 2, 3, 4] and int(model.optimizer.iterations) == 5
+    one = model if learner is Regressor else model.first
+    assert [float(v) for v in (one.batches, one.samples)] == [5, 10]
+
+
+@learners
+def test_a_generator_that_ends_is_evaluated_and_predicted_whole(learner):
+    model = learner().setup((X, Y))
+    expected = model.evaluate(
+        *map(np.concatenate, zip(*once(), strict=True)), batch_size=2, verbose=0
+    )
+    with pytest.warns(UserWarning, match="ran out of data"):
+        np.testing.assert_allclose(model.evaluate(once(), verbose=0), expected, rtol=1e-6)
+    with pytest.warns(UserWarning, match="ran out of data"):
+        predicted = model.predict(once(), verbose=0)
+    predicted = predicted if learner is Regressor else predicted["second"]
+    assert predicted.shape == (10, 1)
+
+
+@learners
+@pytest.mark.parametrize("data", [(X, Y), Sequence(X, Y), "generator"], ids=type)
+def test_setup_reads_one_batch_and_trains_nothing(learner, data):
+    model = learner()
+    assert model.setup(generator(X, Y) if data == "generator" else data) is model
+    before = model.get_weights()
+    assert len(before) == 4 * len(model.optimizers) and int(model.optimizer.iterations) == 0
+    assert {float(w.max()) for w in before} == {0.0, 1.0}
+    expected = trained(learner, X, Y, batch_size=SIZE)
+    history = model.fit(X, Y, batch_size=SIZE, epochs=2, shuffle=False, verbose=0).history
+    close((model.get_weights(), history), expected)
+
+
+@learners
+def test_setup_from_structures(learner):
+    left, right = X[:, :1], X[:, 1:]
+    for data in [((left, right), Y), ({"left": left, "right": right}, Y)]:
+        model = learner().setup(data)
+        assert all(len(m.weights) == 4 for m in model._models().values())
+
+
+def test_setup_takes_inputs_alone():
+    for data in (X, (X,), [X]):
+        assert Centred().setup(data).centre.point.shape == (2,)
+
+
+@learners
+def test_predict_needs_no_targets(learner):
+    model = learner()
+    predicted = model.predict(X, batch_size=SIZE, verbose=0)
+    predicted = predicted if learner is Regressor else predicted["first"]
+    np.testing.assert_allclose(predicted, X.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)

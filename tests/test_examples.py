@@ -1,0 +1,66 @@
+"""The examples: each runs on the backend at hand, in small, and reads like a user's own file."""
+
+import ast
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+FILES = sorted(FOLDER.glob("*.py"))
+
+# What `main` of each example is given, so that it takes seconds.
+TINY = {
+    "byol": {"epochs": 1, "samples": 100},
+    "classifier": {"epochs": 1, "samples": 64},
+    "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
+    "gan": {"epochs": 1, "samples": 100},
+    "vae": {"epochs": 1, "samples": 64},
+    "wgan_gp": {"epochs": 1, "samples": 64},
+}
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(found):
+    """All numbers in what an example returns: a dict of figures, or of lists of them."""
+    if isinstance(found, dict):
+        return [n for value in found.values() for n in numbers(value)]
+    if isinstance(found, (list, tuple)):
+        return [n for value in found for n in numbers(value)]
+    return [float(found)]
+
+
+def test_every_example_is_run():
+    assert [file.stem for file in FILES] == sorted(TINY)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_runs(file, tmp_path):
+    more = {"picture": tmp_path / "demo.png"} if file.stem == "gan" else {}
+    figures = numbers(load(file).main(**TINY[file.stem], **more))
+    assert figures
+    assert all(map(math.isfinite, figures))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_is_short_and_of_no_backend(file):
+    source = file.read_text()
+    assert 40 <= len(source.splitlines()) <= 150
+    tree = ast.parse(source)
+    assert "KERAS_BACKEND" in ast.get_docstring(tree)
+    assert not {"jax", "torch", "tensorflow"} & {name.split(".")[0] for name in imported(tree)}
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""

@@ -1,0 +1,190 @@
+"""The front door, the import boundaries, and the choice of a backend."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import mlsystem
+from mlsystem import backend
+
+PACKAGE = Path(mlsystem.__file__).parent
+FILES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text()) for p in PACKAGE.rglob("*.py")}
+FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
+
+
+def test_the_public_names():
+    assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "grad"]
+    assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
+
+
+# Who imports what ---------------------------------------------------------------------------
+
+
+def imports(tree):
+    """The dotted names that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(wanted):
+    return {name for name, tree in FILES.items() if any(map(wanted, imports(tree)))}
+
+
+def test_only_the_engines_import_a_backend():
+    found = importers(lambda name: name.split(".")[0] in FRAMEWORKS)
+    assert found == {"engine/jax.py", "engine/tensorflow.py", "engine/torch.py"}
+
+
+def test_only_one_file_imports_private_names_of_keras():
+    assert importers(lambda name: name.startswith("keras.src")) == {"_keras.py"}
+
+
+def test_only_the_engines_ask_which_backend_runs():
+    asks = {
+        name
+        for name, tree in FILES.items()
+        if any(
+            isinstance(n, ast.Attribute) and n.attr == "backend" and is_call(n, tree)
+            for n in ast.walk(tree)
+        )
+    }
+    assert asks <= {"engine/__init__.py"}
+
+
+def is_call(attribute, tree):
+    return any(isinstance(n, ast.Call) and n.func is attribute for n in ast.walk(tree))
+
+
+def public_functions(name):
+    functions = [n for n in FILES[name].body if isinstance(n, ast.FunctionDef)]
+    return {f.name: ast.unparse(f.args) for f in functions if not f.name.startswith("_")}
+
+
+def test_the_engines_hold_the_same_functions():
+    jax, tensorflow, torch = (
+        public_functions(f"engine/{name}.py") for name in ("jax", "tensorflow", "torch")
+    )
+    assert jax == tensorflow == torch
+    documented = ast.get_docstring(FILES["engine/__init__.py"])
+    assert [name for name in jax if f"`{name}(" not in documented] == []
+
+
+def python(code, **environment):
+    """What a fresh interpreter prints."""
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_brings_in_no_other_backend():
+    code = f"""
+import importlib, sys
+import keras
+importlib.import_module(keras.backend.backend())
+before = set(sys.modules)
+import mlsystem
+print(keras.backend.backend())
+print(*sorted({{m.split('.')[0] for m in set(sys.modules) - before}} & {FRAMEWORKS}))
+"""
+    chosen, *new = python(code)
+    assert chosen == keras.backend.backend() and set(new) <= {chosen}
+
+
+# The choice of a backend --------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_has_chosen(monkeypatch, tmp_path):
+    """No variable, no configuration file, no Keras imported; `install` says what is installed."""
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "keras")
+
+    def install(*names):
+        found = {name: object() for name in names}
+        monkeypatch.setattr(
+            backend.importlib.util, "find_spec", lambda name, _=None: found.get(name)
+        )
+
+    install("jax", "torch", "tensorflow")
+    return install
+
+
+@pytest.mark.parametrize(
+    "installed, chosen",
+    [
+        (("tensorflow", "torch", "jax"), "jax"),
+        (("tensorflow", "torch"), "torch"),
+        (("tensorflow",), "tensorflow"),
+    ],
+)
+def test_the_first_installed_backend_is_chosen(nobody_has_chosen, installed, chosen):
+    nobody_has_chosen(*installed)
+    backend.choose()
+    assert os.environ["KERAS_BACKEND"] == chosen
+
+
+def test_none_installed_says_how_to_install_each(nobody_has_chosen):
+    nobody_has_chosen()
+    with pytest.raises(ImportError) as error:
+        backend.choose()
+    commands = [line for line in str(error.value).splitlines() if "pip install" in line]
+    for name in ("jax", "torch", "tensorflow"):
+        assert [f"[{name}]" in line for line in commands].count(True) == 1
+    assert len(commands) == 3 and "KERAS_BACKEND" not in os.environ
+
+
+def test_a_variable_stays(nobody_has_chosen, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    backend.choose()
+    assert os.environ["KERAS_BACKEND"] == "numpy"
+
+
+def test_a_configuration_file_stays(nobody_has_chosen, tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    backend.choose()
+    assert "KERAS_BACKEND" not in os.environ
+
+
+def test_a_configuration_file_in_the_home_directory_stays(nobody_has_chosen, monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text('{"backend": "torch"}')
+    backend.choose()
+    assert "KERAS_BACKEND" not in os.environ
+
+
+def test_an_imported_keras_stays(nobody_has_chosen, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    backend.choose()
+    assert "KERAS_BACKEND" not in os.environ
+
+
+def test_the_choice_is_made_before_keras_is_imported(tmp_path):
+    installed = keras.backend.backend()
+    code = f"""
+import importlib.util, os
+find = importlib.util.find_spec
+others = {{"jax", "torch", "tensorflow"}} - {{{installed!r}}}
+importlib.util.find_spec = lambda name, *more: None if name in others else find(name, *more)
+del os.environ["KERAS_BACKEND"]
+import mlsystem
+importlib.util.find_spec = find
+import keras
+print(os.environ["KERAS_BACKEND"], keras.backend.backend())
+"""
+    assert python(code, KERAS_HOME=str(tmp_path)) == [installed, installed]
