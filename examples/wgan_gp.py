@@ -35,7 +35,7 @@ class Generator(ml.MLModel):
 
 class WGAN(ml.MLSystem):
     routing = "own"
-    phases = [("critic",)] * 3 + [("generator",)]  # noqa: RUF012
+    phases = [("critic",)] * 3 + [("generator",)]
 
     def __init__(self, latent=16):
         super().__init__()

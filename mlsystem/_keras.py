@@ -99,7 +99,8 @@ class Hooks(keras.Model):
 
     def _register_weights(self) -> None:
         """Lets torch see the weights of a model that was built symbolically."""
-        self._post_build() if hasattr(self, "_post_build") else None
+        if hasattr(self, "_post_build"):
+            self._post_build()
 
 
 def _batches(iterator: Any) -> Iterable[Any]:

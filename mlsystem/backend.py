@@ -14,16 +14,17 @@ BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def choose() -> None:
-    """Sets `KERAS_BACKEND` to the first installed of jax, torch and tensorflow, if nobody has chosen."""
+    """Sets `KERAS_BACKEND` to the first installed of `BACKENDS`, if nobody has chosen."""
     if not _chosen():
         os.environ["KERAS_BACKEND"] = _installed()
 
 
 def _chosen() -> bool:
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return bool("keras" in sys.modules or os.environ.get("KERAS_BACKEND")) or (
-        home / "keras.json"
-    ).exists()
+    return (
+        bool("keras" in sys.modules or os.environ.get("KERAS_BACKEND"))
+        or (home / "keras.json").exists()
+    )
 
 
 def _installed() -> str:

@@ -47,7 +47,7 @@ def own(structure: Any, key: str) -> Any:
 
 
 def first_batch(data: Any) -> Any:
-    """One batch of anything that `fit` takes: arrays are one batch, of a data set it is the first."""
+    """One batch of anything that `fit` takes: arrays as they are, of a data set the first."""
     if isinstance(data, keras.utils.PyDataset):
         return data[0]
     if isinstance(data, (tuple, list, dict)) or hasattr(data, "shape"):

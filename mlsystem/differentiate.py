@@ -29,21 +29,25 @@ def gradients(
 ) -> tuple[Gradients, routing.Rows]:
     """Runs `forward` once and takes, for each model, the gradient of the losses in its row."""
     read: routing.Rows = {}
+    owners: dict[str, str] = {}
     groups: list[tuple[routing.Row, list[str]]] = []
 
     def run() -> Any:
         taken, outputs = forward()
-        return dict(taken.losses), (dict(taken.terms), outputs)
+        owners.update(taken.owners)
+        return taken.losses, (taken.terms, outputs)
 
     def plan(losses: dict[str, Any]) -> Any:
         table = rows(list(losses))
         read.update({name: table[name] for name in models})
         groups.extend(routing.groups(read, _scale_keys(learner, models)))
-        return [(_weights(learner, row, group), _variables(learner, group)) for row, group in groups]
+        return [
+            (_weights(learner, row, group), _variables(learner, group)) for row, group in groups
+        ]
 
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
     by_model = _by_model(learner, groups, found)
-    taken = Taken(losses, terms)
+    taken = Taken(losses, terms, owners)
     return Gradients({name: by_model[name] for name in models}, taken, outputs), read
 
 

@@ -71,6 +71,9 @@ class EMA(MLModel):
         self._make_averages()
         return super().__call__(*inputs, **kwargs)
 
+    def _has_loss(self) -> bool:
+        return False  # it has nothing to learn
+
     def call(self, *inputs: Any, training: Any = False, **kwargs: Any) -> Any:
         """Runs the source with the averaged weights, in inference mode unless told otherwise."""
         pairs = list(zip(self.source.weights, self.averages, strict=True))
@@ -104,7 +107,7 @@ class EMA(MLModel):
         self.started = self.built = True
 
     def follow(self) -> None:
-        """Moves the copy towards its source; the system calls it after each update of the source."""
+        """Moves the copy towards its source; called after each update of the source."""
         momentum = self.momentum
         if isinstance(momentum, keras.optimizers.schedules.LearningRateSchedule):
             momentum = momentum(self.updates.value)

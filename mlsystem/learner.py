@@ -4,59 +4,21 @@ A `Learner` is a Keras model that trains some models by some losses. What these 
 its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
-from mlsystem import _keras, engine, losses, ready, routing, step
+from mlsystem import engine, losses, routing, step
 from mlsystem.data import Batch, batch
 from mlsystem.differentiate import Gradients, gradients, scaled
-from mlsystem.logs import Logs
+from mlsystem.gate import gate
 from mlsystem.step import Taken
+from mlsystem.trainer import Trainer
 
 
-class Run:
-    """What a learner keeps between steps. A plain object: Keras tracks nothing in it."""
-
-    def __init__(self) -> None:
-        self.logs = Logs()
-        self.is_ready = False
-        self.purpose = "train_step"
-        self.phases: list[list[str]] = []
-        self.every: dict[str, int] = {}
-        self.losses: dict[str, Any] = {}
-        self.metrics: dict[str, Any] = {}
-        self.terms: dict[str, dict[str, Any]] = {}
-        self.term_owner: dict[str, str] = {}
-        self.rehearsed: set[str] = set()
-        self.warned: set[str] = set()
-        self.due: frozenset[str] | None = None
-        self.batches = 0
-        self.members: dict[str, Any] | None = None
-        self.given: dict[str, Any] = {}
-        self.taken: Taken | None = None
-
-    def reset(self) -> None:
-        """Starts over with a new configuration."""
-        self.is_ready = False
-        self.rehearsed.clear()
-
-
-def _condition(when: Any) -> Any:
-    when = ops.convert_to_tensor(when)
-    if len(when.shape) != 0:
-        raise ValueError(
-            f"update got a condition `when` of shape {tuple(when.shape)}; give one boolean, a scalar."
-        )
-    return ops.cast(when, "bool")
-
-
-class Learner(_keras.Hooks):
+class Learner(Trainer):
     """Holds the step. Subclassed by `MLModel` and `MLSystem`, not by users."""
-
-    _run: Run
 
     @step.make(training=True)
     def train_step(self, data: Any) -> Any:
@@ -85,7 +47,8 @@ class Learner(_keras.Hooks):
             The logs: `self.get_metrics_result()`.
         """
         taken, outputs = self._forward_losses(batch(data), training=False)
-        self._count(taken, set(taken.losses))
+        if this := step.of(self):
+            this.count(taken, set(taken.losses))
         self._update_metrics(batch(data), outputs, None)
         return self._step_logs()
 
@@ -117,7 +80,7 @@ class Learner(_keras.Hooks):
         names = self._due(models)
         if not names:
             return None, {}
-        with self._gate(when):
+        with gate(self, when):
             found = self.gradients(data, names, phase=phase)
             self.apply_gradients(found)
             self._update_metrics(batch(data), found.outputs, names)
@@ -257,7 +220,7 @@ class Learner(_keras.Hooks):
 
         def forward() -> tuple[Taken, Any]:
             value = loss_fn()
-            return Taken({name: losses.scalar(value, f"The loss '{name}'")}, {}), None
+            return Taken({name: losses.scalar(value, f"The loss '{name}'")}), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
         return self._pend(*gradients(self, forward, lambda _: rows, names))
@@ -281,38 +244,15 @@ class Learner(_keras.Hooks):
         optimizer = self.optimizers[name]
         engine.chosen.apply(optimizer, scaled(optimizer, found), weights)
 
-    @contextlib.contextmanager
-    def _gate(self, when: Any) -> Iterator[None]:
-        """Lets what happens inside change the state only `when`: selects new values or old ones."""
-        this = step.of(self)
-        if when is None or this is None:
-            yield
-            return
-        this.gate = _condition(when)
-        state = self._gated_variables()
-        before = [ops.copy(v.value) for v in state]
-        yield
-        for variable, old in zip(state, before, strict=True):
-            variable.assign(ops.where(this.gate, variable.value, old))
-        this.gate = None
-
     # The logs --------------------------------------------------------------------------------
 
     def _count_pending(self, models: Iterable[str]) -> None:
         if this := step.of(self):
             pending = [this.pending.pop(name) for name in models if name in this.pending]
             for taken in {id(taken): taken for _, taken in pending}.values():
-                self._count(taken, set().union(*(names for names, t in pending if t is taken)))
+                this.count(taken, set().union(*(names for names, t in pending if t is taken)))
 
-    def _count(self, taken: Taken, losses: set[str]) -> None:
-        """Counts some losses and their terms towards the logs of this step."""
-        if this := step.of(self):
-            this.add(taken.losses, [name for name in taken.losses if name in losses])
-            this.add(taken.terms, [t for t in taken.terms if self._term_owner(t) in losses])
-
-    def _track(
-        self, name: str, owner: str, value: Any, weight: Any, gated: bool = False
-    ) -> None:
+    def _track(self, name: str, owner: str, value: Any, weight: Any, gated: bool = False) -> None:
         """Adds a value to the running mean of a name; a gated one may have been kept out."""
         self._run.logs.update(name, owner, value, weight)
         if this := step.of(self):
@@ -329,53 +269,6 @@ class Learner(_keras.Hooks):
         raise NotImplementedError
 
     def _step_logs(self) -> Any:
-        """What a step returns: the logs that Keras' `compute_metrics` gave, or the running means."""
+        """What a step returns: the logs of Keras' `compute_metrics`, or the running means."""
         this = step.of(self)
         return this.logs if this and this.logs is not None else self.get_metrics_result()
-
-    # The state -------------------------------------------------------------------------------
-
-    def _state_variables(self) -> list[Any]:
-        """All variables that a step may read or assign, each once."""
-        optimizer = getattr(self, "optimizer", None)
-        variables = [
-            *self.variables,
-            *(optimizer.variables if optimizer is not None else []),
-            *self.metrics_variables,
-        ]
-        return list({id(v): v for v in variables}.values())
-
-    def _gated_variables(self) -> list[Any]:
-        """The variables that an update leaves as they are when its condition is false."""
-        inner = [v for optimizer in self.optimizers.values() for v in optimizer.variables]
-        return [*self.weights, *inner, *self.metrics_variables]
-
-    def _batches_seen(self) -> Any:
-        """The number of batches before this one."""
-        return self.optimizer.iterations
-
-    # Keras' doors ----------------------------------------------------------------------------
-
-    def _ready(self, batches: Iterable[Any]) -> None:
-        """Readies everything and rehearses the step, before training starts."""
-        ready.ready(self, batches)
-
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
-        with ready.purpose(self, "train_step"):
-            return super().fit(*args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """The losses and metrics on a data set. See `keras.Model.evaluate`."""
-        with ready.purpose(self, "test_step"):
-            return super().evaluate(*args, **kwargs)
-
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """One training step on one batch. See `keras.Model.train_on_batch`."""
-        with ready.purpose(self, "train_step"):
-            return super().train_on_batch(*args, **kwargs)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        with ready.purpose(self, "test_step"):
-            return super().test_on_batch(*args, **kwargs)

@@ -1,24 +1,12 @@
 """From outputs to `{loss name: scalar}`: what a loss may return, and what it is reduced to."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops, tree
 
 from mlsystem import data
-
-
-def accepts(fn: Callable[..., Any], name: str) -> bool:
-    """Whether a function names an argument, or takes any."""
-    parameters = inspect.signature(fn).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
-    """Those of the arguments on offer that a user's function names."""
-    return {name: value for name, value in given.items() if accepts(fn, name)}
+from mlsystem.signature import extras
 
 
 def reduce(value: Any, where: str, size: Any, sample_weight: Any, ignored: bool) -> Any:
@@ -37,8 +25,8 @@ def reduce(value: Any, where: str, size: Any, sample_weight: Any, ignored: bool)
         return value
     if len(value.shape) != 1 or not _same(value.shape[0], size):
         raise ValueError(
-            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of {size} samples. "
-            "Return a scalar, one loss per sample (a vector as long as the batch), or a dict of these."
+            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of {size} "
+            "samples. Return a scalar, a vector of one loss per sample, or a dict of these."
         )
     if ignored and sample_weight is not None:
         value = value * _vector(sample_weight, value, where)
@@ -73,9 +61,9 @@ def _same(found: Any, size: Any) -> bool:
 def _vector(sample_weight: Any, value: Any, where: str) -> Any:
     if isinstance(sample_weight, (dict, list, tuple)):
         raise ValueError(
-            f"The sample weights are a {type(sample_weight).__name__}, and {where} returned one loss "
-            "per sample, which takes one weight per sample. Give one array of weights, or let the "
-            "loss take `sample_weight`."
+            f"The sample weights are a {type(sample_weight).__name__}, and {where} returned one "
+            "loss per sample, which takes one weight per sample. Give one array of weights, or let "
+            "the loss take `sample_weight`."
         )
     return ops.reshape(ops.cast(sample_weight, value.dtype), (-1,))
 
@@ -92,7 +80,9 @@ def of_model(
     if not isinstance(value, dict):
         return reduce(value, where, size, sample_weight, ignored), {}
     terms = {
-        name: reduce(term, f"The term '{name}' of the loss of '{model.key}'", size, sample_weight, ignored)
+        name: reduce(
+            term, f"The term '{name}' of the loss of '{model.key}'", size, sample_weight, ignored
+        )
         for name, term in value.items()
     }
     return sum(terms.values()), terms
@@ -127,7 +117,7 @@ def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> A
 def named(
     given: Any, owner: str, batch: data.Batch, ignored: bool
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What `compute_losses` returns, as scalars, and the terms of those that were given as dicts."""
+    """What `compute_losses` returns, as scalars, and the terms of those given as dicts."""
     if not isinstance(given, dict):
         raise ValueError(
             f"{owner}.compute_losses returned {type(given).__name__}; return a dict {{name: loss}}."

@@ -30,10 +30,10 @@ def holds_layer(value: Any) -> bool:
 class Own:
     """The trainable weights that a system owns directly, as a member of their own."""
 
-    def __init__(self, system: Any, layers: list[Any]) -> None:
-        held = {id(v) for layer in layers for v in layer.variables}
-        self.system = system
+    def __init__(self, system: Any) -> None:
+        held = {id(v) for member in direct(system).values() for v in member.variables}
         self.weights = [v for v in system.weights if v.trainable and id(v) not in held]
+        self.dtype_policy = system.dtype_policy
         self.built = True
 
     @property
@@ -41,14 +41,62 @@ class Own:
         """Those that are trained at present."""
         return [v for v in self.weights if v.trainable]
 
-    @property
-    def dtype_policy(self) -> Any:
-        """That of the system."""
-        return self.system.dtype_policy
+
+def direct(system: Any) -> dict[str, Any]:
+    """The members of a system by path, a nested system as one; layers without weights are none."""
+    found: dict[str, Any] = {}
+    for name in system._attributes():
+        found |= walk(name, getattr(system, name, None))
+    return {
+        n: m for n, m in found.items() if isinstance(m, keras.Model) or m.weights or not m.built
+    }
 
 
-def check_shared(models: Mapping[str, Any]) -> None:
-    """Refuses a weight that two models reach: which of them would update it?"""
+def nested(system: Any) -> dict[str, Any]:
+    """The systems among the members of a system."""
+    return {n: m for n, m in direct(system).items() if hasattr(m, "compute_losses")}
+
+
+def leaves(system: Any) -> dict[str, Any]:
+    """The members by path, those of nested systems spelled out, and the system's own weights."""
+    found: dict[str, Any] = {}
+    inside = nested(system)
+    for name, member in direct(system).items():
+        if name in inside:
+            found |= {f"{name}/{leaf}": m for leaf, m in leaves(member).items()}
+        else:
+            found[name] = member
+    own = Own(system)
+    return found | {"self": own} if own.weights else found
+
+
+def trained(system: Any) -> dict[str, Any]:
+    """The leaves that have weights to train."""
+    return {name: leaf for name, leaf in leaves(system).items() if leaf.trainable_weights}
+
+
+def give_keys(system: Any) -> None:
+    """Tells each member the name it goes by in its system."""
+    for name, member in direct(system).items():
+        if hasattr(member, "key"):
+            member.key = name
+    for inner in nested(system).values():
+        give_keys(inner)
+
+
+def check(system: Any) -> None:
+    """Refuses a member without weights, and a weight that two members reach."""
+    found = leaves(system)
+    for name, member in found.items():
+        if not member.built:
+            raise ValueError(
+                f"'{name}' has no weights yet: {type(system).__name__}.forward does not call it. "
+                "Call it there, build it beforehand, or do not set it as an attribute."
+            )
+    _check_shared(found)
+
+
+def _check_shared(models: Mapping[str, Any]) -> None:
     owners: dict[int, str] = {}
     for name, model in models.items():
         for weight in model.weights:

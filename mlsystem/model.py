@@ -1,37 +1,20 @@
 """MLModel: a Keras model with its own loss and its own optimizer."""
 
-import functools
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from mlsystem import _keras, data, engine, losses, routing, step
+from mlsystem import _keras, data, engine, functional, losses, ready, routing, step
 from mlsystem.data import Batch
-from mlsystem.learner import Learner, Run
+from mlsystem.learner import Learner
 from mlsystem.optimizers import make
+from mlsystem.signature import by_name, extras
 from mlsystem.step import Taken
+from mlsystem.trainer import Run
 
-_POSITIONAL, _KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 _STEPS = {"train_step": True, "test_step": False}
-
-
-def _by_name(fn: Any) -> Any:
-    """Lets Keras pass `*inputs` and `**kwargs` by their names, as it does where it builds a layer."""
-    kinds = {p.kind: name for name, p in inspect.signature(fn).parameters.items()}
-    args, kwargs = kinds.get(_POSITIONAL), kinds.get(_KEYWORD)
-    if args is None and kwargs is None:
-        return fn
-
-    @functools.wraps(fn)
-    def call(self: Any, *given: Any, **named: Any) -> Any:
-        given += tuple(named.pop(args, ()))
-        named |= named.pop(kwargs, {})
-        return fn(self, *given, **named)
-
-    return call
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -72,23 +55,24 @@ class MLModel(Learner):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Lets Keras remember the arguments of the constructor."""
         # Keras remembers the arguments for `get_config` here, and positional ones only by name.
         if len(args) == 1 and cls.__init__ is MLModel.__init__ and "outputs" not in kwargs:
-            args, kwargs = (), kwargs | {"net": args[0]}
+            return super().__new__(cls, net=args[0], **kwargs)
         return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
-        functional = _keras.functional_init_arguments(args, kwargs)
-        net = None if functional else _net(args, kwargs)
-        if functional:
-            _make_functional(self)
+        is_functional = _keras.functional_init_arguments(args, kwargs)
+        net = None if is_functional else _net(args, kwargs)
+        if is_functional:
+            functional.become(self, MLModel)
             _keras.Functional.__init__(self, *args, **kwargs)
         else:
             super().__init__(**kwargs)
         self._run = Run()
         self._run.given = given
-        self.key = self.name
+        self.key: str = self.name
         if net is not None:
             self.net = engine.chosen.as_layer(net)
         if given["loss"] is not None or given["metrics"] is not None:
@@ -97,7 +81,8 @@ class MLModel(Learner):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if compute := cls.__dict__.get("call", cls.__dict__.get("forward")):
-            cls.call = cls.forward = _by_name(compute)
+            for name in ("call", "forward"):
+                setattr(cls, name, by_name(compute))
         for name, training in _STEPS.items():
             if name in cls.__dict__:
                 setattr(cls, name, step.make(training)(cls.__dict__[name]))
@@ -109,7 +94,7 @@ class MLModel(Learner):
 
     # What users override ---------------------------------------------------------------------
 
-    @_by_name
+    @by_name
     def call(self, inputs: Any, *more: Any, training: Any = None, **kwargs: Any) -> Any:
         """What calling the model does; the same function as `forward`."""
         net = getattr(self, "net", None)
@@ -119,7 +104,7 @@ class MLModel(Learner):
                 "or override `forward(self, inputs, training=None)`."
             )
         if training is not None:
-            kwargs |= losses.extras(net.call, training=training)
+            kwargs |= extras(net.call, training=training)
         return net(inputs, *more, **kwargs)
 
     forward = call
@@ -146,7 +131,9 @@ class MLModel(Learner):
             own = (data.own(part, self.key) for part in (y, outputs, sample_weight))
             return _keras.compute_loss(self, x, *own, training=training)
         if compiled is None:
-            raise NotImplementedError(f"'{self.key}' has no loss. Override `loss`, or give `loss=`.")
+            raise NotImplementedError(
+                f"'{self.key}' has no loss. Override `loss`, or give `loss=`."
+            )
         return losses.compiled(compiled, self.key, y, outputs, sample_weight)
 
     def configure_optimizer(self) -> Any:
@@ -185,7 +172,10 @@ class MLModel(Learner):
             )
         given = self._run.given
         if optimizer == "auto":
-            own = given["optimizer"] or type(self).configure_optimizer is not MLModel.configure_optimizer
+            own = (
+                given["optimizer"]
+                or type(self).configure_optimizer is not MLModel.configure_optimizer
+            )
             optimizer = self.configure_optimizer() if own else "rmsprop"
         loss = given["loss"] if loss is None else loss
         metrics = given["metrics"] if metrics is None else metrics
@@ -210,8 +200,6 @@ class MLModel(Learner):
         Args:
             batch: one batch as the data set yields it (only its shapes matter), or a data set.
         """
-        from mlsystem import ready
-
         self._ensure_compiled()
         ready.build(self, data.first_batch(batch))
         return self
@@ -227,7 +215,7 @@ class MLModel(Learner):
 
     def _rows(self, losses: Sequence[str]) -> routing.Rows:
         """A model alone follows its own loss."""
-        return {self.key: {name: (1.0,) for name in losses}}
+        return {self.key: dict.fromkeys(losses, (1.0,))}
 
     def compute_loss(
         self,
@@ -241,13 +229,13 @@ class MLModel(Learner):
         if type(self).loss is MLModel.loss:
             return super().compute_loss(x, y, y_pred, sample_weight)
         value, terms = losses.of_model(self, x, y, y_pred, sample_weight, training)
-        self._run.taken = Taken({self.key: value}, terms)
+        self._run.taken = Taken({}, terms)
         return value + sum((ops.sum(extra) for extra in self.losses), ops.zeros((), value.dtype))
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The one loss of a model that is trained alone, with its terms."""
         if not self._has_loss() and not self.losses:
-            return Taken({}, {})
+            return Taken()
         self._run.taken = None
         value = _keras.compute_loss(
             self,
@@ -257,13 +245,9 @@ class MLModel(Learner):
             sample_weight=batch.sample_weight,
             training=training,
         )
-        terms = self._run.taken.terms if self._run.taken else {}
-        self._run.taken = None
-        return Taken({self.key: losses.scalar(value, f"The loss of '{self.key}'")}, terms)
-
-    def _term_owner(self, term: str) -> str:
-        """The loss that a term is part of."""
-        return self.key
+        taken = self._run.taken or Taken()
+        loss = losses.scalar(value, f"The loss of '{self.key}'")
+        return Taken({self.key: loss}, taken.terms, dict.fromkeys(taken.terms, self.key))
 
     def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
         """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
@@ -290,7 +274,11 @@ class MLModel(Learner):
     @property
     def metrics(self) -> list[Any]:
         """Keras' metrics of the model, and the trackers of what is logged."""
-        return [*super().metrics, *self._run.logs.metrics()] if hasattr(self, "_run") else super().metrics
+        return (
+            [*super().metrics, *self._run.logs.metrics()]
+            if hasattr(self, "_run")
+            else super().metrics
+        )
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
@@ -310,22 +298,3 @@ def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) > 1:
         raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
     return args[0] if args else kwargs.pop("net", None)
-
-
-def _make_functional(model: Any) -> None:
-    """Makes an instance functional by a class of its own; Keras would rewrite the bases of ours."""
-    cls = type(model)
-    if not issubclass(cls, _keras.Functional):
-        object.__setattr__(model, "__class__", _functional_class(cls))
-
-
-_functional_classes: dict[type, type] = {}
-
-
-def _functional_class(cls: type) -> type:
-    if cls not in _functional_classes:
-        inherits = cls.call is MLModel.call
-        methods = {"call": _keras.Functional.call} if inherits else {}
-        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        _functional_classes[cls] = type(cls.__name__, (cls, _keras.Functional), names | methods)
-    return _functional_classes[cls]

@@ -19,9 +19,10 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     Args:
         optimizers: dict of the optimizer of each model.
 
-    >>> optimizer = SystemOptimizer({"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)})
+    >>> inner = {"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)}
+    >>> optimizer = SystemOptimizer(inner)
     >>> optimizer.learning_rate = 0.01
-    >>> round(float(optimizer.optimizers["b"].learning_rate), 6)
+    >>> round(float(inner["b"].learning_rate), 6)
     0.02
     """
 
@@ -63,7 +64,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Refused: the optimizers are applied one by one."""
         raise NotImplementedError(
-            "A system's optimizers are applied per model: call system.apply_gradients({model: [...]})."
+            "A system's optimizers are applied per model: call `system.apply_gradients`."
         )
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
@@ -133,7 +134,7 @@ def copy(optimizer: Any) -> Any:
 
 
 def scaled(optimizer: Any, layer: Any) -> Any:
-    """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' `compile` does."""
+    """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
     scales = isinstance(optimizer, _keras.LossScaleOptimizer)
     if layer.dtype_policy.name == "mixed_float16" and not scales:
         return keras.optimizers.LossScaleOptimizer(optimizer)

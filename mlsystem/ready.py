@@ -41,7 +41,7 @@ def _first(learner: Any, batches: Iterable[Any]) -> Any:
     leaves = [] if batch is None else [a for a in tree.flatten(batch) if hasattr(a, "shape")]
     if not leaves or any(len(a.shape) and a.shape[0] == 0 for a in leaves):
         raise ValueError(
-            f"The data set given to '{learner.name}' is empty: it yields no batch, or a batch of no "
+            f"The data set given to '{learner.name}' is empty: it yields no batch, or one of no "
             "samples. Check its length, its batch size and `drop_last`."
         )
     return tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch)
@@ -74,9 +74,10 @@ def _build_weights(learner: Any, batch: data.Batch) -> None:
         )
     except Exception as error:
         raise ValueError(
-            f"{type(learner).__name__}.forward cannot take this data: x is {data.describe(batch.x)}, "
-            f"y is {data.describe(batch.y)}. A data set that yields (a, b) is read as (x, y); two "
-            f"inputs are ((a, b),). {type(error).__name__}: {error}"
+            f"{type(learner).__name__}.forward cannot take this data: "
+            f"x is {data.describe(batch.x)}, y is {data.describe(batch.y)}. "
+            "A data set that yields (a, b) is read as (x, y); two inputs are ((a, b),). "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 

@@ -53,7 +53,7 @@ def read(
     if isinstance(routing, Mapping):
         rows = _table(routing, models, losses)
     elif routing in ("sum", "own"):
-        rows = {m: {name: (1.0,) for name in _followed(routing, m, models, losses)} for m in models}
+        rows = {m: dict.fromkeys(_followed(routing, m, models, losses), (1.0,)) for m in models}
     else:
         raise ValueError(
             f"routing is {routing!r}. Give 'sum' (each model follows all losses), 'own' (each "
@@ -104,7 +104,9 @@ def _check_weight(weight: Any, where: str) -> None:
 def _weighted(rows: Rows, loss_weights: Any, losses: Sequence[str]) -> Rows:
     if loss_weights is None:
         return rows
-    given = loss_weights if isinstance(loss_weights, Mapping) else dict.fromkeys(losses, loss_weights)
+    given = (
+        loss_weights if isinstance(loss_weights, Mapping) else dict.fromkeys(losses, loss_weights)
+    )
     weights = by_name(given, losses, "loss_weights")
     for name, weight in weights.items():
         _check_weight(weight, f"loss_weights weighs the loss '{name}'")

@@ -23,9 +23,7 @@ class Scope(keras.StatelessScope):
     def __init__(self, given: Iterable[tuple[Any, Any]], state: Iterable[Any] = ()) -> None:
         super().__init__(collect_losses=True)
         outer = _keras.get_stateless_scope()
-        self.state_mapping = (
-            dict(outer.state_mapping) if outer else {id(v): v.value for v in state}
-        )
+        self.state_mapping = dict(outer.state_mapping) if outer else {id(v): v.value for v in state}
         self.state_mapping.update((id(variable), value) for variable, value in given)
         self.assigned: dict[int, Any] = {}
 

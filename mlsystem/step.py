@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,18 +15,23 @@ _running = threading.local()
 
 @dataclass
 class Taken:
-    """The losses and their named terms in one forward pass, by name, as scalars."""
+    """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
-    losses: Mapping[str, Any]
-    terms: Mapping[str, Any]
+    `owners` says which loss each term is part of.
+    """
+
+    losses: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, Any] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Step:
     """One train or test step of a learner, from its batch to its logs.
 
-    `sums` and `counts` gather each loss and term over the phases in which it counted, `gate` is
-    the condition of the update in progress and `gated` what was counted under one, `pending` holds for each model the losses that its
+    `sums` and `counts` gather each loss and term over the phases in which it counted, and
+    `owners` says which loss a term is part of. `gate` is the condition of the update in progress
+    and `gated` what was counted under one. `pending` holds for each model the losses that its
     gradients were last taken of, and `touched` are the names logged in this step.
     """
 
@@ -37,13 +42,19 @@ class Step:
     gated: set[str] = field(default_factory=set)
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     logs: dict[str, Any] | None = None
 
-    def add(self, values: Mapping[str, Any], names: Iterable[str]) -> None:
-        """Counts some losses or terms once more, unless the gate is shut."""
-        for name in names:
+    def count(self, taken: Taken, losses: set[str]) -> None:
+        """Counts some losses and their terms once more, unless the gate is shut."""
+        self.owners |= taken.owners
+        self._add(taken.losses, losses)
+        self._add(taken.terms, {term for term, owner in taken.owners.items() if owner in losses})
+
+    def _add(self, values: Mapping[str, Any], names: set[str]) -> None:
+        for name in [name for name in values if name in names]:
             value, one = values[name], 1
             if self.gate is not None:
                 self.gated.add(name)

@@ -17,6 +17,7 @@ class TrainFunction:
         self.steps: dict[frozenset[str] | None, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
+        """One training step on what Keras' trainer hands over."""
         run = self.system._run
         run.due = self._due()
         try:

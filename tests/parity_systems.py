@@ -138,7 +138,11 @@ class DANN(ml.MLSystem):
 class BYOL(ml.MLSystem):
     def __init__(self):
         super().__init__()
-        net = [layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.Activation("tanh")]
+        net = [
+            layers.Dense(16, use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("tanh"),
+        ]
         self.online = member(keras.Sequential([*net, layers.Dense(8)]))
         self.predictor = member(mlp(8, 8))
         self.target = ml.EMA(self.online, momentum=0.9)
@@ -182,7 +186,7 @@ def give_weights(system, seed=1):
         scale = 1.0 / np.sqrt(max(1, weight.shape[0])) if len(weight.shape) > 1 else 0.0
         if "moving" not in weight.path and "gamma" not in weight.path and scale:
             weight.assign(scale * rng.normal(size=weight.shape))
-    for member in system._leaves().values():
+    for member in system._run.members.values():
         if isinstance(member, ml.EMA):
             member.start()
 

@@ -300,5 +300,3 @@ def test_phase_index_reaches_forward():
     assert {0, 1} <= set(seen)
     gan.evaluate(ones(), verbose=0)
     assert seen[-1] is None
-
-

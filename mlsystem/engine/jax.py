@@ -1,4 +1,4 @@
-"""The engine on JAX: state carried explicitly, one vjp per distinct row over one traced forward pass.
+"""The engine on JAX: state carried explicitly, one vjp per distinct row over one traced forward.
 
 Keras' variables are read and assigned as on the other backends; inside a step, a scope holds
 their values, and what is assigned inside a transformation is assigned again outside it.
@@ -87,10 +87,12 @@ class _Traced:
         flat = core.jaxpr_as_fun(self.closed)(*values)
         structure = jax.tree.structure(shapes)
         self.result = jax.tree.unflatten(structure, flat)
-        self.positions = jax.tree.unflatten(structure, range(structure.num_leaves))[0][0]
+        self.positions = jax.tree.unflatten(structure, range(len(flat)))[0][0]
 
     def gradient(self, coefficients: dict[str, Any], chosen: list[int]) -> list[Any]:
-        by_position = sorted(((self.positions[n], w) for n, w in coefficients.items()), key=lambda pair: pair[0])
+        by_position = sorted(
+            ((self.positions[n], w) for n, w in coefficients.items()), key=lambda pair: pair[0]
+        )
         part, reached = _part(self.closed, {i for i, _ in by_position})
         live = [i for i in chosen if i in reached]
 
@@ -211,7 +213,7 @@ def _shardings(state: list[Any]) -> Any:
 
 
 def _own_values(state: list[Any]) -> list[Any]:
-    # A donated buffer can be given once only, and `a.assign(b.value)` makes two variables share one.
+    # A buffer can be donated once only, and `a.assign(b.value)` makes two variables share one.
     values = [_keras.value(variable) for variable in state]
     if len({id(value) for value in values}) == len(values):
         return values

@@ -1,0 +1,109 @@
+"""What a system is given to learn by: an optimizer for each model, losses and metrics by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from mlsystem import _keras, members, optimizers, routing, schedule
+from mlsystem.collect import has_own_loss
+
+
+def configure(system: Any) -> None:
+    """Reads the configuration of a system whose weights are built; names that do not exist fail."""
+    system._run.members = members.leaves(system)
+    _build_optimizers(system)
+    names = list(system._models())
+    system._run.phases = schedule.read_phases(system.phases, names)
+    system._run.every = schedule.read_every(system.update_every, names)
+    system._run.losses = _losses(system)
+    system._run.metrics = _metrics(system)
+
+
+def own_optimizer(member: Any) -> Any:
+    """A member's own optimizer: what an MLModel configures, Adam for any other."""
+    if hasattr(member, "configure_optimizer"):
+        return member.configure_optimizer()
+    return keras.optimizers.Adam()
+
+
+def _build_optimizers(system: Any) -> None:
+    models = system._models()
+    chosen = optimizers.distinct(_chosen(system, list(models)))
+    chosen = {name: optimizers.scaled(o, models[name]) for name, o in chosen.items()}
+    for name, optimizer in chosen.items():
+        if not optimizer.built:
+            optimizer.build(models[name].trainable_weights)
+    with _keras.DotNotTrackScope():
+        system.optimizer = optimizers.SystemOptimizer(chosen) if chosen else None
+
+
+def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
+    given = system._run.given.get("optimizer")
+    chosen = optimizers.one_each(given, names) if given is not None else {}
+    if all(name in chosen for name in names):
+        return chosen
+    configured = routing.by_name(system.configure_optimizers(), names, "configure_optimizers")
+    chosen = {n: optimizers.make(o) for n, o in configured.items()} | chosen
+    if missing := [name for name in names if chosen.get(name) is None]:
+        raise ValueError(
+            f"configure_optimizers returns no optimizer for {', '.join(map(repr, missing))}. "
+            f"It returns some for {list(chosen)}."
+        )
+    return {name: chosen[name] for name in names}
+
+
+def _losses(system: Any) -> dict[str, Any]:
+    """The losses given to `compile`, by member."""
+    direct = members.direct(system)
+
+    def lacks(name: str) -> bool:
+        return bool(direct[name].trainable_weights) and not has_own_loss(direct[name])
+
+    given = _by_member(system._run.given.get("loss"), list(direct), "loss", lacks)
+    return {name: _keras.CompileLoss(loss) for name, loss in given.items()}
+
+
+def _metrics(system: Any) -> dict[str, Any]:
+    """The metrics given to `compile`, by member."""
+    direct = members.direct(system)
+
+    def supervised(name: str) -> bool:
+        return name in system._run.losses or _keras.compile_loss(direct[name]) is not None
+
+    plain, weighted = (
+        _by_member(system._run.given.get(what), list(direct), what, supervised)
+        for what in ("metrics", "weighted_metrics")
+    )
+    return {
+        name: _keras.CompileMetrics(plain.get(name), weighted.get(name))
+        for name in plain | weighted
+    }
+
+
+def _by_member(
+    given: Any, names: Sequence[str], what: str, takes: Callable[[str], bool]
+) -> dict[str, Any]:
+    """A dict by name spelled out; any other value is for each of the members that take one."""
+    if isinstance(given, Mapping):
+        return routing.by_name(given, names, what)
+    return {name: given for name in names if given is not None and takes(name)}
+
+
+def metrics_of(system: Any) -> dict[str, Any]:
+    """The metrics of each member that has any, its own or given to `compile`."""
+    own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
+    return {n: metrics for n, metrics in own.items() if metrics is not None} | system._run.metrics
+
+
+def _learns(member: Any) -> bool:
+    return hasattr(member, "key") and not hasattr(member, "follow")
+
+
+def routed_variables(system: Any) -> list[Any]:
+    """The variables in the routing table and among the loss weights."""
+    tables = list(system.routing.values()) if isinstance(system.routing, Mapping) else []
+    tables.append(system._run.given.get("loss_weights"))
+    values = [w for table in tables if isinstance(table, Mapping) for w in table.values()]
+    return [weight for weight in values if isinstance(weight, keras.Variable)]

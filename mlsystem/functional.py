@@ -1,0 +1,26 @@
+"""Models that are built from inputs and outputs.
+
+Keras turns a subclass of `keras.Model` functional by rewriting the bases of its class, and of the
+classes above it, for the whole process. Here the one instance gets a class of its own instead.
+"""
+
+from typing import Any
+
+from mlsystem import _keras
+
+_classes: dict[type, type] = {}
+
+
+def become(model: Any, base: Any) -> None:
+    """Makes a model of a subclass of `base` an instance of Keras' `Functional` too."""
+    cls = type(model)
+    if not issubclass(cls, _keras.Functional):
+        object.__setattr__(model, "__class__", _functional(cls, base))
+
+
+def _functional(cls: Any, base: Any) -> type:
+    if cls not in _classes:
+        methods = {"call": _keras.Functional.call} if cls.call is base.call else {}
+        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        _classes[cls] = type(cls.__name__, (cls, _keras.Functional), names | methods)
+    return _classes[cls]

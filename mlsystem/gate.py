@@ -1,0 +1,40 @@
+"""The condition `when` of an update: decided inside the compiled step, by selecting values.
+
+A branch with an update inside works on torch and TensorFlow and leaks tracers on JAX.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from keras import ops
+
+from mlsystem import step
+
+
+@contextlib.contextmanager
+def gate(learner: Any, when: Any) -> Iterator[None]:
+    """Lets what happens inside change weights, optimizers and metrics only `when`."""
+    this = step.of(learner)
+    if when is None or this is None:
+        yield
+        return
+    this.gate = _condition(when)
+    state = learner._gated_variables()
+    before = [ops.copy(v.value) for v in state]
+    try:
+        yield
+        for variable, old in zip(state, before, strict=True):
+            variable.assign(ops.where(this.gate, variable.value, old))
+    finally:
+        this.gate = None
+
+
+def _condition(when: Any) -> Any:
+    when = ops.convert_to_tensor(when)
+    if len(when.shape) != 0:
+        raise ValueError(
+            f"update got a condition `when` of shape {tuple(when.shape)}. "
+            "Give one boolean, a scalar."
+        )
+    return ops.cast(when, "bool")

@@ -1,0 +1,34 @@
+"""Signatures of users' functions."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def by_name(fn: Any) -> Any:
+    """Lets Keras pass `*inputs` and `**kwargs` by name, as it does where it builds a layer."""
+    kinds = {p.kind: name for name, p in inspect.signature(fn).parameters.items()}
+    args = kinds.get(inspect.Parameter.VAR_POSITIONAL, "")
+    kwargs = kinds.get(inspect.Parameter.VAR_KEYWORD, "")
+    if not args and not kwargs:
+        return fn
+
+    @functools.wraps(fn)
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        given += tuple(named.pop(args, ()))
+        named |= named.pop(kwargs, {})
+        return fn(self, *given, **named)
+
+    return call
+
+
+def accepts(fn: Callable[..., Any], name: str) -> bool:
+    """Whether a function names an argument, or takes any."""
+    parameters = inspect.signature(fn).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
+    """Those of the arguments on offer that a user's function names."""
+    return {name: value for name, value in given.items() if accepts(fn, name)}

@@ -1,0 +1,86 @@
+"""What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from mlsystem import _keras, ready
+from mlsystem.logs import Logs
+from mlsystem.step import Taken
+
+
+class Run:
+    """What a learner keeps between steps. A plain object: Keras tracks nothing in it."""
+
+    def __init__(self) -> None:
+        self.logs = Logs()
+        self.is_ready = False
+        self.purpose = "train_step"
+        self.phases: list[list[str]] = []
+        self.every: dict[str, int] = {}
+        self.losses: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.terms: dict[str, dict[str, Any]] = {}
+        self.rehearsed: set[str] = set()
+        self.warned: set[str] = set()
+        self.due: frozenset[str] | None = None
+        self.batches = 0
+        self.members: dict[str, Any] | None = None
+        self.given: dict[str, Any] = {}
+        self.taken: Taken | None = None
+
+    def reset(self) -> None:
+        """Starts over with a new configuration."""
+        self.is_ready = False
+        self.rehearsed.clear()
+
+
+class Trainer(_keras.Hooks):
+    """The part of a learner that Keras' `fit` talks to."""
+
+    _run: Run
+    optimizers: Any
+    train_function: Any
+    test_function: Any
+
+    def _state_variables(self) -> list[Any]:
+        """All variables that a step may read or assign, each once."""
+        optimizer = getattr(self, "optimizer", None)
+        variables = [
+            *self.variables,
+            *(optimizer.variables if optimizer is not None else []),
+            *self.metrics_variables,
+        ]
+        return list({id(v): v for v in variables}.values())
+
+    def _gated_variables(self) -> list[Any]:
+        """The variables that an update leaves as they are when its condition is false."""
+        inner = [v for optimizer in self.optimizers.values() for v in optimizer.variables]
+        return [*self.weights, *inner, *self.metrics_variables]
+
+    def _batches_seen(self) -> Any:
+        """The number of batches before this one."""
+        return self.optimizer.iterations
+
+    def _ready(self, batches: Iterable[Any]) -> None:
+        """Readies everything and rehearses the step, before training starts."""
+        ready.ready(self, batches)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
+        with ready.purpose(self, "train_step"):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """The losses and metrics on a data set. See `keras.Model.evaluate`."""
+        with ready.purpose(self, "test_step"):
+            return super().evaluate(*args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """One training step on one batch. See `keras.Model.train_on_batch`."""
+        with ready.purpose(self, "train_step"):
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
+        with ready.purpose(self, "test_step"):
+            return super().test_on_batch(*args, **kwargs)
