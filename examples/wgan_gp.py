@@ -65,7 +65,7 @@ def adam():
     return keras.optimizers.Adam(5e-4, beta_1=0.0, beta_2=0.9)
 
 
-def main(epochs=60, samples=1797, seed=0):
+def main(epochs=30, samples=1797, seed=0):
     keras.utils.set_random_seed(seed)
     images = load_digits().data[:samples].astype("float32") / 16
     gan = WGAN()

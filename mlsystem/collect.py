@@ -63,7 +63,8 @@ def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
 
 def _layer_losses(system: Any) -> dict[str, Any]:
     """Regularizers and `add_loss` of each member's layers, and of the system itself."""
-    found = {name: member.losses for name, member in members.direct(system).items()}
+    direct, inside = members.direct(system), members.nested(system)  # which count their own
+    found = {name: member.losses for name, member in direct.items() if name not in inside}
     own = [v for v in members.Own(system).trainable_weights if v.regularizer is not None]
     found["self"] = [*_keras.own_losses(system), *(v.regularizer(v) for v in own)]
     return {name: losses.total(extra) for name, extra in found.items() if extra}

@@ -241,6 +241,15 @@ def test_a_generator_that_ends_trains_on_all_its_batches(learner, built):
     assert [float(v) for v in (one.batches, one.samples)] == [5, 10]
 
 
+@unsized
+def test_the_end_of_an_epoch_is_not_counted_as_a_batch():
+    system = Two()
+    system.update_every = {"second": 2}
+    system.fit(grain(X, Y), epochs=2, shuffle=False, verbose=0)
+    updates = {name: int(inner.iterations) for name, inner in system.optimizers.items()}
+    assert updates == {"first": 6, "second": 3} and int(system.optimizer.iterations) == 6
+
+
 @learners
 def test_a_generator_that_ends_is_evaluated_and_predicted_whole(learner):
     model = learner().setup((X, Y))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from toys import Pair, Scale, TinyGAN, number, ones
+from toys import Critics, Pair, Scale, TinyGAN, number, ones
 
 import mlsystem as ml
 
@@ -147,28 +147,6 @@ def test_losses_are_averaged_over_batches_by_their_size():
     logs = pair.evaluate(x, batch_size=4, return_dict=True, verbose=0)
     first, second = 4 + 9, 0 + 1  # (a - 3)^2 + (ab - 5)^2 at x = 1 and x = 3
     assert logs["loss"] == approx((4 * first + 2 * second) / 6)
-
-
-class Critics(ml.MLSystem):
-    """A list, a dict, and the system's own weight: every member is 2 x, each wants 0."""
-
-    routing = "own"
-
-    def __init__(self):
-        super().__init__()
-        self.critics = [Scale(2.0), Scale(2.0)]
-        self.heads = {"left": Scale(2.0)}
-        self.temperature = self.add_weight(shape=(), initializer="ones", name="temperature")
-
-    def forward(self, x):
-        return {
-            **{f"critics/{i}": c(x) for i, c in enumerate(self.critics)},
-            "heads/left": self.heads["left"](x) * self.temperature,
-        }
-
-    def compute_losses(self, x, y, outputs):
-        losses = {name: ops.mean(value) ** 2 for name, value in outputs.items()}
-        return losses | {"whole": ops.mean(outputs["heads/left"])}
 
 
 def test_members_in_lists_and_dicts_and_own_weights():

@@ -77,6 +77,28 @@ class Pair(ml.MLSystem):
         return {"a": a, "b": self.b(a)}
 
 
+class Critics(ml.MLSystem):
+    """A list, a dict, and the system's own weight: every member is 2 x, each wants 0."""
+
+    routing = "own"
+
+    def __init__(self):
+        super().__init__()
+        self.critics = [Scale(2.0), Scale(2.0)]
+        self.heads = {"left": Scale(2.0)}
+        self.temperature = self.add_weight(shape=(), initializer="ones", name="temperature")
+
+    def forward(self, x):
+        return {
+            **{f"critics/{i}": c(x) for i, c in enumerate(self.critics)},
+            "heads/left": self.heads["left"](x) * self.temperature,
+        }
+
+    def compute_losses(self, x, y, outputs):
+        losses = {name: ops.mean(value) ** 2 for name, value in outputs.items()}
+        return losses | {"whole": ops.mean(outputs["heads/left"])}
+
+
 def ones(n=4):
     """A batch whose mean is 1."""
     return np.ones((n, 1), dtype="float32")
