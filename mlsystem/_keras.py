@@ -17,6 +17,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from keras.src.saving import object_registration
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.utils.tracking import DotNotTrackScope
 
@@ -35,9 +36,17 @@ __all__ = [
     "get_stateless_scope",
     "loss_tracker",
     "own_losses",
+    "register_as",
     "set_value",
     "value",
 ]
+
+
+def register_as(cls: type, registered: type) -> None:
+    """Saves instances of a class under the name that another class is registered by."""
+    names = object_registration.GLOBAL_CUSTOM_NAMES
+    if registered in names:
+        names[cls] = names[registered]
 
 
 def compile_loss(model: Any) -> Any:
@@ -87,6 +96,11 @@ class Hooks(keras.Model):
     # TensorFlow's trainer asks under this name.
     _maybe_symbolic_build = _symbolic_build
 
+    def _keras_draws(self) -> bool:
+        """Whether Keras itself would draw a batch before training, to build what is unbuilt."""
+        parts = [self, *self.layers, self._compile_loss, self._compile_metrics]
+        return not all(part.built for part in parts if part is not None)
+
     def _purge_model_variables(self, *args: Any, **kwargs: Any) -> None:
         """Keras' jax trainer takes the values from the variables for an epoch; we leave them."""
 
@@ -106,4 +120,7 @@ class Hooks(keras.Model):
 def _batches(iterator: Any) -> Iterable[Any]:
     """The batches of one of Keras' epoch iterators, which yields lists of them or an iterator."""
     for _, _, batches in iterator:
-        yield batches[0] if isinstance(batches, (list, tuple)) else next(batches)
+        listed = isinstance(batches, (list, tuple))
+        if (batch := batches[0] if listed else next(batches, None)) is None:
+            return
+        yield batch

@@ -16,6 +16,12 @@ def configure(system: Any) -> None:
     names = list(system._models())
     system._run.phases = schedule.read_phases(system.phases, names)
     system._run.every = schedule.read_every(system.update_every, names)
+    if system._run.every and system.steps_per_execution > 1:
+        raise ValueError(
+            f"'{system.name}' has update_every={system.update_every!r}, by which batches take "
+            f"different steps, and steps_per_execution={system.steps_per_execution}, which runs "
+            "several as one. Leave the latter at 1."
+        )
     system._run.losses = _losses(system)
     system._run.metrics = _metrics(system)
 

@@ -56,6 +56,7 @@ class EMA(MLModel):
         self.updates = self.add_weight(shape=(), dtype="int32", trainable=False, name="updates")
         self.averages: list[Any] = []
         self.started = False
+        self.built = True  # its weights are made when those of the source are
         if model.built:
             self.start()
 
@@ -69,6 +70,7 @@ class EMA(MLModel):
         if not self.source.built:
             _keras.compute_output_spec(self.source, *inputs)
         self._make_averages()
+        kwargs.setdefault("training", False)  # or Keras would take that of the model around it
         return super().__call__(*inputs, **kwargs)
 
     def _has_loss(self) -> bool:
@@ -104,7 +106,7 @@ class EMA(MLModel):
         self._make_averages()
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
-        self.started = self.built = True
+        self.started = True
 
     def follow(self) -> None:
         """Moves the copy towards its source; called after each update of the source."""

@@ -23,4 +23,5 @@ def _functional(cls: Any, base: Any) -> type:
         methods = {"call": _keras.Functional.call} if cls.call is base.call else {}
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         _classes[cls] = type(cls.__name__, (cls, _keras.Functional), names | methods)
+        _keras.register_as(_classes[cls], cls)
     return _classes[cls]

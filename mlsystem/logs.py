@@ -46,6 +46,15 @@ class Logs:
         with _keras.DotNotTrackScope():
             return keras.metrics.Mean(name=name)
 
+    def check(self, taken: set[str]) -> None:
+        """Refuses names that are those of metrics."""
+        for name in self.owners:
+            if name in taken:
+                raise ValueError(
+                    f"{self.owners[name]} would be logged as '{name}', which is a metric. "
+                    "Rename one of them."
+                )
+
     def metrics(self) -> list[Any]:
         """The trackers, as Keras asks for a model's metrics."""
         return list(self.trackers.values())

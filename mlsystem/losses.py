@@ -103,13 +103,18 @@ def scalar(value: Any, where: str) -> Any:
     return ops.mean(value)
 
 
-def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
-    """A loss given by name, object or function, between a model's own targets and outputs."""
+def check_targets(key: str, y: Any) -> None:
+    """Refuses data without targets for a loss that compares with them."""
     if y is None:
         raise ValueError(
             f"The loss given to '{key}' compares its outputs with y, and the data has no y. Give "
             "targets to `fit`, or override `loss` to say what else the outputs are measured by."
         )
+
+
+def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
+    """A loss given by name, object or function, between a model's own targets and outputs."""
+    check_targets(key, y)
     own = data.own(sample_weight, key)
     return loss(data.own(y, key), data.own(outputs, key), own)
 

@@ -88,7 +88,7 @@ def check(system: Any) -> None:
     """Refuses a member without weights, and a weight that two members reach."""
     found = leaves(system)
     for name, member in found.items():
-        if not member.built:
+        if not member.built or not getattr(member, "started", True):
             raise ValueError(
                 f"'{name}' has no weights yet: {type(system).__name__}.forward does not call it. "
                 "Call it there, build it beforehand, or do not set it as an attribute."

@@ -98,6 +98,8 @@ class MLModel(Learner):
     def call(self, inputs: Any, *more: Any, training: Any = None, **kwargs: Any) -> Any:
         """What calling the model does; the same function as `forward`."""
         net = getattr(self, "net", None)
+        if isinstance(self, _keras.Functional):
+            return _keras.Functional.call(self, inputs, training=training, **kwargs)
         if net is None:
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how to compute: give it a `net`, "
@@ -182,6 +184,12 @@ class MLModel(Learner):
         self._run.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a copy or a loaded model as the first one was. Called by Keras."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self._finish_build()
+
     # A learner of one ------------------------------------------------------------------------
 
     def _ensure_compiled(self) -> None:
@@ -227,6 +235,8 @@ class MLModel(Learner):
     ) -> Any:
         """The loss with the regularizers: Keras' own, unless `loss` is overridden."""
         if type(self).loss is MLModel.loss:
+            if _keras.compile_loss(self) is not None:
+                losses.check_targets(self.key, y)
             return super().compute_loss(x, y, y_pred, sample_weight)
         value, terms = losses.of_model(self, x, y, y_pred, sample_weight, training)
         self._run.taken = Taken({}, terms)
@@ -270,6 +280,11 @@ class MLModel(Learner):
             self._flush(this)
         own = self._run.logs.results(this.touched if this else None)
         return {**super().get_metrics_result(), **own}
+
+    def _metric_names(self) -> set[str]:
+        results = {metric.name: metric.result() for metric in super().metrics}
+        nested = [name for r in results.values() if isinstance(r, dict) for name in r]
+        return {*results, *nested}
 
     @property
     def metrics(self) -> list[Any]:

@@ -15,15 +15,36 @@ from mlsystem import _keras, data, engine
 
 
 @contextlib.contextmanager
-def purpose(learner: Any, step: str) -> Iterator[None]:
+def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
     """Says which step the next call of Keras' trainer will run; compiles where nobody has."""
-    engine.chosen.step_scope()  # a backend that cannot train says so here
+    engine.chosen.random_state()  # a backend that cannot train says so here
+    _check_given(learner, *given)
     learner._ensure_compiled()
     before, learner._run.purpose = learner._run.purpose, step
     try:
         yield
     finally:
         learner._run.purpose = before
+
+
+def _check_given(learner: Any, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
+    """Checks what Keras would fail on without a clear word, or drop without any."""
+    if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
+        _check_empty(learner, x)
+    if y is None and sample_weight is not None:
+        raise ValueError(
+            f"'{learner.name}' got sample weights without y, which Keras would drop. Give y too, "
+            "or a data set that yields (x, y, sample_weight)."
+        )
+
+
+def _check_empty(learner: Any, batch: Any) -> None:
+    leaves = [leaf for leaf in tree.flatten(batch) if hasattr(leaf, "shape")]
+    if not leaves or any(len(leaf.shape) and leaf.shape[0] == 0 for leaf in leaves):
+        raise ValueError(
+            f"The data set given to '{learner.name}' is empty: it yields no batch, or one of no "
+            "samples. Check its length, its batch size and whether it drops the last batch."
+        )
 
 
 def ready(learner: Any, batches: Iterable[Any]) -> None:
@@ -37,13 +58,11 @@ def ready(learner: Any, batches: Iterable[Any]) -> None:
 
 
 def _first(learner: Any, batches: Iterable[Any]) -> Any:
+    restore = engine.chosen.random_state()
     batch = next(iter(batches), None)
-    leaves = [] if batch is None else [a for a in tree.flatten(batch) if hasattr(a, "shape")]
-    if not leaves or any(len(a.shape) and a.shape[0] == 0 for a in leaves):
-        raise ValueError(
-            f"The data set given to '{learner.name}' is empty: it yields no batch, or one of no "
-            "samples. Check its length, its batch size and `drop_last`."
-        )
+    if not learner._keras_draws():
+        restore()
+    _check_empty(learner, () if batch is None else batch)
     return tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch)
 
 
@@ -51,9 +70,8 @@ def build(learner: Any, batch: Any) -> None:
     """Builds the weights from the shapes of a batch, then the optimizers."""
     if learner._run.is_ready:
         return
-    parts = keras.utils.unpack_x_y_sample_weight(batch)
     if not all(layer.built for layer in [learner, *learner.layers]):
-        _build_weights(learner, data.Batch(*(tree.map_structure(_symbol, p) for p in parts)))
+        _build_weights(learner, batch)
     learner._register_weights()
     learner._finish_build()
     learner._run.is_ready = True
@@ -65,26 +83,37 @@ def _symbol(leaf: Any) -> Any:
     return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
 
 
-def _build_weights(learner: Any, batch: data.Batch) -> None:
+def _build_weights(learner: Any, batch: Any) -> None:
     try:
+        parts = keras.utils.unpack_x_y_sample_weight(tree.map_structure(_symbol, batch))
         _keras.compute_output_spec(
             lambda x, y: learner._call_forward(data.Batch(x, y, None), training=False),
-            batch.x,
-            batch.y,
+            *parts[:2],
         )
+    except Exception:
+        # What cannot run on shapes alone may run on numbers, and says more clearly what is wrong.
+        _build_eagerly(learner, data.batch(batch))
+
+
+def _build_eagerly(learner: Any, batch: data.Batch) -> None:
+    try:
+        learner._call_forward(batch, training=False)
     except Exception as error:
         raise ValueError(
-            f"{type(learner).__name__}.forward cannot take this data: "
-            f"x is {data.describe(batch.x)}, y is {data.describe(batch.y)}. "
-            "A data set that yields (a, b) is read as (x, y); two inputs are ((a, b),). "
-            f"{type(error).__name__}: {error}"
+            f"{type(learner).__name__}.forward fails on this data: x is {data.describe(batch.x)}, "
+            f"y is {data.describe(batch.y)}. (A data set that yields (a, b) is read as (x, y); two "
+            f"inputs are ((a, b),).) {type(error).__name__}: {error}"
         ) from error
 
 
 def rehearse(learner: Any, step: str, batch: Any) -> None:
     """Runs one step whose effects on the state are thrown away."""
-    logs = learner._run.logs
+    logs, restore = learner._run.logs, engine.chosen.random_state()
     logs.sealed = False
-    engine.chosen.rehearse(getattr(learner, step), batch, learner._state_variables())
+    try:
+        engine.chosen.rehearse(getattr(learner, step), batch, learner._state_variables())
+    finally:
+        restore()
+    logs.check(learner._metric_names())
     logs.sealed = True
     learner.reset_metrics()

@@ -107,7 +107,7 @@ def make(training: bool) -> Callable[[Any], Any]:
 
 def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool) -> Any:
     outer = running()
-    with engine.chosen.step_scope():
+    with engine.chosen.step_scope(given):
         _running.step = this = Step(learner, data.batch(given), training)
         try:
             logs = fn(learner, given)

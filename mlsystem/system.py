@@ -12,7 +12,6 @@ from mlsystem import (
     data,
     members,
     optimizers,
-    ready,
     step,
     variants,
 )
@@ -189,6 +188,12 @@ class MLSystem(MLModel):
             return super().metrics
         return [*self._run.logs.metrics(), *configure.metrics_of(self).values(), *self._metrics]
 
+    def reset_metrics(self) -> None:
+        """Empties the running means; called by Keras at the start of each epoch."""
+        super().reset_metrics()
+        if self.optimizer is not None and self._run.every:
+            self._run.batches = int(self.optimizer.iterations)
+
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means: in a step of what it updated, else of all that hold one."""
         this = step.of(self)
@@ -199,6 +204,12 @@ class MLSystem(MLModel):
         for name, metric in configure.metrics_of(self).items():
             logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in self._metrics}
+
+    def _metric_names(self) -> set[str]:
+        found = configure.metrics_of(self).items()
+        return {f"{name}_{n}" for name, metric in found for n in metric.result()} | {
+            metric.name for metric in self._metrics
+        }
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step, one for each set of models that `update_every` makes due."""
@@ -280,7 +291,7 @@ class MLSystem(MLModel):
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns, batch by batch. See `keras.Model.predict`."""
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
-            ready.build(self, (x,))
+            self.setup((x,))
         return super().predict(x, *args, **kwargs)
 
 

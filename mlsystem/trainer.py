@@ -65,22 +65,22 @@ class Trainer(_keras.Hooks):
         """Readies everything and rehearses the step, before training starts."""
         ready.ready(self, batches)
 
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
-        with ready.purpose(self, "train_step"):
-            return super().fit(*args, **kwargs)
+        with ready.purpose(self, "train_step", x, y, kwargs.get("sample_weight")):
+            return super().fit(x, y, *args, **kwargs)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""
-        with ready.purpose(self, "test_step"):
-            return super().evaluate(*args, **kwargs)
+        with ready.purpose(self, "test_step", x, y, kwargs.get("sample_weight")):
+            return super().evaluate(x, y, *args, **kwargs)
 
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
-        with ready.purpose(self, "train_step"):
-            return super().train_on_batch(*args, **kwargs)
+        with ready.purpose(self, "train_step", x, y, kwargs.get("sample_weight")):
+            return super().train_on_batch(x, y, *args, **kwargs)
 
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        with ready.purpose(self, "test_step"):
-            return super().test_on_batch(*args, **kwargs)
+        with ready.purpose(self, "test_step", x, y, kwargs.get("sample_weight")):
+            return super().test_on_batch(x, y, *args, **kwargs)

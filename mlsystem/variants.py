@@ -23,7 +23,9 @@ class TrainFunction:
         try:
             if run.due not in self.steps:
                 self.steps[run.due] = engine.chosen.train_function(self.system)
-            return self._visible(self.steps[run.due](*args))
+            result = self._visible(self.steps[run.due](*args))
+            run.batches += 1  # only now: at the end of the data there was no batch
+            return result
         finally:
             run.due = None
 
@@ -31,8 +33,7 @@ class TrainFunction:
         run = self.system._run
         if not run.every:
             return None
-        run.batches += 1
-        return schedule.due(run.every, list(self.system._models()), run.batches)
+        return schedule.due(run.every, list(self.system._models()), run.batches + 1)
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)

@@ -404,18 +404,17 @@ def test_a_backend_that_cannot_train_predicts():
 import keras, numpy as np
 import mlsystem as ml
 
+def alone():
+    return ml.MLModel(keras.layers.Dense(1, kernel_initializer="ones"), loss="mse")
+
 class Whole(ml.MLSystem):
     def __init__(self):
         super().__init__()
-        self.net = ml.MLModel(keras.layers.Dense(1, kernel_initializer="ones"), loss="mse")
-        self.part = self.net
+        self.part = alone()
     def forward(self, x):
         return {"part": self.part(x)}
 
 x = np.ones((4, 2), "float32")
-def alone():
-    return ml.MLModel(keras.layers.Dense(1, kernel_initializer="ones"), loss="mse")
-
 for make in (alone, Whole):
     out = make().predict(x, verbose=0)
     print(float(np.sum(out["part"] if isinstance(out, dict) else out)))

@@ -8,7 +8,8 @@ Each engine file holds the same functions under the same names and arguments:
   no loss of the entry depends on the variable. Variables assigned in `fn` stay assigned.
 - `grad(fn)`: the function that gives the gradient of the sum of `fn(x)`, differentiable again.
 - `apply(optimizer, gradients, weights)`: one optimizer's update of its weights.
-- `step_scope()`: the context in which a step runs.
+- `step_scope(data)`: the context in which a step on a batch runs.
+- `random_state()`: takes the state of the global random generators, and returns what restores it.
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
 - `rehearse(step, data, state)`: one step whose effects on the `state` are thrown away.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.

@@ -5,11 +5,13 @@ their values, and what is assigned inside a transformation is assigned again out
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import keras
+import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
@@ -170,9 +172,15 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
         variable.assign(value)
 
 
-def step_scope() -> contextlib.AbstractContextManager[Any]:
+def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     return contextlib.nullcontext()
+
+
+def random_state() -> Callable[[], None]:
+    """See `mlsystem.engine`."""
+    state = np.random.get_state()
+    return lambda: np.random.set_state(state)
 
 
 def train_function(system: Any) -> Callable[..., Any]:
@@ -193,16 +201,23 @@ class _Function:
 
     def __init__(self, system: Any, step: Callable[[Any], Any], no_state: Any) -> None:
         self.state, self.no_state = system._state_variables(), no_state
+        self.steps = system.steps_per_execution
         self.step: Any = _stateless(step, self.state)
         if system.jit_compile and not system.run_eagerly:
             shardings = _shardings(self.state)
             self.step = jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
 
     def __call__(self, _: Any, batches: Any) -> Any:
-        logs, values = self.step(_own_values(self.state), next(batches))
+        logs = self._once(next(batches))
+        for data in itertools.islice(batches, self.steps - 1):
+            logs = self._once(data)
+        return logs, self.no_state
+
+    def _once(self, data: Any) -> Any:
+        logs, values = self.step(_own_values(self.state), data)
         for variable, value in zip(self.state, values, strict=True):
             _keras.set_value(variable, value)
-        return logs, self.no_state
+        return logs
 
     def lower(self, data: Any) -> Any:
         """The step for a batch as JAX lowers it, to look at."""

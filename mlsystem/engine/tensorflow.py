@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
@@ -47,9 +48,16 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
     optimizer.apply(gradients, weights)
 
 
-def step_scope() -> contextlib.AbstractContextManager[Any]:
+def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
-    return contextlib.nullcontext()
+    # At the end of the data, what does not wait for a batch runs once more: nothing may count it.
+    return tf.control_dependencies([leaf for leaf in tree.flatten(data) if tf.is_tensor(leaf)])
+
+
+def random_state() -> Callable[[], None]:
+    """See `mlsystem.engine`."""
+    state = np.random.get_state()
+    return lambda: np.random.set_state(state)
 
 
 def train_function(system: Any) -> Callable[..., Any]:

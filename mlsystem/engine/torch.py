@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from keras import ops, tree
 
@@ -67,9 +68,20 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
     optimizer.apply(gradients, weights)
 
 
-def step_scope() -> contextlib.AbstractContextManager[Any]:
+def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     return torch.no_grad()
+
+
+def random_state() -> Callable[[], None]:
+    """See `mlsystem.engine`."""
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
+
+    def restore() -> None:
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+
+    return restore
 
 
 def train_function(system: Any) -> Callable[..., Any]:
