@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, members, optimizers, routing, schedule
+from mlsystem import _keras, data, members, optimizers, routing, schedule
 from mlsystem.collect import has_own_loss
 
 
@@ -22,14 +22,33 @@ def configure(system: Any) -> None:
             f"different steps, and steps_per_execution={system.steps_per_execution}, which runs "
             "several as one. Leave the latter at 1."
         )
+    _read_given(system)
+
+
+def _read_given(system: Any) -> None:
+    """Reads the losses and metrics given to `compile`, also to that of a nested system."""
     system._run.losses = _losses(system)
     system._run.metrics = _metrics(system)
+    for inner in members.nested(system).values():
+        _read_given(inner)
 
 
-def own_optimizer(member: Any) -> Any:
-    """A member's own optimizer: what an MLModel configures, Adam for any other."""
-    if hasattr(member, "configure_optimizer"):
-        return member.configure_optimizer()
+def own_optimizers(system: Any) -> dict[str, Any]:
+    """The optimizer that each model comes with, those of a nested system from its own methods."""
+    found: dict[str, Any] = {}
+    inside = members.nested(system)
+    for name, inner in inside.items():
+        chosen = _chosen(inner, list(members.trained(inner)))
+        found |= {f"{name}/{leaf}": optimizer for leaf, optimizer in chosen.items()}
+    for name, model in members.trained(system).items():
+        if name not in found:
+            found[name] = _own_optimizer(model)
+    return found
+
+
+def _own_optimizer(model: Any) -> Any:
+    if hasattr(model, "configure_optimizer"):
+        return model.configure_optimizer()
     return keras.optimizers.Adam()
 
 
@@ -98,9 +117,21 @@ def _by_member(
 
 
 def metrics_of(system: Any) -> dict[str, Any]:
-    """The metrics of each member that has any, its own or given to `compile`."""
+    """The metrics of each member that has any, its own or given to `compile`, by path."""
     own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
-    return {n: metrics for n, metrics in own.items() if metrics is not None} | system._run.metrics
+    found = {n: metrics for n, metrics in own.items() if metrics is not None} | system._run.metrics
+    for name, inner in members.nested(system).items():
+        found.pop(name, None)
+        found |= {f"{name}/{n}": metrics for n, metrics in metrics_of(inner).items()}
+    return found
+
+
+def entry(system: Any, structure: Any, path: str) -> Any:
+    """A member's own entry of `y` or of the outputs, through those of the systems it is in."""
+    for name, inner in members.nested(system).items():
+        if path.startswith(f"{name}/"):
+            return entry(inner, data.own(structure, name), path.removeprefix(f"{name}/"))
+    return data.own(structure, path)
 
 
 def _learns(member: Any) -> bool:

@@ -9,7 +9,6 @@ from keras import ops
 from mlsystem import (
     collect,
     configure,
-    data,
     members,
     optimizers,
     step,
@@ -141,7 +140,7 @@ class MLSystem(MLModel):
         """
         if optimizer is not None:
             return optimizers.one_each(optimizer, list(self._models()), learning_rate, **kwargs)
-        return {n: configure.own_optimizer(member) for n, member in self._models().items()}
+        return configure.own_optimizers(self)
 
     # What users call -------------------------------------------------------------------------
 
@@ -265,8 +264,8 @@ class MLSystem(MLModel):
         for name, metrics in configure.metrics_of(self).items():
             updated = models is None or followed([dict.fromkeys(models, ())], [name])
             if updated or not named(name, trained):
-                y, weight = data.own(batch.y, name), data.own(batch.sample_weight, name)
-                metrics.update_state(y, data.own(outputs, name), weight)
+                parts = (batch.y, outputs, batch.sample_weight)
+                metrics.update_state(*(configure.entry(self, part, name) for part in parts))
 
     def _flush(self, this: step.Step) -> None:
         means, owners = this.means(), this.owners

@@ -251,3 +251,77 @@ def test_configure_optimizers_by_class_and_by_model():
     assert number(pair.optimizers["b"].learning_rate) == approx(0.4)
     pair.optimizer.learning_rate = 0.1
     assert number(pair.optimizers["b"].learning_rate) == approx(0.2)
+
+
+class Teacher(ml.MLSystem):
+    """An inner system with its own optimizers, and a model with a given loss and metric."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = ml.MLModel(Scale(2.0), loss="mse", metrics=["mae"])
+
+    def forward(self, x):
+        return {"model": self.model(x)}
+
+    def configure_optimizers(self):
+        return {"model": keras.optimizers.SGD(0.25)}
+
+
+def test_a_nested_system_brings_its_optimizers_and_metrics():
+    class Whole(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.teacher = Teacher()
+
+        def forward(self, x):
+            return {"teacher": self.teacher(x)}
+
+    system = Whole()
+    logs = system.train_on_batch(ones(), 5 * ones(), return_dict=True)
+    assert number(system.optimizers["teacher/model"].learning_rate) == approx(0.25)
+    assert number(system.teacher.model.net.weight) == approx(2 + 0.25 * 2 * 3)
+    expected = {
+        "loss": 9.0,
+        "teacher_loss": 9.0,
+        "teacher/model_loss": 9.0,
+        "teacher/model_mae": 3.0,
+    }
+    assert logs == approx(expected)
+
+
+def test_metrics_and_losses_given_to_compile_by_model():
+    class Plain(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.student = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
+            self.teacher = Scale(3.0)
+            self.teacher.trainable = False
+
+        def forward(self, x):
+            return {"student": self.student(x), "teacher": self.teacher(x)}
+
+    system = Plain()
+    system.compile("sgd", loss={"student": "mse"}, metrics={"student": ["mae"], "teacher": ["mae"]})
+    logs = system.train_on_batch(ones(), 2 * ones(), return_dict=True)
+    expected = {"loss": 1.0, "student_loss": 1.0, "student_mae": 1.0, "teacher_mae": 1.0}
+    assert logs == approx(expected)
+    assert list(system.optimizers) == ["student"]
+
+
+def test_sample_weights_reach_per_sample_losses():
+    class Weighted(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.a = Scale(1.0)
+
+        def forward(self, x):
+            return self.a(x)
+
+        def compute_losses(self, x, y, outputs):
+            return {"a": ops.sum(outputs * y, axis=-1)}
+
+    system = Weighted()
+    weight = np.array([1.0, 2.0, 3.0, 0.0], "float32")
+    logs = system.train_on_batch(ones(), ones(), sample_weight=weight, return_dict=True)
+    assert logs["loss"] == approx(6 / 4)
+    assert number(system.a.weight) == approx(1 - 0.1 * 6 / 4)
