@@ -1,6 +1,8 @@
 """The front door, the import boundaries, and the choice of a backend."""
 
 import ast
+import doctest
+import importlib
 import os
 import subprocess
 import sys
@@ -188,3 +190,10 @@ import keras
 print(os.environ["KERAS_BACKEND"], keras.backend.backend())
 """
     assert python(code, KERAS_HOME=str(tmp_path)) == [installed, installed]
+
+
+@pytest.mark.parametrize("name", ["routing", "schedule", "members", "optimizers"])
+def test_the_examples_in_docstrings_hold(name):
+    module = importlib.import_module(f"mlsystem.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
