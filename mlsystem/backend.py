@@ -2,15 +2,24 @@
 
 Keras falls back on TensorFlow where nobody has chosen. Importing mlsystem first picks an installed
 backend instead, and leaves every choice alone that has been made: `KERAS_BACKEND`, a Keras
-configuration file, or a Keras that is already imported.
+configuration file (other than the one that Keras writes by itself), or a Keras that is already
+imported.
 """
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
 
 BACKENDS = ("jax", "torch", "tensorflow")
+# Keras leaves this file behind wherever it is imported first; nobody has chosen it.
+KERAS_DEFAULT = {
+    "floatx": "float32",
+    "epsilon": 1e-07,
+    "backend": "tensorflow",
+    "image_data_format": "channels_last",
+}
 
 
 def choose() -> None:
@@ -20,11 +29,13 @@ def choose() -> None:
 
 
 def _chosen() -> bool:
+    if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
+        return True
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return (
-        bool("keras" in sys.modules or os.environ.get("KERAS_BACKEND"))
-        or (home / "keras.json").exists()
-    )
+    try:
+        return json.loads((home / "keras.json").read_text()) != KERAS_DEFAULT
+    except (OSError, ValueError):
+        return False
 
 
 def _installed() -> str:

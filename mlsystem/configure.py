@@ -27,6 +27,7 @@ def configure(system: Any) -> None:
 
 def _read_given(system: Any) -> None:
     """Reads the losses and metrics given to `compile`, also to that of a nested system."""
+    system._run.direct = members.direct(system)
     system._run.losses = _losses(system)
     system._run.metrics = _metrics(system)
     for inner in members.nested(system).values():
@@ -54,11 +55,14 @@ def _own_optimizer(model: Any) -> Any:
 
 def _build_optimizers(system: Any) -> None:
     models = system._models()
+    if set(system.optimizers) == set(models) and models:
+        return  # what changed since is another matter
     chosen = optimizers.distinct(_chosen(system, list(models)))
     chosen = {name: optimizers.scaled(o, models[name]) for name, o in chosen.items()}
     for name, optimizer in chosen.items():
         if not optimizer.built:
             optimizer.build(models[name].trainable_weights)
+        optimizers.check_built(name, optimizer, models[name].trainable_weights)
     with _keras.DotNotTrackScope():
         system.optimizer = optimizers.SystemOptimizer(chosen) if chosen else None
 
@@ -126,6 +130,18 @@ def metrics_of(system: Any) -> dict[str, Any]:
     return found
 
 
+def measure(name: str, metrics: Any, y: Any, outputs: Any, sample_weight: Any) -> None:
+    """Updates the metrics of one member."""
+    try:
+        metrics.update_state(y, outputs, sample_weight)
+    except Exception as error:
+        raise ValueError(
+            f"The metrics of '{name}' cannot compare y, {data.describe(y)}, with its outputs, "
+            f"{data.describe(outputs)}. Of dicts, they take the entry '{name}'. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def entry(system: Any, structure: Any, path: str) -> Any:
     """A member's own entry of `y` or of the outputs, through those of the systems it is in."""
     for name, inner in members.nested(system).items():
@@ -139,8 +155,9 @@ def _learns(member: Any) -> bool:
 
 
 def routed_variables(system: Any) -> list[Any]:
-    """The variables in the routing table and among the loss weights."""
+    """The variables in the routing tables and among the loss weights, nested systems included."""
     tables = list(system.routing.values()) if isinstance(system.routing, Mapping) else []
     tables.append(system._run.given.get("loss_weights"))
-    values = [w for table in tables if isinstance(table, Mapping) for w in table.values()]
-    return [weight for weight in values if isinstance(weight, keras.Variable)]
+    values = [w for t in tables for w in (t.values() if isinstance(t, Mapping) else [t])]
+    inside = [v for inner in members.nested(system).values() for v in routed_variables(inner)]
+    return [weight for weight in values if isinstance(weight, keras.Variable)] + inside

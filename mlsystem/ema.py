@@ -70,17 +70,19 @@ class EMA(MLModel):
         if not self.source.built:
             _keras.compute_output_spec(self.source, *inputs)
         self._make_averages()
+        if not self._called:
+            self.built = False  # so that Keras notes the shapes, which export needs
         kwargs.setdefault("training", False)  # or Keras would take that of the model around it
         return super().__call__(*inputs, **kwargs)
 
     def _has_loss(self) -> bool:
         return False  # it has nothing to learn
 
-    def call(self, *inputs: Any, training: Any = False, **kwargs: Any) -> Any:
+    def call(self, inputs: Any, *more: Any, training: Any = False, **kwargs: Any) -> Any:
         """Runs the source with the averaged weights, in inference mode unless told otherwise."""
         pairs = list(zip(self.source.weights, self.averages, strict=True))
         with Scope((weight, average.value) for weight, average in pairs) as scope:
-            outputs = self.source(*inputs, training=training, **kwargs)
+            outputs = self.source(inputs, *more, training=training, **kwargs)
         copies = {id(weight): average for weight, average in pairs}
         for key, value in scope.updates().items():  # batch-norm statistics, and seeds
             copies.get(key, scope.assigned[key]).assign(value)

@@ -16,18 +16,21 @@ from mlsystem import step
 def gate(learner: Any, when: Any) -> Iterator[None]:
     """Lets what happens inside change weights, optimizers and metrics only `when`."""
     this = step.of(learner)
-    if when is None or this is None:
+    if when is None:
         yield
         return
-    this.gate = _condition(when)
+    condition = _condition(when)
+    if this:
+        this.gate = condition
     state = learner._gated_variables()
     before = [ops.copy(v.value) for v in state]
     try:
         yield
         for variable, old in zip(state, before, strict=True):
-            variable.assign(ops.where(this.gate, variable.value, old))
+            variable.assign(ops.where(condition, variable.value, old))
     finally:
-        this.gate = None
+        if this:
+            this.gate = None
 
 
 def _condition(when: Any) -> Any:

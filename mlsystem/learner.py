@@ -134,7 +134,7 @@ class Learner(Trainer):
 
         Logs the losses that the gradients of these models were last taken of.
         """
-        names = self._names(gradients)
+        names = self._due(gradients)
         for name in names:
             self._apply_to(name, list(gradients[name]))
         self._follow(names)

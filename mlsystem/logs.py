@@ -57,7 +57,7 @@ class Logs:
 
     def metrics(self) -> list[Any]:
         """The trackers, as Keras asks for a model's metrics."""
-        return list(self.trackers.values())
+        return list(loss_first(self.trackers).values())
 
     def results(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """The running means of some names, or of all that hold a value."""
@@ -69,6 +69,11 @@ class Logs:
         """A step's logs without the means that a condition has kept empty so far."""
         empty = {n for n in self.gated if n in self.trackers and not _filled(self.trackers[n])}
         return {name: value for name, value in logs.items() if name not in empty}
+
+
+def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
+    """Logs with `loss` in front, where Keras' users look for it."""
+    return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
 
 
 def _filled(tracker: Any) -> bool:

@@ -43,7 +43,7 @@ def _tensor(value: Any, where: str) -> Any:
         raise _not_a_number(value, where) from error
     if "str" in dtype or dtype == "bool":
         raise _not_a_number(value, where)
-    return value if "float" in dtype else ops.cast(value, keras.config.floatx())
+    return ops.cast(value, keras.backend.result_type(dtype, "float32"))
 
 
 def _not_a_number(value: Any, where: str) -> ValueError:
@@ -115,14 +115,22 @@ def check_targets(key: str, y: Any) -> None:
 def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
     """A loss given by name, object or function, between a model's own targets and outputs."""
     check_targets(key, y)
+    if isinstance(y, dict) and isinstance(outputs, dict) and key in outputs and key not in y:
+        raise ValueError(
+            f"The loss given to '{key}' compares outputs['{key}'] with y['{key}'], and y holds "
+            f"{list(y)}. Give y an entry of that name."
+        )
     own = data.own(sample_weight, key)
     return loss(data.own(y, key), data.own(outputs, key), own)
 
 
 def named(
-    given: Any, owner: str, batch: data.Batch, ignored: bool
+    given: Any, owner: str, batch: data.Batch, weighted: set[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What `compute_losses` returns, as scalars, and the terms of those given as dicts."""
+    """What `compute_losses` returns, as scalars, and the terms of those given as dicts.
+
+    `weighted` are the losses that have regarded the sample weights already.
+    """
     if not isinstance(given, dict):
         raise ValueError(
             f"{owner}.compute_losses returned {type(given).__name__}; return a dict {{name: loss}}."
@@ -132,7 +140,8 @@ def named(
         where = f"The loss '{name}' of {owner}.compute_losses"
         parts = value if isinstance(value, dict) else {"": value}
         weight = batch.sample_weight
-        parts = {t: reduce(v, where, _size(batch.x), weight, ignored) for t, v in parts.items()}
+        size, ignored = _size(batch.x), name not in weighted
+        parts = {t: reduce(v, where, size, weight, ignored) for t, v in parts.items()}
         values[name] = sum(parts.values())
         if isinstance(value, dict):
             terms[name] = parts
@@ -141,4 +150,4 @@ def named(
 
 def total(losses: list[Any]) -> Any:
     """The sum of what layers gave to `add_loss` and of regularizers."""
-    return sum(ops.sum(loss) for loss in losses)
+    return sum((ops.sum(loss) for loss in losses), 0.0)

@@ -44,6 +44,8 @@ class Own:
 
 def direct(system: Any) -> dict[str, Any]:
     """The members of a system by path, a nested system as one; layers without weights are none."""
+    if system._run.direct is not None:
+        return dict(system._run.direct)
     found: dict[str, Any] = {}
     for name in system._attributes():
         found |= walk(name, getattr(system, name, None))
@@ -79,7 +81,7 @@ def give_keys(system: Any) -> None:
     """Tells each member the name it goes by in its system."""
     for name, member in direct(system).items():
         if hasattr(member, "key"):
-            member.key = name
+            member._run.key = name
     for inner in nested(system).values():
         give_keys(inner)
 
@@ -87,13 +89,28 @@ def give_keys(system: Any) -> None:
 def check(system: Any) -> None:
     """Refuses a member without weights, and a weight that two members reach."""
     found = leaves(system)
+    if not found:
+        raise ValueError(
+            f"{type(system).__name__} has no models: set them as attributes in its constructor."
+        )
     for name, member in found.items():
-        if not member.built or not getattr(member, "started", True):
+        if not getattr(member, "started", member.built):
             raise ValueError(
                 f"'{name}' has no weights yet: {type(system).__name__}.forward does not call it. "
                 "Call it there, build it beforehand, or do not set it as an attribute."
             )
     _check_shared(found)
+    _check_hidden(system)
+
+
+def _check_hidden(system: Any) -> None:
+    known = {id(member) for member in direct(system).values()}
+    for layer in system.layers:
+        if hasattr(layer, "key") and id(layer) not in known:
+            raise ValueError(
+                f"The model '{layer.name}' is no member of {type(system).__name__}: it is set as "
+                "an attribute whose name begins with an underscore. Give it a public name."
+            )
 
 
 def _check_shared(models: Mapping[str, Any]) -> None:

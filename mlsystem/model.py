@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from mlsystem import _keras, data, engine, functional, losses, ready, routing, step
 from mlsystem.data import Batch
@@ -72,7 +71,6 @@ class MLModel(Learner):
             super().__init__(**kwargs)
         self._run = Run()
         self._run.given = given
-        self.key: str = self.name
         if net is not None:
             self.net = engine.chosen.as_layer(net)
         if given["loss"] is not None or given["metrics"] is not None:
@@ -80,17 +78,30 @@ class MLModel(Learner):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if compute := cls.__dict__.get("call", cls.__dict__.get("forward")):
+        for base in cls.__mro__:  # the class itself, or a mixin before the library's own
+            if compute := base.__dict__.get("call", base.__dict__.get("forward")):
+                break
+        if base is cls or not issubclass(base, MLModel):
             for name in ("call", "forward"):
                 setattr(cls, name, by_name(compute))
         for name, training in _STEPS.items():
-            if name in cls.__dict__:
-                setattr(cls, name, step.make(training)(cls.__dict__[name]))
+            if not hasattr(fn := getattr(cls, name), "is_step"):  # also that of a mixin
+                setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
+        if name == "key" and hasattr(self, "_run"):
+            raise AttributeError(
+                f"`key` of '{self.name}' is the name that its system gives it. "
+                "Choose another name for an attribute of your own."
+            )
         if name != "loss":
             super().__setattr__(name, value)
+
+    @property
+    def key(self) -> str:
+        """The name of the model in the system that trains it (`critics/0`), else its own name."""
+        return self._run.key or self.name
 
     # What users override ---------------------------------------------------------------------
 
@@ -150,6 +161,12 @@ class MLModel(Learner):
             or type(self).compute_loss is not MLModel.compute_loss
         )
 
+    def _counts_layer_losses(self) -> bool:
+        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
+        return (
+            type(self).loss is MLModel.loss and type(self).compute_loss is not MLModel.compute_loss
+        )
+
     def compile(
         self,
         optimizer: Any = "auto",
@@ -183,6 +200,28 @@ class MLModel(Learner):
         metrics = given["metrics"] if metrics is None else metrics
         self._run.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, from which `MLModel(net, ...)` can be rebuilt."""
+        config: dict[str, Any] = super().get_config()
+        if type(self).__init__ is MLModel.__init__ and hasattr(self, "net"):
+            given = {"net": self.net, **self._run.given}
+            config |= {k: keras.saving.serialize_keras_object(v) for k, v in given.items()}
+        return config
+
+    # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
+    get_config._is_default = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Rebuilds a model from its configuration."""
+        if "net" in config:
+            parts = {k: config[k] for k in ("net", "loss", "optimizer", "metrics") if k in config}
+            config = config | {
+                k: keras.saving.deserialize_keras_object(v, custom_objects=custom_objects)
+                for k, v in parts.items()
+            }
+        return super().from_config(config, custom_objects)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a copy or a loaded model as the first one was. Called by Keras."""
@@ -238,13 +277,15 @@ class MLModel(Learner):
             if _keras.compile_loss(self) is not None:
                 losses.check_targets(self.key, y)
             return super().compute_loss(x, y, y_pred, sample_weight)
+        extra = losses.total(self.losses)  # before `loss`, which may call the layers once more
         value, terms = losses.of_model(self, x, y, y_pred, sample_weight, training)
         self._run.taken = Taken({}, terms)
-        return value + sum((ops.sum(extra) for extra in self.losses), ops.zeros((), value.dtype))
+        return value + extra
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The one loss of a model that is trained alone, with its terms."""
-        if not self._has_loss() and not self.losses:
+        given = self._has_loss() or _keras.compile_loss(self) is not None
+        if not given and not self.losses:
             return Taken()
         self._run.taken = None
         value = _keras.compute_loss(
@@ -255,28 +296,33 @@ class MLModel(Learner):
             sample_weight=batch.sample_weight,
             training=training,
         )
-        taken = self._run.taken or Taken()
+        taken, self._run.taken = self._run.taken or Taken(), None
         loss = losses.scalar(value, f"The loss of '{self.key}'")
-        return Taken({self.key: loss}, taken.terms, dict.fromkeys(taken.terms, self.key))
+        terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
+        return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key))
 
     def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
         """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
         if this := step.of(self):
-            self._flush(this)
-            this.logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            this.logs = None if this.gate is not None else logs
 
     def _flush(self, this: step.Step) -> None:
-        """Moves the loss and its terms into the running means."""
-        for name, (value, weight) in this.means().items():
-            if name == self.key:
-                _keras.loss_tracker(self).update_state(value, sample_weight=weight)
-            else:
-                self._track(name, f"The term '{name}' of the loss", value, weight)
+        """Moves the losses and their terms into the running means."""
+        means = this.means()
+        for name in means:
+            if name in this.owners:
+                self._track(name, f"The term '{name}' of the loss", *means[name])
+            elif name != self.key:
+                self._track(f"{name}_loss", f"the loss '{name}'", *means[name])
+        if top := [means[name] for name in means if name not in this.owners]:
+            total, weights = sum(value for value, _ in top), [weight for _, weight in top]
+            _keras.loss_tracker(self).update_state(total, sample_weight=step.any_weight(weights))
 
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means, those logged under a name of one's own behind those of Keras."""
         this = step.of(self)
-        if this:
+        if this and this.gate is None:
             self._flush(this)
         own = self._run.logs.results(this.touched if this else None)
         return {**super().get_metrics_result(), **own}

@@ -30,11 +30,12 @@ class SystemOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=0.0, name=name)
         self._names = tuple(optimizers)
         self._optimizers = list(optimizers.values())
+        self._ratios = [1.0] * len(self._optimizers)
         self.built = True
 
     @property
-    def optimizers(self) -> dict[str, Any]:
-        """The Keras optimizer of each model."""
+    def by_model(self) -> dict[str, Any]:
+        """The Keras optimizer of each model; Keras takes `optimizers` for something else."""
         return dict(zip(self._names, self._optimizers, strict=True))
 
     @property
@@ -49,10 +50,13 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        # Set whole by Keras' own constructor, before there are optimizers.
-        rates = [float(inner.learning_rate) for inner in getattr(self, "_optimizers", [])]
-        for inner, rate in zip(getattr(self, "_optimizers", []), rates, strict=True):
-            inner.learning_rate = value * rate / rates[0] if rates[0] else value
+        if not hasattr(self, "_optimizers"):
+            return  # set whole by Keras' own constructor, before there are optimizers
+        rates = [float(inner.learning_rate) for inner in self._optimizers]
+        if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
+            self._ratios = [rate / rates[0] for rate in rates]
+        for inner, ratio in zip(self._optimizers, self._ratios, strict=True):
+            inner.learning_rate = value * ratio
 
     def count_batch(self) -> None:
         """Counts one batch more in `iterations`."""
@@ -74,7 +78,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, as Keras saves it."""
-        optimizers = {n: keras.saving.serialize_keras_object(o) for n, o in self.optimizers.items()}
+        optimizers = {n: keras.saving.serialize_keras_object(o) for n, o in self.by_model.items()}
         return {"optimizers": optimizers, "name": self.name}
 
     @classmethod
@@ -131,6 +135,16 @@ def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
 def copy(optimizer: Any) -> Any:
     """A new optimizer of the same configuration."""
     return type(optimizer).from_config(optimizer.get_config())
+
+
+def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
+    """Refuses an optimizer that was built for the weights of another model."""
+    known = {id(weight) for weight in _weights(optimizer)}
+    if any(id(weight) not in known for weight in weights):
+        raise ValueError(
+            f"The optimizer of '{name}' ({type(optimizer).__name__}) was built for other weights. "
+            "Give each model an optimizer of its own."
+        )
 
 
 def scaled(optimizer: Any, layer: Any) -> Any:

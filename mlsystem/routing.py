@@ -6,6 +6,7 @@ loss of its own name, and the losses that bear no model's name) or a table
 (numbers, variables, schedules) multiply to the weight of that loss for that model.
 """
 
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ def _row(model: str, row: Mapping[str, Any], losses: Sequence[str]) -> Row:
 
 def _check_weight(weight: Any, where: str) -> None:
     if isinstance(weight, bool) or not (
-        isinstance(weight, (int, float)) or callable(weight) or hasattr(weight, "assign")
+        isinstance(weight, numbers.Real) or callable(weight) or hasattr(weight, "assign")
     ):
         raise ValueError(
             f"{where} with {weight!r}; give a number, a Keras variable or a Keras schedule."
@@ -126,14 +127,14 @@ def _without_zeros(rows: Rows) -> Rows:
 
 
 def _zero(factors: tuple[Any, ...]) -> bool:
-    return any(isinstance(f, (int, float)) and f == 0 for f in factors)
+    return any(isinstance(f, numbers.Real) and f == 0 for f in factors)
 
 
-def expand(rows: Rows, inner: Mapping[str, Rows]) -> Rows:
+def expand(rows: Rows, inner: Mapping[str, Mapping[str, Row | None]]) -> Rows:
     """Replaces the row of each nested system by those of its own models.
 
     The row of `vae/encoder` is the outer row of `vae`, with the loss `vae` replaced by the inner
-    row of `encoder`.
+    row of `encoder`; where the inner row is None, it is the outer row as it is.
     """
     expanded: Rows = {}
     for model, row in rows.items():
@@ -141,7 +142,9 @@ def expand(rows: Rows, inner: Mapping[str, Rows]) -> Rows:
             expanded[model] = row
             continue
         for leaf, inner_row in inner[model].items():
-            expanded[f"{model}/{leaf}"] = _substitute(row, model, inner_row)
+            expanded[f"{model}/{leaf}"] = (
+                row if inner_row is None else _substitute(row, model, inner_row)
+            )
     return expanded
 
 
@@ -174,4 +177,4 @@ def groups(rows: Rows, scales: Mapping[str, Any]) -> list[tuple[Row, list[str]]]
 
 
 def _identity(factor: Any) -> Any:
-    return factor if isinstance(factor, (int, float)) else id(factor)
+    return factor if isinstance(factor, numbers.Real) else id(factor)

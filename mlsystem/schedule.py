@@ -25,6 +25,8 @@ def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
 
 def read_every(update_every: Any, models: Sequence[str]) -> dict[str, int]:
     """After how many batches each model is updated; every batch where nothing is said."""
+    if not isinstance(update_every or {}, Mapping):
+        raise ValueError(f"update_every is {update_every!r}; give a dict {{model: n}}.")
     every = routing.by_name(update_every or {}, models, "update_every")
     for model, n in every.items():
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:

@@ -25,8 +25,13 @@ def by_name(fn: Any) -> Any:
 
 def accepts(fn: Callable[..., Any], name: str) -> bool:
     """Whether a function names an argument, or takes any."""
-    parameters = inspect.signature(fn).parameters
+    parameters = _parameters(getattr(fn, "__func__", fn))
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+@functools.lru_cache(512)
+def _parameters(fn: Callable[..., Any]) -> Any:
+    return inspect.signature(fn).parameters
 
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Step:
     `sums` and `counts` gather each loss and term over the phases in which it counted, and
     `owners` says which loss a term is part of. `gate` is the condition of the update in progress
     and `gated` what was counted under one. `pending` holds for each model the losses that its
-    gradients were last taken of, and `touched` are the names logged in this step.
+    gradients were last taken of, `touched` are the names logged in this step and
+    `measured` the members whose metrics were updated.
     """
 
     learner: Any
@@ -45,6 +46,7 @@ class Step:
     owners: dict[str, str] = field(default_factory=dict)
     pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
+    measured: set[str] = field(default_factory=set)
     logs: dict[str, Any] | None = None
 
     def count(self, taken: Taken, losses: set[str]) -> None:
@@ -100,6 +102,7 @@ def make(training: bool) -> Callable[[Any], Any]:
         def step(self: Any, data: Any) -> Any:
             return fn(self, data) if of(self) else _run(fn, self, data, training)
 
+        step.is_step = True  # type: ignore[attr-defined]
         return step
 
     return decorate
@@ -111,7 +114,20 @@ def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool
         _running.step = this = Step(learner, data.batch(given), training)
         try:
             logs = fn(learner, given)
+            if logs is None:
+                raise ValueError(
+                    f"{type(learner).__name__}.{fn.__name__} returned None. "
+                    "End it with `return self.get_metrics_result()`."
+                )
             learner._close_step(this)
             return logs
         finally:
             _running.step = outer
+
+
+def any_weight(weights: list[Any]) -> Any:
+    """The weight of a sum that counts where any of its parts does."""
+    weight = weights[0]
+    for other in weights[1:]:
+        weight = weight if other is weight else ops.maximum(weight, other)
+    return weight

@@ -16,6 +16,7 @@ from mlsystem import (
 )
 from mlsystem.data import Batch
 from mlsystem.ema import EMA
+from mlsystem.logs import loss_first
 from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
 from mlsystem.step import Taken
@@ -67,9 +68,19 @@ class MLSystem(MLModel):
     update_every: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
+            raise ValueError(
+                f"A member of {type(self).__name__} cannot be called '{name}', which means "
+                "something to a system already. Choose another name."
+            )
         super().__setattr__(name, value)
+        if name in ("routing", "phases", "update_every") and hasattr(self, "_run"):
+            self._run.reset()
+            self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
             self.__dict__.setdefault("_member_attributes", {})[name] = None
+            if hasattr(self, "_run"):
+                self._run.reset()
 
     def _attributes(self) -> Iterable[str]:
         """The names of the attributes that may hold members, in the order they were set."""
@@ -178,7 +189,7 @@ class MLSystem(MLModel):
     def optimizers(self) -> dict[str, Any]:
         """The Keras optimizer of each model, by name."""
         optimizer = getattr(self, "optimizer", None)
-        return {} if optimizer is None else optimizer.optimizers
+        return {} if optimizer is None else optimizer.by_model
 
     @property
     def metrics(self) -> list[Any]:
@@ -190,6 +201,7 @@ class MLSystem(MLModel):
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""
         super().reset_metrics()
+        self._run.shown = {}
         if self.optimizer is not None and self._run.every:
             self._run.batches = int(self.optimizer.iterations)
 
@@ -199,10 +211,15 @@ class MLSystem(MLModel):
         if this:
             self._flush(this)
         logs = self._run.logs.results(this.touched if this else None)
-        logs = {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
+        logs = loss_first(logs)
         for name, metric in configure.metrics_of(self).items():
-            logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
+            if this is None or name in this.measured:
+                logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in self._metrics}
+
+    def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        means, shown = self.get_metrics_result(), self._run.shown | logs
+        return loss_first({name: means.get(name, value) for name, value in shown.items()})
 
     def _metric_names(self) -> set[str]:
         found = configure.metrics_of(self).items()
@@ -221,10 +238,16 @@ class MLSystem(MLModel):
     def _ensure_compiled(self) -> None:
         if not self.compiled:
             self.compile()
+        changed = set(self._models()) ^ set(self.optimizers)
+        if self._run.is_ready and changed:
+            raise ValueError(
+                f"{', '.join(map(repr, sorted(changed)))} became trainable or frozen since "
+                f"'{self.name}' was compiled. Call compile() again."
+            )
 
     def _finish_build(self) -> None:
         for member in members.leaves(self).values():
-            if isinstance(member, EMA) and not member.started and member.source.built:
+            if isinstance(member, EMA) and member.source.built and not int(member.updates):
                 member.start()
         members.check(self)
         members.give_keys(self)
@@ -265,7 +288,9 @@ class MLSystem(MLModel):
             updated = models is None or followed([dict.fromkeys(models, ())], [name])
             if updated or not named(name, trained):
                 parts = (batch.y, outputs, batch.sample_weight)
-                metrics.update_state(*(configure.entry(self, part, name) for part in parts))
+                configure.measure(name, metrics, *(configure.entry(self, p, name) for p in parts))
+                if this := step.of(self):
+                    this.measured.add(name)
 
     def _flush(self, this: step.Step) -> None:
         means, owners = this.means(), this.owners
@@ -275,7 +300,7 @@ class MLSystem(MLModel):
         top = collect.top(self, [name for name in means if name not in owners])
         if top:
             total = sum(means[name][0] for name in top)
-            weight = _any([means[name][1] for name in top])
+            weight = step.any_weight([means[name][1] for name in top])
             self._track("loss", "the sum of the losses", total, weight, this.gated.issuperset(top))
 
     def _close_step(self, this: step.Step) -> None:
@@ -292,11 +317,3 @@ class MLSystem(MLModel):
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
         return super().predict(x, *args, **kwargs)
-
-
-def _any(weights: list[Any]) -> Any:
-    """The weight of a sum that counts where any of its parts does."""
-    weight = weights[0]
-    for other in weights[1:]:
-        weight = weight if other is weight else ops.maximum(weight, other)
-    return weight

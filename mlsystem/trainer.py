@@ -13,17 +13,21 @@ class Run:
 
     def __init__(self) -> None:
         self.logs = Logs()
+        self.key = ""
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
         self.every: dict[str, int] = {}
         self.losses: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
+        self.weighted: set[str] = set()
+        self.direct: dict[str, Any] | None = None
         self.terms: dict[str, dict[str, Any]] = {}
         self.rehearsed: set[str] = set()
         self.warned: set[str] = set()
         self.due: frozenset[str] | None = None
         self.batches = 0
+        self.shown: dict[str, Any] = {}
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
         self.taken: Taken | None = None
@@ -31,6 +35,7 @@ class Run:
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
+        self.direct = self.members = None
         self.rehearsed.clear()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlsystem import engine, schedule
+from mlsystem.logs import loss_first
 
 
 class TrainFunction:
@@ -41,4 +42,9 @@ class TrainFunction:
         return self._shown(result)
 
     def _shown(self, logs: Any) -> Any:
-        return self.system._run.logs.visible(logs) if isinstance(logs, dict) else logs
+        if not isinstance(logs, dict):
+            return logs
+        run = self.system._run
+        logs = loss_first(run.logs.visible(logs))
+        run.shown |= logs
+        return logs

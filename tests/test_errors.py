@@ -347,14 +347,14 @@ def test_a_log_with_the_name_of_a_metric():
     fails(system, "'brush_mean_absolute_error'", y={"brush": Y, "critic": Y})
 
 
-@pytest.mark.parametrize("name", ["loss", "mean_absolute_error", "near", "own"])
+@pytest.mark.parametrize("name", ["loss", "mean_absolute_error", "alone_near", "own"])
 def test_a_log_with_a_name_that_is_taken_in_a_model_alone(name):
     class Bad(ml.MLModel):
         def loss(self, x, y, outputs):
             self.log(name, 1.0)
             return {"near": square(y - outputs)}
 
-    alone = Bad(layers.Dense(1), metrics=[keras.metrics.MeanAbsoluteError()])
+    alone = Bad(layers.Dense(1), metrics=[keras.metrics.MeanAbsoluteError()], name="alone")
     alone.own = keras.metrics.Mean(name="own")
     fails(alone, f"'{name}'", y=Y)
 

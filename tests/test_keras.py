@@ -475,7 +475,7 @@ LOSSES = {
     "per sample": (lambda out: out[:, 0], {"loss": 4.0}),
     "terms": (
         lambda out: {"far": ops.mean(out), "near": 0.5 * out[:, 0]},
-        {"loss": 6.0, "far": 4.0, "near": 2.0},
+        {"loss": 6.0, "model_far": 4.0, "model_near": 2.0},
     ),
 }
 
