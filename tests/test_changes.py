@@ -179,13 +179,21 @@ def test_mixed_precision_trains(policy):
     try:
         pair = Pair()
         pair.compile(optimizer=keras.optimizers.SGD(0.01))
-        pair.fit(ones(160), batch_size=4, epochs=2, verbose=0)
+        pair.fit(ones(160), batch_size=4, verbose=0)
     finally:
         keras.config.set_dtype_policy("float32")
     scaled = policy == "mixed_float16"
     kinds = {isinstance(o, keras.optimizers.LossScaleOptimizer) for o in pair.optimizers.values()}
     assert kinds == {scaled}
-    assert weights(pair) == pytest.approx({"a": 3.0, "b": 5 / 3}, rel=0.1)
+    # the first updates of a model overflow, until its own scale has come down
+    skipped = {n: 40 - number(o.iterations) for n, o in pair.optimizers.items()}
+    assert scaled == (0 < skipped["b"] < skipped["a"] < 10)
+    a, b = 1.0, 2.0
+    for step in range(40):
+        da, db = 2 * (a - 3) + 2 * (a * b - 5) * b, 2 * (a * b - 5) * a
+        a -= 0.01 * da * (step >= skipped["a"])
+        b -= 0.01 * db * (step >= skipped["b"])
+    assert weights(pair) == pytest.approx({"a": a, "b": b}, rel=0.02)
 
 
 @pytest.mark.parametrize(
