@@ -35,6 +35,7 @@ __all__ = [
     "functional_init_arguments",
     "get_stateless_scope",
     "loss_tracker",
+    "made_function",
     "own_losses",
     "register_as",
     "set_value",
@@ -67,6 +68,16 @@ def compute_loss(model: Any, *args: Any, **kwargs: Any) -> Any:
 def loss_tracker(model: Any) -> Any:
     """The metric behind the log `loss`."""
     return model._loss_tracker
+
+
+def made_function(model: Any, step: str) -> Any:
+    """The function that Keras' own trainer makes of the `train` or `test` step of a model."""
+    name = f"{step}_function"
+    before = getattr(model, name)
+    getattr(keras.Model, f"make_{name}")(model, force=True)  # leaves it as the model's own
+    made = getattr(model, name)
+    setattr(model, name, before)
+    return made
 
 
 def own_losses(layer: Any) -> list[Any]:

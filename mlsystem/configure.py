@@ -58,7 +58,7 @@ def _build_optimizers(system: Any) -> None:
     if set(system.optimizers) == set(models) and models:
         return  # what changed since is another matter
     chosen = optimizers.distinct(_chosen(system, list(models)))
-    chosen = {name: optimizers.scaled(o, models[name]) for name, o in chosen.items()}
+    chosen = {name: optimizers.with_loss_scaling(o, models[name]) for name, o in chosen.items()}
     for name, optimizer in chosen.items():
         if not optimizer.built:
             optimizer.build(models[name].trainable_weights)

@@ -71,9 +71,7 @@ def _product(learner: Any, factors: tuple[Any, ...], scale: Any) -> Any:
 def _value(learner: Any, factor: Any) -> Any:
     if isinstance(factor, keras.optimizers.schedules.LearningRateSchedule):
         return factor(learner._batches_seen())
-    if hasattr(factor, "assign"):
-        return ops.convert_to_tensor(factor)
-    return factor() if callable(factor) else factor
+    return ops.convert_to_tensor(factor) if isinstance(factor, keras.Variable) else factor
 
 
 def _variables(learner: Any, group: list[str]) -> list[Any]:

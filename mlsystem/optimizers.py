@@ -147,7 +147,7 @@ def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
         )
 
 
-def scaled(optimizer: Any, layer: Any) -> Any:
+def with_loss_scaling(optimizer: Any, layer: Any) -> Any:
     """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
     scales = isinstance(optimizer, _keras.LossScaleOptimizer)
     if layer.dtype_policy.name == "mixed_float16" and not scales:

@@ -94,9 +94,9 @@ def _row(model: str, row: Mapping[str, Any], losses: Sequence[str]) -> Row:
 
 
 def _check_weight(weight: Any, where: str) -> None:
-    if isinstance(weight, bool) or not (
-        isinstance(weight, numbers.Real) or callable(weight) or hasattr(weight, "assign")
-    ):
+    schedule = callable(weight) and hasattr(weight, "get_config")
+    number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+    if not (number or schedule or hasattr(weight, "assign")):
         raise ValueError(
             f"{where} with {weight!r}; give a number, a Keras variable or a Keras schedule."
         )

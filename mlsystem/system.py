@@ -57,9 +57,10 @@ class MLSystem(MLModel):
             forward pass of its own: `[("critic",)] * 5 + [("generator",)]`. By default one phase
             with all models, from one forward pass and the old weights.
         update_every: `{model: n}`: the model is updated when the number of batches seen, this
-            one included, is a multiple of n.
+            one included, is a multiple of n. Steps of your own leave it out on other batches too.
 
     `forward` may name `y`, `training` and `phase` (the index of the phase; None outside training).
+    Each phase runs it once, so that batch norm moves once a phase.
     Trainable weights that the system owns itself are the member `self`.
     """
 

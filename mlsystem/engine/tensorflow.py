@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops, tree
+
+from mlsystem import _keras
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -62,18 +63,12 @@ def random_state() -> Callable[[], None]:
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    before = system.train_function
-    keras.Model.make_train_function(system, force=True)  # leaves it as the system's own
-    made, system.train_function = system.train_function, before
-    return made
+    return _keras.made_function(system, "train")
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    before = system.test_function
-    keras.Model.make_test_function(system, force=True)  # leaves it as the system's own
-    made, system.test_function = system.test_function, before
-    return made
+    return _keras.made_function(system, "test")
 
 
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from keras import ops, tree
 
+from mlsystem import _keras
+
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
     """See `mlsystem.engine`."""
@@ -87,19 +89,13 @@ def random_state() -> Callable[[], None]:
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
     _run_eagerly(system)
-    before = system.train_function
-    keras.Model.make_train_function(system, force=True)  # leaves it as the system's own
-    made, system.train_function = system.train_function, before
-    return made
+    return _keras.made_function(system, "train")
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
     _run_eagerly(system)
-    before = system.test_function
-    keras.Model.make_test_function(system, force=True)  # leaves it as the system's own
-    made, system.test_function = system.test_function, before
-    return made
+    return _keras.made_function(system, "test")
 
 
 def _run_eagerly(system: Any) -> None:
