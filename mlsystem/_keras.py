@@ -36,10 +36,14 @@ __all__ = [
     "get_stateless_scope",
     "loss_tracker",
     "made_function",
+    "optimized_weights",
     "own_losses",
+    "own_metrics",
     "register_as",
     "set_value",
+    "unlock",
     "value",
+    "was_called",
 ]
 
 
@@ -78,6 +82,26 @@ def made_function(model: Any, step: str) -> Any:
     made = getattr(model, name)
     setattr(model, name, before)
     return made
+
+
+def own_metrics(model: Any) -> list[Any]:
+    """The metrics set as attributes of a model."""
+    return list(model._metrics)
+
+
+def optimized_weights(optimizer: Any) -> list[Any]:
+    """The weights that an optimizer was built for."""
+    return list(optimizer._trainable_variables)
+
+
+def was_called(layer: Any) -> bool:
+    """Whether a layer was ever called."""
+    return bool(layer._called)
+
+
+def unlock(layer: Any) -> None:
+    """Lets weights be added to a layer that was built."""
+    layer._tracker.unlock()
 
 
 def own_losses(layer: Any) -> list[Any]:

@@ -70,7 +70,7 @@ class EMA(MLModel):
         if not self.source.built:
             _keras.compute_output_spec(self.source, *inputs)
         self._make_averages()
-        if not self._called:
+        if not _keras.was_called(self):
             self.built = False  # so that Keras notes the shapes, which export needs
         kwargs.setdefault("training", False)  # or Keras would take that of the model around it
         return super().__call__(*inputs, **kwargs)
@@ -91,7 +91,7 @@ class EMA(MLModel):
     def _make_averages(self) -> None:
         if self.averages or not self.source.weights:
             return
-        self._tracker.unlock()  # the state of a layer that was called is locked
+        _keras.unlock(self)  # the state of a layer that was called is locked
         for weight in self.source.weights:
             self.averages.append(
                 self.add_weight(

@@ -41,7 +41,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     @property
     def variables(self) -> list[Any]:
         """The batch counter, then the variables of each optimizer."""
-        return [self._iterations, *(v for inner in self._optimizers for v in inner.variables)]
+        return [self.iterations, *(v for inner in self._optimizers for v in inner.variables)]
 
     @property
     def learning_rate(self) -> Any:
@@ -60,7 +60,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def count_batch(self) -> None:
         """Counts one batch more in `iterations`."""
-        self._iterations.assign_add(1)
+        self.iterations.assign_add(1)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Nothing to do: each optimizer is built on its model's weights."""
@@ -74,7 +74,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Lets each optimizer with `use_ema` overwrite its own weights with their averages."""
         for inner in self._optimizers:
-            inner.finalize_variable_values(_weights(inner))
+            inner.finalize_variable_values(_keras.optimized_weights(inner))
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, as Keras saves it."""
@@ -89,10 +89,6 @@ class SystemOptimizer(keras.optimizers.Optimizer):
             for name, inner in config["optimizers"].items()
         }
         return cls(optimizers, name=config["name"])
-
-
-def _weights(optimizer: Any) -> list[Any]:
-    return list(optimizer._trainable_variables)
 
 
 def one_each(
@@ -139,7 +135,7 @@ def copy(optimizer: Any) -> Any:
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
     """Refuses an optimizer that was built for the weights of another model."""
-    known = {id(weight) for weight in _weights(optimizer)}
+    known = {id(weight) for weight in _keras.optimized_weights(optimizer)}
     if any(id(weight) not in known for weight in weights):
         raise ValueError(
             f"The optimizer of '{name}' ({type(optimizer).__name__}) was built for other weights. "

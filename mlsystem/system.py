@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem import (
+    _keras,
     collect,
     configure,
     members,
@@ -197,7 +198,8 @@ class MLSystem(MLModel):
         """The trackers of losses and logs, the members' metrics, and those set as attributes."""
         if not hasattr(self, "_run"):
             return super().metrics
-        return [*self._run.logs.metrics(), *configure.metrics_of(self).values(), *self._metrics]
+        own = _keras.own_metrics(self)
+        return [*self._run.logs.metrics(), *configure.metrics_of(self).values(), *own]
 
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""
@@ -216,7 +218,7 @@ class MLSystem(MLModel):
         for name, metric in configure.metrics_of(self).items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
-        return logs | {metric.name: metric.result() for metric in self._metrics}
+        return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self)}
 
     def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         means, shown = self.get_metrics_result(), self._run.shown | logs
@@ -225,7 +227,7 @@ class MLSystem(MLModel):
     def _metric_names(self) -> set[str]:
         found = configure.metrics_of(self).items()
         return {f"{name}_{n}" for name, metric in found for n in metric.result()} | {
-            metric.name for metric in self._metrics
+            metric.name for metric in _keras.own_metrics(self)
         }
 
     def make_train_function(self, force: bool = False) -> Any:
