@@ -91,7 +91,8 @@ def own_metrics(model: Any) -> list[Any]:
 
 def optimized_weights(optimizer: Any) -> list[Any]:
     """The weights that an optimizer was built for."""
-    return list(optimizer._trainable_variables)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+    return list(inner._trainable_variables)
 
 
 def was_called(layer: Any) -> bool:

@@ -110,10 +110,18 @@ def rehearse(learner: Any, step: str, batch: Any) -> None:
     """Runs one step whose effects on the state are thrown away."""
     logs, restore = learner._run.logs, engine.chosen.random_state()
     logs.sealed = False
+    state = learner._state_variables()
     try:
-        engine.chosen.rehearse(getattr(learner, step), batch, learner._state_variables())
+        engine.chosen.rehearse(getattr(learner, step), batch, state)
     finally:
         restore()
     logs.check(learner._metric_names())
     logs.sealed = True
-    learner.reset_metrics()
+    _empty_new_metrics(learner, {id(variable) for variable in state})
+
+
+def _empty_new_metrics(learner: Any, known: set[int]) -> None:
+    """Empties the metrics that were made in the rehearsal, whose state could not be put back."""
+    for metric in learner.metrics:
+        if any(id(variable) not in known for variable in metric.variables):
+            metric.reset_state()

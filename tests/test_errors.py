@@ -274,6 +274,8 @@ EMPTY = {"array": lambda: X[:0], "generator": no_batches, "data set": NoBatches}
 @pytest.mark.parametrize("data", EMPTY.values(), ids=EMPTY)
 @pytest.mark.parametrize("learner", [painter, lambda: ml.MLModel(layers.Dense(1), loss="mse")])
 def test_empty_data(learner, data):
+    if data is no_batches and tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
+        pytest.skip("older Keras fails on an empty generator by itself, before it asks the model")
     with pytest.raises(ValueError, match=r"empty|has length 0"):
         learner().fit(data(), verbose=0)
 
