@@ -5,6 +5,7 @@
 - `Functional`, `functional_init_arguments`: a model that is built from inputs and outputs.
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
+- `global_seed`, `torch_modules`: what a step captured on torch reads and replaces.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
@@ -13,10 +14,12 @@ from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
+from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import object_registration
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.utils.tracking import DotNotTrackScope
@@ -34,6 +37,7 @@ __all__ = [
     "compute_output_spec",
     "functional_init_arguments",
     "get_stateless_scope",
+    "global_seed",
     "loss_tracker",
     "made_function",
     "optimized_weights",
@@ -41,6 +45,7 @@ __all__ = [
     "own_metrics",
     "register_as",
     "set_value",
+    "torch_modules",
     "unlock",
     "value",
     "was_called",
@@ -93,6 +98,20 @@ def optimized_weights(optimizer: Any) -> list[Any]:
     """The weights that an optimizer was built for."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
     return list(inner._trainable_variables)
+
+
+def global_seed() -> list[Any]:
+    """The state of the generator that draws without a seed come from, once there is one."""
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator.state]
+
+
+def torch_modules() -> tuple[Any, Any, Any]:
+    """On torch: Keras' modules of random functions and of `cond`, and its Adam."""
+    from keras.src.backend.torch import core, random
+    from keras.src.backend.torch.optimizers.torch_adam import Adam
+
+    return random, core, Adam
 
 
 def was_called(layer: Any) -> bool:

@@ -30,10 +30,10 @@ class Batch:
 def batch(data: Any) -> Batch:
     """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
-    return Batch(*(tree.map_structure(_tensor, part) for part in parts))
+    return Batch(*(tree.map_structure(tensor, part) for part in parts))
 
 
-def _tensor(leaf: Any) -> Any:
+def tensor(leaf: Any) -> Any:
     """A leaf as a tensor; double precision NumPy becomes Keras' float, as in Keras' array data."""
     if not hasattr(leaf, "__array__") or not hasattr(leaf, "dtype"):
         return leaf

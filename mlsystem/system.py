@@ -21,6 +21,7 @@ from mlsystem.logs import loss_first
 from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
 from mlsystem.step import Taken
+from mlsystem.trainer import Trainer
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -185,7 +186,7 @@ class MLSystem(MLModel):
             "weighted_metrics": weighted_metrics,
         }
         self._run.reset()
-        keras.Model.compile(self, optimizer=None, **kwargs)
+        Trainer.compile(self, optimizer=None, **kwargs)
 
     @property
     def optimizers(self) -> dict[str, Any]:

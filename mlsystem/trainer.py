@@ -30,6 +30,7 @@ class Run:
         self.shown: dict[str, Any] = {}
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
+        self.jit_compile: Any = "auto"
         self.taken: Taken | None = None
 
     def reset(self) -> None:
@@ -46,6 +47,12 @@ class Trainer(_keras.Hooks):
     optimizers: Any
     train_function: Any
     test_function: Any
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Configures training. See `keras.Model.compile`."""
+        if hasattr(self, "_run"):  # Keras resolves "auto" to False on torch
+            self._run.jit_compile = kwargs.get("jit_compile", "auto")
+        super().compile(*args, **kwargs)
 
     def _state_variables(self) -> list[Any]:
         """All variables that a step may read or assign, each once."""

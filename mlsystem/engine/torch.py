@@ -1,7 +1,6 @@
 """The engine on PyTorch: state in place, `torch.autograd.grad` once per distinct row."""
 
 import contextlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from keras import ops, tree
 
-from mlsystem import _keras
+from mlsystem.engine.torch_function import Function
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -88,23 +87,12 @@ def random_state() -> Callable[[], None]:
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    _run_eagerly(system)
-    return _keras.made_function(system, "train")
+    return Function(system, system.train_step)
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    _run_eagerly(system)
-    return _keras.made_function(system, "test")
-
-
-def _run_eagerly(system: Any) -> None:
-    if system.jit_compile:
-        warnings.warn(
-            f"'{system.name}' runs eagerly: jit_compile=True is not supported on torch yet.",
-            stacklevel=2,
-        )
-        system.jit_compile = False
+    return Function(system, system.test_step)
 
 
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:

@@ -1,0 +1,134 @@
+"""What Keras does on torch that a trace on fake tensors cannot hold, and what stands in for it.
+
+- A generator is seeded from the number in a seed variable: the draw is marked, and the graph
+  seeds a generator each time it comes there (`torch_graph.py`).
+- `ops.cond` asks for the value of its condition: both branches run, and the values are selected.
+- `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
+- Adam runs as one fused operation, where torch has it, instead of ten.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from keras import ops, tree
+
+from mlsystem import _keras
+
+_library = torch.library.Library("mlsystem", "DEF")
+_library.define("draw(Tensor(a!) seed) -> ()")  # as if it wrote: else it would count as dead
+_library.impl("draw", lambda seed: None, "CompositeExplicitAutograd")
+
+
+@contextlib.contextmanager
+def traceable(state: list[Any]) -> Iterator[None]:
+    """Replaces these functions while a step is traced."""
+    random, core, adam = _keras.torch_modules()
+    with (
+        _replaced(random, "torch_seed_generator", _marked_draw(random.draw_seed)),
+        _replaced(core, "cond", _selecting(state)),
+        _replaced(torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
+        _replaced(adam, "_parallel_update_step", _fused_adam(adam._parallel_update_step)),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _marked_draw(draw_seed: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def mark(seed: Any) -> None:
+        first, second = draw_seed(seed)
+        torch.ops.mlsystem.draw(first + second)
+
+    return mark
+
+
+def _selecting(state: list[Any]) -> Callable[..., Any]:
+    def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+        before = [_keras.value(variable) for variable in state]
+        outcomes = [_branch(state, before, fn) for fn in (true_fn, false_fn)]
+        (if_true, values), (if_false, others) = outcomes
+        with torch.no_grad():
+            for old, new, other in zip(before, values, others, strict=True):
+                if new is not old or other is not old:
+                    old.copy_(torch.where(pred, new, other))
+        return tree.map_structure(
+            lambda a, b: None if a is None else ops.where(pred, a, b), if_true, if_false
+        )
+
+    return cond
+
+
+def _branch(state: list[Any], before: list[Any], fn: Callable[[], Any]) -> tuple[Any, list[Any]]:
+    """What a branch returns, and the values it leaves, each its own where it was assigned."""
+    copies = [value.clone() for value in before]
+    versions = [copy._version for copy in copies]
+    for variable, copy in zip(state, copies, strict=True):
+        _keras.set_value(variable, copy)
+    try:
+        result = fn()
+    finally:
+        for variable, value in zip(state, before, strict=True):
+            _keras.set_value(variable, value)
+    left = zip(before, copies, versions, strict=True)
+    return result, [old if copy._version == v else copy for old, copy, v in left]
+
+
+def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
+    def foreach_add(tensors: Any, other: Any, *, alpha: Any = 1) -> Any:
+        if isinstance(alpha, torch.Tensor):
+            other, alpha = torch._foreach_mul(other, alpha), 1
+        # An operation on a number takes no `alpha`.
+        return add(tensors, other) if isinstance(alpha, int) and alpha == 1 else add(
+            tensors, other, alpha=alpha
+        )
+
+    return foreach_add
+
+
+def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
+    def fused(self: Any, grads: list[Any], variables: list[Any], learning_rate: Any) -> None:
+        values = [variable.value for variable in variables]
+        if self.amsgrad or not all(_fits(value) for value in values):
+            update(self, grads, variables, learning_rate)
+            return
+        index = [self._get_variable_index(variable) for variable in variables]
+        # Keras corrects the bias in the step size. After infinitely many steps torch has none.
+        steps = [torch.full((), float("inf"), device=values[0].device)] * len(values)
+        torch._fused_adam_(
+            values,
+            [gradient.contiguous() for gradient in grads],
+            [self._momentums[i].value for i in index],
+            [self._velocities[i].value for i in index],
+            [],
+            steps,
+            lr=_step_size(self, learning_rate),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    return fused
+
+
+def _fits(value: torch.Tensor) -> bool:
+    return value.dtype == torch.float32 and value.is_contiguous()
+
+
+def _step_size(adam: Any, learning_rate: Any) -> Any:
+    """The step size of Adam with both corrections in it (Kingma & Ba 2015, section 2)."""
+    step = ops.cast(adam.iterations + 1, "float32")
+    first, second = (1 - ops.power(beta, step) for beta in (adam.beta_1, adam.beta_2))
+    return ops.cast(learning_rate, "float32") * ops.sqrt(second) / first
