@@ -29,7 +29,7 @@ def twins(build, run):
 
 
 def same(build, run):
-    """Asserts that the twins agree to the digit."""
+    """Asserts that the twins agree: to the digit, where the same operations run."""
     expected, got = twins(build, run)
     equal(got, expected)
     return got[1]
@@ -43,8 +43,12 @@ def equal(got, expected):
         assert len(got) == len(expected)
         for g, e in zip(got, expected, strict=True):
             equal(g, e)
+    elif isinstance(expected, str):
+        assert got == expected
     else:
-        np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
+        # On torch, the captured step sums in another order than Keras' eager one.
+        close = {"rtol": 1e-5, "atol": 1e-7} if keras.backend.backend() == "torch" else {"rtol": 0}
+        np.testing.assert_allclose(np.asarray(got), np.asarray(expected), **close)
 
 
 def functional(base, hidden=None, loss="mse", optimizer=None, **given):

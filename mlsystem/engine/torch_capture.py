@@ -31,7 +31,7 @@ def capture(
 
     def flat(*inputs: torch.Tensor) -> Any:
         given, leaves = inputs[: len(state)], inputs[len(state) :]
-        with _swapped(state, given), _swapped_in_module(module, values, given):
+        with torch_traceable.swapped(state, given), _swapped_in_module(module, values, given):
             return step(_with_tensors(data, leaves))
 
     with torch_traceable.traceable(state), torch.no_grad():
@@ -48,20 +48,9 @@ def tensors(batch: Any) -> list[torch.Tensor]:
 def _with_tensors(batch: Any, given: Iterable[torch.Tensor]) -> Any:
     """The batch with other tensors in the place of its own."""
     others = iter(given)
-    return tree.map_structure(lambda a: next(others) if isinstance(a, torch.Tensor) else a, batch)
-
-
-@contextlib.contextmanager
-def _swapped(state: list[Any], given: Any) -> Iterator[None]:
-    """Puts other tensors into the variables for a while."""
-    before = [_keras.value(variable) for variable in state]
-    try:
-        for variable, tensor in zip(state, given, strict=True):
-            _keras.set_value(variable, tensor)
-        yield
-    finally:
-        for variable, tensor in zip(state, before, strict=True):
-            _keras.set_value(variable, tensor)
+    leaves = tree.flatten(batch)
+    leaves = [next(others) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    return tree.pack_sequence_as(batch, leaves)
 
 
 @contextlib.contextmanager

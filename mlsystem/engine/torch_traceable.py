@@ -8,11 +8,12 @@
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from keras import ops, tree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
 
@@ -52,6 +53,19 @@ def _marked_draw(draw_seed: Callable[[Any], Any]) -> Callable[[Any], None]:
     return mark
 
 
+@contextlib.contextmanager
+def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Puts other tensors into the variables for a while."""
+    before = [_keras.value(variable) for variable in state]
+    try:
+        for variable, tensor in zip(state, given, strict=True):
+            _keras.set_value(variable, tensor)
+        yield
+    finally:
+        for variable, tensor in zip(state, before, strict=True):
+            _keras.set_value(variable, tensor)
+
+
 def _selecting(state: list[Any]) -> Callable[..., Any]:
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
         before = [_keras.value(variable) for variable in state]
@@ -71,16 +85,23 @@ def _selecting(state: list[Any]) -> Callable[..., Any]:
 def _branch(state: list[Any], before: list[Any], fn: Callable[[], Any]) -> tuple[Any, list[Any]]:
     """What a branch returns, and the values it leaves, each its own where it was assigned."""
     copies = [value.clone() for value in before]
-    versions = [copy._version for copy in copies]
-    for variable, copy in zip(state, copies, strict=True):
-        _keras.set_value(variable, copy)
-    try:
+    with swapped(state, copies), _Written() as written:
         result = fn()
-    finally:
-        for variable, value in zip(state, before, strict=True):
-            _keras.set_value(variable, value)
-    left = zip(before, copies, versions, strict=True)
-    return result, [old if copy._version == v else copy for old, copy, v in left]
+    pairs = zip(before, copies, strict=True)
+    return result, [copy if id(copy) in written.found else old for old, copy in pairs]
+
+
+class _Written(TorchDispatchMode):
+    """Notes which tensors are written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.is_mutable:
+            self.found.update(id(leaf) for leaf in tree.flatten(args))
+        return func(*args, **(kwargs or {}))
 
 
 def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
