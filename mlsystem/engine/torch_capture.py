@@ -5,66 +5,66 @@ number in Python fails loudly instead of being baked in.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from keras import tree
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from mlsystem import _keras
-from mlsystem.engine import torch_graph, torch_traceable
+from mlsystem.engine import torch_graph
+from mlsystem.engine.torch_traceable import swapped, traceable
 
 
 def capture(
-    step: Callable[[Any], Any], state: list[Any], module: torch.nn.Module, data: Any
+    step: Callable[..., Any],
+    state: list[Any],
+    module: torch.nn.Module,
+    values: list[torch.Tensor],
+    inputs: list[torch.Tensor],
+    fused: bool,
 ) -> torch.fx.GraphModule:
-    """The step as a graph from the values of `state` and the leaves of `data` to its logs.
+    """The step as a graph from the values of the state and the tensors of a batch to the logs.
 
     Args:
-        step: function of one batch that reads and assigns variables.
+        step: function of the tensors of a batch that reads and assigns variables.
         state: all variables that it may read or assign.
-        module: the module whose parameters and buffers it may use.
-        data: a batch of tensors.
+        module: the module whose parameters it may use.
+        values: the values of the state.
+        inputs: the tensors of a batch.
+        fused: whether an optimizer may be one operation, which a compiler cannot look into.
     """
-    values = [_keras.value(variable) for variable in state]
 
-    def flat(*inputs: torch.Tensor) -> Any:
-        given, leaves = inputs[: len(state)], inputs[len(state) :]
-        with torch_traceable.swapped(state, given), _swapped_in_module(module, values, given):
-            return step(_with_tensors(data, leaves))
+    def flat(*given: torch.Tensor) -> Any:
+        now = given[: len(state)]
+        with swapped(state, now), _swapped_in_module(module, values, now):
+            return step(*given[len(state) :])
 
-    with torch_traceable.traceable(state), torch.no_grad():
-        trace = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)
-        graph = trace(*values, *tensors(data))
-    return torch_graph.simplified(graph)
-
-
-def tensors(batch: Any) -> list[torch.Tensor]:
-    """The tensors in a batch, in the order in which a graph takes them."""
-    return [leaf for leaf in tree.flatten(batch) if isinstance(leaf, torch.Tensor)]
-
-
-def _with_tensors(batch: Any, given: Iterable[torch.Tensor]) -> Any:
-    """The batch with other tensors in the place of its own."""
-    others = iter(given)
-    leaves = tree.flatten(batch)
-    leaves = [next(others) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    return tree.pack_sequence_as(batch, leaves)
+    numpy_state = np.random.get_state()
+    try:
+        with traceable(state, fused), torch.no_grad():
+            trace = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)
+            return torch_graph.simplified(trace(*values, *inputs))
+    finally:
+        np.random.set_state(numpy_state)
 
 
 @contextlib.contextmanager
-def _swapped_in_module(module: torch.nn.Module, values: Any, given: Any) -> Iterator[None]:
-    """Does the same to the modules that share their parameters with the variables."""
+def _swapped_in_module(
+    module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
+) -> Iterator[None]:
+    """Puts other tensors also into the modules that share their parameters with the variables."""
     other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
-    before = []
-    for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if id(parameter) in other:
-                before.append((part._parameters, name, parameter))
-                part._parameters[name] = other[id(parameter)]
+    shared = [
+        (part._parameters, name, parameter)
+        for part in module.modules()
+        for name, parameter in part._parameters.items()
+        if id(parameter) in other
+    ]
+    for parameters, name, parameter in shared:
+        parameters[name] = other[id(parameter)]  # type: ignore[assignment]
     try:
         yield
     finally:
-        for parameters, name, parameter in before:
+        for parameters, name, parameter in shared:
             parameters[name] = parameter

@@ -8,17 +8,17 @@ from typing import Any
 
 import keras
 import torch
-from keras import tree
 
-from mlsystem import _keras, data
+from mlsystem import _keras
+from mlsystem.data import tensor
 from mlsystem.engine import torch_graph
-from mlsystem.engine.torch_capture import capture, tensors
+from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
 
 
 class Function:
-    """One step, in the way that `compile(jit_compile=)` asks for.
+    """One step, run in the way that `compile(jit_compile=)` asks for.
 
     "auto" runs the captured graph, True has inductor compile it, False runs eagerly. A step that
     cannot be captured runs eagerly, with a warning.
@@ -31,66 +31,82 @@ class Function:
         self.programs: dict[Any, Program | None] = {}
 
     def __call__(self, batches: list[Any]) -> Any:
-        for batch in batches:
-            logs = self._once(tree.map_structure(data.tensor, batch))
-        return logs
+        """The logs of the last of some steps."""
+        once = self.step if self.how is False else self._once
+        return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
-        if self.how is False:
-            return self.step(batch)
         values = [_keras.value(variable) for variable in self.state]
+        inputs: list[torch.Tensor] = []
         # What is frozen or thawed makes another graph.
-        kind = (_kind(batch), tuple([value.requires_grad for value in values]))
+        kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
         if kind not in self.programs:
-            self.programs[kind] = self._program(batch, values)
+            self.programs[kind] = self._program(batch, values, inputs)
         program = self.programs[kind]
-        return self.step(batch) if program is None else program(*values, *tensors(batch))
+        return self.step(batch) if program is None else program(*values, *inputs)
 
-    def _program(self, batch: Any, values: list[torch.Tensor]) -> Program | None:
+    def _program(self, batch: Any, values: Any, inputs: Any) -> Program | None:
+        compiles = self.how is True and not self.programs  # not again for a shorter last batch
+
+        def step(*leaves: torch.Tensor) -> Any:
+            return self.step(_filled(batch, iter(leaves)))
+
         try:
-            graph = capture(self.step, self.state, self.system, batch)
+            graph = capture(step, self.state, self.system, values, inputs, fused=not compiles)
         except Exception as error:
             self._warn(error)
             return None
-        make = _compiled if self.how is True and not self.programs else _run
-        return make(graph, [*values, *tensors(batch)])
+        return (_compiled if compiles else _run)(graph, [*values, *inputs])
 
     def _warn(self, error: Exception) -> None:
         warnings.warn(
             f"'{self.system.name}' runs eagerly, since its step cannot be captured as one graph: "
-            f"{_line(error)} needs a number that is known only when the step runs. Compute it with "
+            f"{_line(error)} fails on tensors that have no numbers yet. Compute there with "
             "keras.ops (`ops.where` in place of `if`), or say compile(jit_compile=False). "
             f"{type(error).__name__}: {error}",
             stacklevel=2,
         )
 
 
-def _kind(batch: Any) -> Any:
-    """What two batches share that one graph serves: structure, shapes and dtypes."""
-    if isinstance(batch, torch.Tensor):
-        return batch.shape, batch.dtype
+def _read(batch: Any, found: list[torch.Tensor]) -> Any:
+    """What batches share that one graph serves: structure, shapes and dtypes; finds the tensors."""
     if isinstance(batch, dict):
-        return tuple((key, _kind(value)) for key, value in batch.items())
+        return tuple([(key, _read(value, found)) for key, value in batch.items()])
     if isinstance(batch, (list, tuple)):
-        return type(batch), *map(_kind, batch)
-    return batch
+        return (type(batch), *[_read(part, found) for part in batch])
+    leaf = tensor(batch)
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    found.append(leaf)
+    return leaf.shape, leaf.dtype
+
+
+def _filled(batch: Any, leaves: Any) -> Any:
+    """The batch with other tensors in the place of its own."""
+    if isinstance(batch, dict):
+        return {key: _filled(value, leaves) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(_filled(part, leaves) for part in batch)
+    return next(leaves) if isinstance(tensor(batch), torch.Tensor) else batch
 
 
 def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     # To seed from a variable on a GPU would wait for the GPU at each draw.
-    on_cpu = all(tensor.device.type == "cpu" for tensor in inputs)
+    on_cpu = all(value.device.type == "cpu" for value in inputs)
     graph = torch_graph.seeded(graph) if on_cpu else torch_graph.unseeded(graph)
     return torch.inference_mode()(graph.forward)
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     with torch.no_grad():
-        return torch.no_grad()(torch._inductor.compile(torch_graph.unseeded(graph), inputs))
+        compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs)
+    return torch.no_grad()(compiled)
 
 
 def _line(error: Exception) -> str:
     """The line of the user's code that an error comes from."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = tuple(str(Path(m.__file__).parent) for m in (torch, keras, data))
+    libraries = (torch.__file__, keras.__file__, __file__.replace("engine", ""))
+    ours = tuple(str(Path(file).parent) for file in libraries)
     theirs = [frame for frame in frames if not frame.filename.startswith(ours)] or frames
     return f'"{theirs[-1].line}" ({theirs[-1].filename}, line {theirs[-1].lineno})'

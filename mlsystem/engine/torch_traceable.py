@@ -23,14 +23,15 @@ _library.impl("draw", lambda seed: None, "CompositeExplicitAutograd")
 
 
 @contextlib.contextmanager
-def traceable(state: list[Any]) -> Iterator[None]:
+def traceable(state: list[Any], fused: bool) -> Iterator[None]:
     """Replaces these functions while a step is traced."""
     random, core, adam = _keras.torch_modules()
+    update = adam._parallel_update_step
     with (
         _replaced(random, "torch_seed_generator", _marked_draw(random.draw_seed)),
         _replaced(core, "cond", _selecting(state)),
         _replaced(torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
-        _replaced(adam, "_parallel_update_step", _fused_adam(adam._parallel_update_step)),
+        _replaced(adam, "_parallel_update_step", _fused_adam(update) if fused else update),
     ):
         yield
 
