@@ -1,9 +1,10 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlsystem import _keras, ready
+from mlsystem import _keras, engine, ready
 from mlsystem.logs import Logs
 from mlsystem.step import Taken
 
@@ -47,6 +48,7 @@ class Trainer(_keras.Hooks):
     optimizers: Any
     train_function: Any
     test_function: Any
+    predict_function: Any
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training. See `keras.Model.compile`."""
@@ -79,20 +81,26 @@ class Trainer(_keras.Hooks):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
-        with ready.purpose(self, "train_step", x, y, kwargs.get("sample_weight")):
-            return super().fit(x, y, *args, **kwargs)
+        return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""
-        with ready.purpose(self, "test_step", x, y, kwargs.get("sample_weight")):
-            return super().evaluate(x, y, *args, **kwargs)
+        return self._run_step("test_step", super().evaluate, x, y, *args, **kwargs)
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
-        with ready.purpose(self, "train_step", x, y, kwargs.get("sample_weight")):
-            return super().train_on_batch(x, y, *args, **kwargs)
+        return self._run_step("train_step", super().train_on_batch, x, y, *args, **kwargs)
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        with ready.purpose(self, "test_step", x, y, kwargs.get("sample_weight")):
-            return super().test_on_batch(x, y, *args, **kwargs)
+        return self._run_step("test_step", super().test_on_batch, x, y, *args, **kwargs)
+
+    def _run_step(self, step: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of Keras' trainer, which runs the step."""
+        call = inspect.signature(method).bind(*args, **kwargs)
+        given = (call.arguments.get(name) for name in ("x", "y", "sample_weight"))
+        with ready.purpose(self, step, *given):
+            if "callbacks" in call.signature.parameters:
+                callbacks = call.arguments.get("callbacks")
+                call.arguments["callbacks"] = engine.chosen.callbacks(callbacks)
+            return method(*call.args, **call.kwargs)

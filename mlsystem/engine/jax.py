@@ -251,11 +251,21 @@ def _own_values(state: list[Any]) -> list[Any]:
     return values
 
 
+def predict_function(system: Any) -> Callable[..., Any]:
+    """See `mlsystem.engine`."""
+    return _keras.made_function(system, "predict")
+
+
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():
         jax.eval_shape(_stateless(step, state), [_keras.value(v) for v in state], data)
+
+
+def callbacks(given: Any) -> Any:
+    """See `mlsystem.engine`."""
+    return given
 
 
 def as_layer(net: Any) -> Any:

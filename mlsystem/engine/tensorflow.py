@@ -71,6 +71,11 @@ def test_function(system: Any) -> Callable[..., Any]:
     return _keras.made_function(system, "test")
 
 
+def predict_function(system: Any) -> Callable[..., Any]:
+    """See `mlsystem.engine`."""
+    return _keras.made_function(system, "predict")
+
+
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     before = [tf.identity(variable.value) for variable in state]
@@ -79,6 +84,11 @@ def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     finally:
         for variable, value in zip(state, before, strict=True):
             variable.assign(value)
+
+
+def callbacks(given: Any) -> Any:
+    """See `mlsystem.engine`."""
+    return given
 
 
 def as_layer(net: Any) -> Any:

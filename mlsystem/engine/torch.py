@@ -95,6 +95,17 @@ def test_function(system: Any) -> Callable[..., Any]:
     return Function(system, system.test_step)
 
 
+def predict_function(system: Any) -> Callable[..., Any]:
+    """See `mlsystem.engine`."""
+
+    def predict(batches: list[Any]) -> Any:
+        with torch.no_grad():
+            outputs = [system.predict_step(batch) for batch in batches]
+        return tree.map_structure(lambda *parts: torch.cat(parts), *outputs)
+
+    return predict
+
+
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     before = [variable.value.detach().clone() for variable in state]
@@ -103,6 +114,28 @@ def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     finally:
         for variable, value in zip(state, before, strict=True):
             variable.assign(value)
+
+
+def callbacks(given: Any) -> Any:
+    """See `mlsystem.engine`."""
+    if torch.cuda.is_available() or isinstance(given, keras.callbacks.CallbackList):
+        return given
+    given = given if isinstance(given, (list, tuple)) else [given]
+    return [*(callback for callback in given if callback is not None), _InTurn()]
+
+
+class _InTurn(keras.callbacks.Callback):
+    """Has Keras run the callbacks after each step, and not in a thread beside it.
+
+    There they would read numbers while a GPU computes. On a CPU the thread takes turns with the
+    step, and each turn costs more than the callbacks do. Keras asks for what is overridden here.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Nothing to do."""
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Nothing to do."""
 
 
 def as_layer(net: Any) -> Any:

@@ -97,7 +97,7 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     return torch.inference_mode()(graph.forward)
 
 
-def _compiled(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
+def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
     with torch.no_grad():
         compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs)
     return torch.no_grad()(compiled)

@@ -30,7 +30,7 @@ def _finished(module: GraphModule) -> GraphModule:
 
 
 def _fold_constants(module: GraphModule) -> None:
-    """Computes once what depends on nothing: numbers made into tensors, and what is made of them."""
+    """Computes once what depends on nothing: numbers made tensors, and what is made of these."""
     written = {base for node in module.graph.nodes if _writes(node) for base in _inputs(node)}
     known: dict[Node, torch.Tensor] = {}
     for node in module.graph.nodes:
@@ -62,10 +62,10 @@ def _is_view(node: Node) -> bool:
 def _is_constant(node: Node, known: dict[Node, torch.Tensor]) -> bool:
     if node.target is _FRESH:  # a number, or an array, that became a tensor
         return True
-    results = getattr(getattr(node.target, "_schema", None), "returns", ())
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
     return (
-        len(results) == 1
-        and str(results[0].type) == "Tensor"
+        [str(result.type) for result in node.target._schema.returns] == ["Tensor"]
         and not _writes(node)
         and not _is_random(node)
         and all(source in known for source in node.all_input_nodes)
@@ -73,7 +73,7 @@ def _is_constant(node: Node, known: dict[Node, torch.Tensor]) -> bool:
 
 
 def _value(module: GraphModule, node: Node, known: dict[Node, torch.Tensor]) -> Any:
-    return getattr(module, node.target) if node.op == "get_attr" else known[node]
+    return getattr(module, str(node.target)) if node.op == "get_attr" else known[node]
 
 
 def _replace(module: GraphModule, node: Node, value: torch.Tensor) -> None:

@@ -17,9 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
 
-_library = torch.library.Library("mlsystem", "DEF")
-_library.define("draw(Tensor(a!) seed) -> ()")  # as if it wrote: else it would count as dead
-_library.impl("draw", lambda seed: None, "CompositeExplicitAutograd")
+_library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
+# Said to write to the seed, or it would count as dead code.
+_library.define("draw(Tensor(a!) seed) -> ()")  # type: ignore[no-untyped-call]
+_library.impl(  # type: ignore[no-untyped-call]
+    "draw", lambda seed: None, "CompositeExplicitAutograd"
+)
 
 
 @contextlib.contextmanager
@@ -92,11 +95,11 @@ def _branch(state: list[Any], before: list[Any], fn: Callable[[], Any]) -> tuple
     return result, [copy if id(copy) in written.found else old for old, copy in pairs]
 
 
-class _Written(TorchDispatchMode):
+class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which tensors are written to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -110,8 +113,10 @@ def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(alpha, torch.Tensor):
             other, alpha = torch._foreach_mul(other, alpha), 1
         # An operation on a number takes no `alpha`.
-        return add(tensors, other) if isinstance(alpha, int) and alpha == 1 else add(
-            tensors, other, alpha=alpha
+        return (
+            add(tensors, other)
+            if isinstance(alpha, int) and alpha == 1
+            else add(tensors, other, alpha=alpha)
         )
 
     return foreach_add
