@@ -1,22 +1,36 @@
-"""A captured graph made ready to run: dead code and constants removed, noise drawn afresh."""
+"""A captured graph made ready to run: nothing computed in vain, and noise drawn afresh.
 
-from collections.abc import Iterator
+Tensors are written to in place, so that an operation may be left out or moved only where none of
+its tensors is written to (`_written`).
+"""
+
 from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-_SAME = (torch.ops.aten.detach.default, torch.ops.aten.alias.default)
-_FRESH = torch.ops.aten.lift_fresh_copy.default
+aten = torch.ops.aten
+
+_SAME = (aten.detach.default, aten.alias.default)
+_NEUTRAL = {aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1}
+_FILLED = (aten.ones_like.default, aten.zeros_like.default)
+_FRESH = aten.lift_fresh_copy.default
+# Operations that torch's own Python functions call with less work, by name.
+_DIRECT = (
+    *("add", "sub", "mul", "div", "rsub", "neg", "pow", "sqrt", "exp", "log", "eq", "where"),
+    *("sum", "mean", "mm", "t", "permute", "view", "expand", "squeeze", "unsqueeze", "copy_"),
+    *("relu", "sigmoid", "tanh"),
+)
 
 
 def simplified(module: GraphModule) -> GraphModule:
     """Removes what a run does not need."""
+    written = _written(module.graph)
     for node in module.graph.nodes:
-        if node.target in _SAME:
+        if node.target in _SAME or (_is_neutral(node) and written.isdisjoint([node, *node.args])):
             node.replace_all_uses_with(node.args[0])
-    _fold_constants(module)
+    _fold_constants(module, written)
     return _finished(module)
 
 
@@ -26,37 +40,80 @@ def _finished(module: GraphModule) -> GraphModule:
     return module
 
 
-# Constants --------------------------------------------------------------------------------------
-
-
-def _fold_constants(module: GraphModule) -> None:
-    """Computes once what depends on nothing: numbers made tensors, and what is made of these."""
-    written = {base for node in module.graph.nodes if _writes(node) for base in _inputs(node)}
-    known: dict[Node, torch.Tensor] = {}
+def direct(module: GraphModule) -> GraphModule:
+    """Calls operations through torch's Python functions, which look at their arguments faster."""
     for node in module.graph.nodes:
-        if node not in written and _is_constant(node, known):
-            args, kwargs = map_arg((node.args, node.kwargs), lambda n: _value(module, n, known))
-            known[node] = node.target(*args, **kwargs)
-    for node, value in known.items():
-        _replace(module, node, value)
+        if isinstance(node.target, torch._ops.OpOverload):
+            name = node.target._schema.name.removeprefix("aten::")
+            if name in _DIRECT:
+                node.target = getattr(torch, name, None) or getattr(torch.Tensor, name)
+    module.recompile()  # and no dead code is removed any more: what writes cannot be told now
+    return module
+
+
+# What is written to -----------------------------------------------------------------------------
+
+
+def _written(graph: Graph) -> set[Node]:
+    """The tensors that some operation writes to, all that share their memory included."""
+    written = {_base(source) for n in graph.nodes if _writes(n) for source in n.all_input_nodes}
+    return {node for node in graph.nodes if _base(node) in written}
 
 
 def _writes(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _inputs(node: Node) -> Iterator[Node]:
-    """The inputs of an operation, and what these are views of."""
-    for source in node.all_input_nodes:
-        yield source
-        if _is_view(source):
-            yield from _inputs(source)
+def _base(node: Node) -> Node:
+    """The tensor in whose memory a node lies, as far as can be told."""
+    while _is_view(node) and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _is_view(node: Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op == "call_function"  # one of several results
     return any(result.alias_info for result in node.target._schema.returns)
+
+
+# Constants --------------------------------------------------------------------------------------
+
+
+def _is_neutral(node: Node) -> bool:
+    """Whether a node adds 0 or multiplies by 1, and changes nothing else."""
+    if node.target not in _NEUTRAL or node.kwargs:
+        return False
+    source, other = node.args
+    if isinstance(other, Node) or other != _NEUTRAL[node.target]:
+        return False
+    return isinstance(source, Node) and _form(source) == _form(node)
+
+
+def _form(node: Node) -> Any:
+    value = node.meta.get("val")
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else node
+
+
+def _fold_constants(module: GraphModule, written: set[Node]) -> None:
+    """Computes once what depends on nothing: numbers made tensors, and what is made of these."""
+    known: dict[Node, torch.Tensor] = {}
+    for node in module.graph.nodes:
+        if node in written:
+            continue
+        if node.target in _FILLED:
+            known[node] = _filled(node)
+        elif _is_constant(node, known):
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: _value(module, n, known))
+            known[node] = node.target(*args, **kwargs)
+    for node, value in known.items():
+        _replace(module, node, value)
+
+
+def _filled(node: Node) -> torch.Tensor:
+    like = node.meta["val"]
+    value = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
+    return value.fill_(int(node.target is aten.ones_like.default))
 
 
 def _is_constant(node: Node, known: dict[Node, torch.Tensor]) -> bool:
