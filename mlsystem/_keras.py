@@ -40,9 +40,9 @@ __all__ = [
     "own_losses",
     "own_metrics",
     "register_as",
-    "set_value",
+    "set_values",
     "unlock",
-    "value",
+    "values",
     "was_called",
 ]
 
@@ -110,14 +110,15 @@ def own_losses(layer: Any) -> list[Any]:
     return layer._get_own_losses()
 
 
-def value(variable: Any) -> Any:
-    """A variable's value itself, uncast and outside any scope."""
-    return variable._value
+def values(variables: list[Any]) -> list[Any]:
+    """The values of variables themselves, uncast and outside any scope."""
+    return [variable._value for variable in variables]
 
 
-def set_value(variable: Any, value: Any) -> None:
-    """Replaces a variable's value where it is known to fit: `assign` without its checks."""
-    variable._value = value
+def set_values(variables: list[Any], values: list[Any]) -> None:
+    """Replaces the values of variables where they are known to fit: `assign` without its checks."""
+    for variable, value in zip(variables, values, strict=True):
+        variable._value = value
 
 
 class Hooks(keras.Model):

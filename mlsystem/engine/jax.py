@@ -5,7 +5,6 @@ their values, and what is assigned inside a transformation is assigned again out
 """
 
 import contextlib
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,8 @@ from jax.interpreters import partial_eval
 from keras import ops
 
 from mlsystem import _keras
+from mlsystem.engine._jax_function import Function, stateless
 from mlsystem.scope import Scope
-
-_NO_STATE: dict[str, Any] = {"train": ((), (), (), ()), "test": ((), (), ())}
 
 
 class _Pure:
@@ -185,77 +183,19 @@ def random_state() -> Callable[[], None]:
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _Function(system, system.train_step, _NO_STATE["train"])
+    return Function(system, system.train_step, no_state=((), (), (), ()))
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _Function(system, system.test_step, _NO_STATE["test"])
-
-
-class _Function:
-    """The step as Keras' jax trainer calls it: with its state, which ours keeps in the variables.
-
-    That is what lets a callback assign and call between two batches, as on the other backends.
-    """
-
-    def __init__(self, system: Any, step: Callable[[Any], Any], no_state: Any) -> None:
-        self.state, self.no_state = system._state_variables(), no_state
-        self.steps = system.steps_per_execution
-        self.step: Any = _stateless(step, self.state)
-        if system.jit_compile and not system.run_eagerly:
-            shardings = _shardings(self.state)
-            self.step = jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
-
-    def __call__(self, _: Any, batches: Any) -> Any:
-        logs = self._once(next(batches))
-        for data in itertools.islice(batches, self.steps - 1):
-            logs = self._once(data)
-        return logs, self.no_state
-
-    def _once(self, data: Any) -> Any:
-        logs, values = self.step(_own_values(self.state), data)
-        for variable, value in zip(self.state, values, strict=True):
-            _keras.set_value(variable, value)
-        return logs
-
-    def lower(self, data: Any) -> Any:
-        """The step for a batch as JAX lowers it, to look at."""
-        return self.step.lower(_own_values(self.state), data)
-
-
-def _stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any]:
-    def stateless(values: list[Any], data: Any) -> Any:
-        with keras.StatelessScope(zip(state, values, strict=True), collect_losses=True) as scope:
-            logs = step(data)
-            return logs, [scope.get_current_value(variable) for variable in state]
-
-    return stateless
-
-
-def _shardings(state: list[Any]) -> Any:
-    if keras.distribution.distribution() is None:
-        return None
-    return None, [variable.value.sharding for variable in state]
-
-
-def _own_values(state: list[Any]) -> list[Any]:
-    # A buffer can be donated once only, and `a.assign(b.value)` makes two variables share one.
-    values = [_keras.value(variable) for variable in state]
-    if len({id(value) for value in values}) == len(values):
-        return values
-    seen: set[int] = set()
-    for i, value in enumerate(values):
-        values[i] = jax.numpy.copy(value) if id(value) in seen else value
-        seen.add(id(value))
-    return values
+    return Function(system, system.test_step, no_state=((), (), ()))
 
 
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():
-        jax.eval_shape(_stateless(step, state), [_keras.value(v) for v in state], data)
+        jax.eval_shape(stateless(step, state), _keras.values(state), data)
 
 
 def as_layer(net: Any) -> Any:
