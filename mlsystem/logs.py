@@ -19,6 +19,7 @@ class Logs:
         self.trackers: dict[str, Any] = {}
         self.owners: dict[str, str] = {}
         self.gated: set[str] = set()
+        self.filled: set[str] = set()
         self.sealed = False
 
     def claim(self, name: str, owner: str) -> None:
@@ -67,8 +68,15 @@ class Logs:
 
     def visible(self, logs: dict[str, Any]) -> dict[str, Any]:
         """A step's logs without the means that a condition has kept empty so far."""
-        empty = {n for n in self.gated if n in self.trackers and not _filled(self.trackers[n])}
+        for name in self.gated - self.filled:  # looking at one waits for the step that made it
+            if name not in self.trackers or _filled(self.trackers[name]):
+                self.filled.add(name)
+        empty = self.gated - self.filled
         return {name: value for name, value in logs.items() if name not in empty}
+
+    def reset(self) -> None:
+        """Called when the running means were emptied."""
+        self.filled.clear()
 
 
 def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
