@@ -124,6 +124,14 @@ def set_values(variables: list[Any], values: list[Any]) -> None:
 class Hooks(keras.Model):
     """Keras' private doors, opened under names of our own."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras' jax trainer leaves its state here at each batch, of which ours has none: to look
+        # into it for variables to track takes as long as a small step.
+        if name == "_jax_state":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _ready(self, batches: Iterable[Any]) -> None:
         """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
 
