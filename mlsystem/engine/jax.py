@@ -76,16 +76,16 @@ class _Linear:
         """The gradient of a weighted sum of losses; None where it does not depend on the value."""
         names = [name for name in self.names if name in weights]
         used = [name in weights for name in self.names]
-        jaxpr, _ = partial_eval.dce_jaxpr(self.closed.jaxpr, used, instantiate=True)
-        reached = _reached(jaxpr)
+        jaxpr, felt = partial_eval.dce_jaxpr(self.closed.jaxpr, used)
+        positions = [i for i, is_felt in enumerate(felt) if is_felt]
+        reached = dict(zip(positions, jaxpr.invars, strict=True))
         live = [i for i in chosen if i in reached]
-        part = _part(jaxpr, self.closed.consts, {jaxpr.invars[i] for i in live})
+        part = _part(jaxpr, self.closed.consts, {reached[i] for i in live})
 
         def total(row: list[Any]) -> Any:
-            changes = [jax.numpy.zeros_like(value) for value in self.values]
-            for i, change in zip(live, row, strict=True):
-                changes[i] = change
-            losses = zip(core.jaxpr_as_fun(part)(*changes), names, strict=True)
+            still = {i: jax.numpy.zeros_like(self.values[i]) for i in reached}
+            changes = still | dict(zip(live, row, strict=True))
+            losses = zip(core.jaxpr_as_fun(part)(*changes.values()), names, strict=True)
             return sum(loss * weights[name] for loss, name in losses)
 
         gradients = dict(zip(live, _transposed(total, [self.values[i] for i in live]), strict=True))
@@ -98,15 +98,6 @@ def _transposed(total: Callable[..., Any], like: list[Any]) -> list[Any]:
     one = jax.numpy.ones((), jax.eval_shape(total, like).dtype)
     [found] = jax.linear_transpose(total, like)(one)
     return found
-
-
-def _reached(jaxpr: Any) -> set[int]:
-    """The positions of the inputs that the outputs of a trace depend on."""
-    felt = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
-    for equation in reversed(jaxpr.eqns):
-        if felt.intersection(equation.outvars):
-            felt.update(v for v in equation.invars if isinstance(v, core.Var))
-    return {i for i, v in enumerate(jaxpr.invars) if v in felt}
 
 
 def _part(jaxpr: Any, consts: list[Any], moving: set[Any]) -> Any:
