@@ -71,7 +71,8 @@ class Logs:
         for name in self.gated - self.filled:  # looking at one waits for the step that made it
             if name not in self.trackers or _filled(self.trackers[name]):
                 self.filled.add(name)
-        empty = self.gated - self.filled
+        if not (empty := self.gated - self.filled):
+            return logs
         return {name: value for name, value in logs.items() if name not in empty}
 
     def reset(self) -> None:
@@ -81,6 +82,8 @@ class Logs:
 
 def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
     """Logs with `loss` in front, where Keras' users look for it."""
+    if next(iter(logs), "") == "loss":
+        return logs
     return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
 
 
