@@ -135,8 +135,13 @@ class Hooks(keras.Model):
     def _ready(self, batches: Iterable[Any]) -> None:
         """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
 
+    def _start(self, steps: int | None) -> None:
+        """Called by `fit` and `evaluate` after that, with the number of batches if it is known."""
+
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         self._ready(_batches(iterator) if data_batch is None else [data_batch])
+        if iterator is not None:
+            self._start(iterator.num_batches)
 
     # TensorFlow's trainer asks under this name.
     _maybe_symbolic_build = _symbolic_build

@@ -1,9 +1,12 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlsystem import _keras, ready
+import keras
+
+from mlsystem import _keras, callbacks, ready
 from mlsystem.logs import Logs
 from mlsystem.step import Taken
 
@@ -31,6 +34,7 @@ class Run:
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
         self.taken: Taken | None = None
+        self.callbacks: Any = None
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
@@ -70,15 +74,30 @@ class Trainer(_keras.Hooks):
         """Readies everything and rehearses the step, before training starts."""
         ready.ready(self, batches)
 
+    def _start(self, steps: int | None) -> None:
+        """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        if self._run.callbacks is not None:
+            self._run.callbacks.start(self, steps)
+        self._run.callbacks = None
+
+    def _listened(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls Keras' `fit` or `evaluate` with our list of callbacks, unless it has one."""
+        bound = inspect.signature(call).bind(*args, **kwargs)
+        bound.apply_defaults()
+        if not isinstance(bound.arguments["callbacks"], keras.callbacks.CallbackList):
+            self._run.callbacks = callbacks.of_call(bound.arguments)
+            bound.arguments["callbacks"] = self._run.callbacks
+        return call(*bound.args, **bound.kwargs)
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
         with ready.purpose(self, "train_step", x, y, kwargs.get("sample_weight")):
-            return super().fit(x, y, *args, **kwargs)
+            return self._listened(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""
         with ready.purpose(self, "test_step", x, y, kwargs.get("sample_weight")):
-            return super().evaluate(x, y, *args, **kwargs)
+            return self._listened(super().evaluate, x, y, *args, **kwargs)
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
