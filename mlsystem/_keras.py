@@ -31,6 +31,7 @@ __all__ = [
     "Functional",
     "Hooks",
     "LossScaleOptimizer",
+    "call_in_turn",
     "compile_loss",
     "compile_metrics",
     "compute_loss",
@@ -44,10 +45,10 @@ __all__ = [
     "own_losses",
     "own_metrics",
     "register_as",
-    "set_value",
+    "set_values",
     "torch_modules",
     "unlock",
-    "value",
+    "values",
     "was_called",
 ]
 
@@ -87,6 +88,11 @@ def made_function(model: Any, step: str) -> Any:
     made = getattr(model, name)
     setattr(model, name, before)
     return made
+
+
+def call_in_turn(callbacks: Any) -> None:
+    """Has a list of callbacks call them when a batch ends, and not in a thread beside the next."""
+    callbacks._async_train = callbacks._async_test = False
 
 
 def own_metrics(model: Any) -> list[Any]:
@@ -129,24 +135,38 @@ def own_losses(layer: Any) -> list[Any]:
     return layer._get_own_losses()
 
 
-def value(variable: Any) -> Any:
-    """A variable's value itself, uncast and outside any scope."""
-    return variable._value
+def values(variables: list[Any]) -> list[Any]:
+    """The values of variables themselves, uncast and outside any scope."""
+    return [variable._value for variable in variables]
 
 
-def set_value(variable: Any, value: Any) -> None:
-    """Replaces a variable's value where it is known to fit: `assign` without its checks."""
-    variable._value = value
+def set_values(variables: list[Any], values: Iterable[Any]) -> None:
+    """Replaces the values of variables where they are known to fit: `assign` without its checks."""
+    for variable, value in zip(variables, values, strict=True):
+        variable._value = value
 
 
 class Hooks(keras.Model):
     """Keras' private doors, opened under names of our own."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras' jax trainer leaves its state here at each batch, of which ours has none: to look
+        # into it for variables to track takes as long as a small step.
+        if name == "_jax_state":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _ready(self, batches: Iterable[Any]) -> None:
         """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
 
+    def _start(self, steps: int | None) -> None:
+        """Called by `fit` and `evaluate` after that, with the number of batches if it is known."""
+
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         self._ready(_batches(iterator) if data_batch is None else [data_batch])
+        if iterator is not None:
+            self._start(iterator.num_batches)
 
     # TensorFlow's trainer asks under this name.
     _maybe_symbolic_build = _symbolic_build

@@ -19,6 +19,7 @@ class Logs:
         self.trackers: dict[str, Any] = {}
         self.owners: dict[str, str] = {}
         self.gated: set[str] = set()
+        self.filled: set[str] = set()
         self.sealed = False
 
     def claim(self, name: str, owner: str) -> None:
@@ -67,12 +68,22 @@ class Logs:
 
     def visible(self, logs: dict[str, Any]) -> dict[str, Any]:
         """A step's logs without the means that a condition has kept empty so far."""
-        empty = {n for n in self.gated if n in self.trackers and not _filled(self.trackers[n])}
+        for name in self.gated - self.filled:  # looking at one waits for the step that made it
+            if name not in self.trackers or _filled(self.trackers[name]):
+                self.filled.add(name)
+        if not (empty := self.gated - self.filled):
+            return logs
         return {name: value for name, value in logs.items() if name not in empty}
+
+    def reset(self) -> None:
+        """Called when the running means were emptied."""
+        self.filled.clear()
 
 
 def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
     """Logs with `loss` in front, where Keras' users look for it."""
+    if next(iter(logs), "") == "loss":
+        return logs
     return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
 
 

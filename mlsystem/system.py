@@ -205,6 +205,7 @@ class MLSystem(MLModel):
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""
         super().reset_metrics()
+        self._run.logs.reset()
         self._run.shown = {}
         if self.optimizer is not None and self._run.every:
             self._run.batches = int(self.optimizer.iterations)

@@ -4,7 +4,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlsystem import _keras, engine, ready
+import keras
+
+from mlsystem import _keras, ready
+from mlsystem.callback_list import CallbackList
 from mlsystem.logs import Logs
 from mlsystem.step import Taken
 
@@ -33,6 +36,7 @@ class Run:
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
         self.taken: Taken | None = None
+        self.callbacks: Any = None
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
@@ -79,6 +83,12 @@ class Trainer(_keras.Hooks):
         """Readies everything and rehearses the step, before training starts."""
         ready.ready(self, batches)
 
+    def _start(self, steps: int | None) -> None:
+        """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        if self._run.callbacks is not None:
+            self._run.callbacks.start(self, steps)
+        self._run.callbacks = None
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
         return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
@@ -96,11 +106,13 @@ class Trainer(_keras.Hooks):
         return self._run_step("test_step", super().test_on_batch, x, y, *args, **kwargs)
 
     def _run_step(self, step: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls a method of Keras' trainer, which runs the step."""
+        """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         call = inspect.signature(method).bind(*args, **kwargs)
-        given = (call.arguments.get(name) for name in ("x", "y", "sample_weight"))
-        with ready.purpose(self, step, *given):
-            if "callbacks" in call.signature.parameters:
-                callbacks = call.arguments.get("callbacks")
-                call.arguments["callbacks"] = engine.chosen.callbacks(callbacks)
+        call.apply_defaults()
+        given = call.arguments
+        with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
+            if "callbacks" in given and not isinstance(
+                given["callbacks"], keras.callbacks.CallbackList
+            ):
+                given["callbacks"] = self._run.callbacks = CallbackList(given)
             return method(*call.args, **call.kwargs)

@@ -13,7 +13,7 @@ Each engine file holds the same functions under the same names and arguments:
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
 - `predict_function(system)`: what Keras' `predict` calls.
 - `rehearse(step, data, state)`: one step whose effects on the `state` are thrown away.
-- `callbacks(given)`: the callbacks of a `fit` or `evaluate`, with what the backend adds to them.
+- `runs_ahead()`: whether a step may still be computing when its function has returned.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.
 """
 

@@ -5,7 +5,6 @@ their values, and what is assigned inside a transformation is assigned again out
 """
 
 import contextlib
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,8 @@ from jax.interpreters import partial_eval
 from keras import ops
 
 from mlsystem import _keras
+from mlsystem.engine.jax_function import Function, stateless
 from mlsystem.scope import Scope
-
-_NO_STATE: dict[str, Any] = {"train": ((), (), (), ()), "test": ((), (), ())}
 
 
 class _Pure:
@@ -78,16 +76,16 @@ class _Linear:
         """The gradient of a weighted sum of losses; None where it does not depend on the value."""
         names = [name for name in self.names if name in weights]
         used = [name in weights for name in self.names]
-        jaxpr, _ = partial_eval.dce_jaxpr(self.closed.jaxpr, used, instantiate=True)
-        reached = _reached(jaxpr)
+        jaxpr, felt = partial_eval.dce_jaxpr(self.closed.jaxpr, used)
+        positions = [i for i, is_felt in enumerate(felt) if is_felt]
+        reached = dict(zip(positions, jaxpr.invars, strict=True))
         live = [i for i in chosen if i in reached]
-        part = _part(jaxpr, self.closed.consts, {jaxpr.invars[i] for i in live})
+        part = _part(jaxpr, self.closed.consts, {reached[i] for i in live})
 
         def total(row: list[Any]) -> Any:
-            changes = [jax.numpy.zeros_like(value) for value in self.values]
-            for i, change in zip(live, row, strict=True):
-                changes[i] = change
-            losses = zip(core.jaxpr_as_fun(part)(*changes), names, strict=True)
+            still = {i: jax.numpy.zeros_like(self.values[i]) for i in reached}
+            changes = still | dict(zip(live, row, strict=True))
+            losses = zip(core.jaxpr_as_fun(part)(*changes.values()), names, strict=True)
             return sum(loss * weights[name] for loss, name in losses)
 
         gradients = dict(zip(live, _transposed(total, [self.values[i] for i in live]), strict=True))
@@ -100,15 +98,6 @@ def _transposed(total: Callable[..., Any], like: list[Any]) -> list[Any]:
     one = jax.numpy.ones((), jax.eval_shape(total, like).dtype)
     [found] = jax.linear_transpose(total, like)(one)
     return found
-
-
-def _reached(jaxpr: Any) -> set[int]:
-    """The positions of the inputs that the outputs of a trace depend on."""
-    felt = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
-    for equation in reversed(jaxpr.eqns):
-        if felt.intersection(equation.outvars):
-            felt.update(v for v in equation.invars if isinstance(v, core.Var))
-    return {i for i, v in enumerate(jaxpr.invars) if v in felt}
 
 
 def _part(jaxpr: Any, consts: list[Any], moving: set[Any]) -> Any:
@@ -185,70 +174,12 @@ def random_state() -> Callable[[], None]:
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _Function(system, system.train_step, _NO_STATE["train"])
+    return Function(system, system.train_step, no_state=((), (), (), ()))
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _Function(system, system.test_step, _NO_STATE["test"])
-
-
-class _Function:
-    """The step as Keras' jax trainer calls it: with its state, which ours keeps in the variables.
-
-    That is what lets a callback assign and call between two batches, as on the other backends.
-    """
-
-    def __init__(self, system: Any, step: Callable[[Any], Any], no_state: Any) -> None:
-        self.state, self.no_state = system._state_variables(), no_state
-        self.steps = system.steps_per_execution
-        self.step: Any = _stateless(step, self.state)
-        if system.jit_compile and not system.run_eagerly:
-            shardings = _shardings(self.state)
-            self.step = jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
-
-    def __call__(self, _: Any, batches: Any) -> Any:
-        logs = self._once(next(batches))
-        for data in itertools.islice(batches, self.steps - 1):
-            logs = self._once(data)
-        return logs, self.no_state
-
-    def _once(self, data: Any) -> Any:
-        logs, values = self.step(_own_values(self.state), data)
-        for variable, value in zip(self.state, values, strict=True):
-            _keras.set_value(variable, value)
-        return logs
-
-    def lower(self, data: Any) -> Any:
-        """The step for a batch as JAX lowers it, to look at."""
-        return self.step.lower(_own_values(self.state), data)
-
-
-def _stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any]:
-    def stateless(values: list[Any], data: Any) -> Any:
-        with keras.StatelessScope(zip(state, values, strict=True), collect_losses=True) as scope:
-            logs = step(data)
-            return logs, [scope.get_current_value(variable) for variable in state]
-
-    return stateless
-
-
-def _shardings(state: list[Any]) -> Any:
-    if keras.distribution.distribution() is None:
-        return None
-    return None, [variable.value.sharding for variable in state]
-
-
-def _own_values(state: list[Any]) -> list[Any]:
-    # A buffer can be donated once only, and `a.assign(b.value)` makes two variables share one.
-    values = [_keras.value(variable) for variable in state]
-    if len({id(value) for value in values}) == len(values):
-        return values
-    seen: set[int] = set()
-    for i, value in enumerate(values):
-        values[i] = jax.numpy.copy(value) if id(value) in seen else value
-        seen.add(id(value))
-    return values
+    return Function(system, system.test_step, no_state=((), (), ()))
 
 
 def predict_function(system: Any) -> Callable[..., Any]:
@@ -260,12 +191,12 @@ def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():
-        jax.eval_shape(_stateless(step, state), [_keras.value(v) for v in state], data)
+        jax.eval_shape(stateless(step, state), _keras.values(state), data)
 
 
-def callbacks(given: Any) -> Any:
+def runs_ahead() -> bool:
     """See `mlsystem.engine`."""
-    return given
+    return True
 
 
 def as_layer(net: Any) -> Any:

@@ -116,26 +116,9 @@ def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
             variable.assign(value)
 
 
-def callbacks(given: Any) -> Any:
+def runs_ahead() -> bool:
     """See `mlsystem.engine`."""
-    if torch.cuda.is_available() or isinstance(given, keras.callbacks.CallbackList):
-        return given
-    given = given if isinstance(given, (list, tuple)) else [given]
-    return [*(callback for callback in given if callback is not None), _InTurn()]
-
-
-class _InTurn(keras.callbacks.Callback):
-    """Has Keras run the callbacks after each step, and not in a thread beside it.
-
-    There they would read numbers while a GPU computes. On a CPU the thread takes turns with the
-    step, and each turn costs more than the callbacks do. Keras asks for what is overridden here.
-    """
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Nothing to do."""
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Nothing to do."""
+    return torch.cuda.is_available()
 
 
 def as_layer(net: Any) -> Any:

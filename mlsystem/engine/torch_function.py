@@ -36,7 +36,7 @@ class Function:
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
-        values = [_keras.value(variable) for variable in self.state]
+        values = _keras.values(self.state)
         inputs: list[torch.Tensor] = []
         # What is frozen or thawed makes another graph.
         kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))

@@ -60,19 +60,17 @@ def _marked_draw(draw_seed: Callable[[Any], Any]) -> Callable[[Any], None]:
 @contextlib.contextmanager
 def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
     """Puts other tensors into the variables for a while."""
-    before = [_keras.value(variable) for variable in state]
+    before = _keras.values(state)
     try:
-        for variable, tensor in zip(state, given, strict=True):
-            _keras.set_value(variable, tensor)
+        _keras.set_values(state, given)
         yield
     finally:
-        for variable, tensor in zip(state, before, strict=True):
-            _keras.set_value(variable, tensor)
+        _keras.set_values(state, before)
 
 
 def _selecting(state: list[Any]) -> Callable[..., Any]:
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
-        before = [_keras.value(variable) for variable in state]
+        before = _keras.values(state)
         outcomes = [_branch(state, before, fn) for fn in (true_fn, false_fn)]
         (if_true, values), (if_false, others) = outcomes
         with torch.no_grad():

@@ -1,0 +1,122 @@
+"""The compiled step on JAX: takes its state from the variables and puts it back, once a call.
+
+Several steps per execution are one program too: a scan over their batches, stacked.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from mlsystem import _keras
+
+
+class Function:
+    """The step as Keras' jax trainer calls it: with its state, which ours keeps in the variables.
+
+    That is what lets a callback assign and call between two calls, as on the other backends.
+    """
+
+    def __init__(self, system: Any, step: Callable[[Any], Any], no_state: Any) -> None:
+        self.state, self.no_state = system._state_variables(), no_state
+        self.steps = system.steps_per_execution
+        self.remainders: dict[Any, int] = {}
+        self.step: Any = stateless(step, self.state)
+        self.scan: Any = None
+        if system.jit_compile and not system.run_eagerly:
+            shardings = _shardings(self.state)
+            compiled = functools.partial(jax.jit, donate_argnums=0, out_shardings=shardings)
+            self.step, self.scan = compiled(self.step), compiled(_scanned(self.step))
+
+    def __call__(self, _: Any, batches: Any) -> Any:
+        """The logs of the last of some steps, and no state."""
+        drawn = [next(batches), *itertools.islice(batches, self.steps - 1)]
+        for program, data in self._executions(drawn):
+            logs, values = program(_own_values(self.state), data)
+            _keras.set_values(self.state, values)
+        return logs, self.no_state
+
+    def _executions(self, batches: list[Any]) -> Iterable[tuple[Any, Any]]:
+        """The programs to run, each with its data."""
+        if len(batches) == 1 or self.scan is None:
+            return [(self.step, data) for data in batches]
+        runs = [(shapes, list(run)) for shapes, run in itertools.groupby(batches, _shapes)]
+        return itertools.chain.from_iterable(self._of_run(*run) for run in runs)
+
+    def _of_run(self, shapes: Any, run: list[Any]) -> list[tuple[Any, Any]]:
+        """One scan over batches of equal shapes, or a step on each."""
+        if self._is_scanned(shapes, len(run)):
+            return [(self.scan, jax.tree.map(_stacked, *run))]
+        return [(self.step, data) for data in run]
+
+    def _is_scanned(self, shapes: Any, length: int) -> bool:
+        # A length is a program to compile: one for full runs, one for the rest of an epoch.
+        if length in (1, self.steps):
+            return length > 1
+        return self.remainders.setdefault(shapes, length) == length
+
+    def lower(self, data: Any) -> Any:
+        """The step for a batch as JAX lowers it, to look at."""
+        return self.step.lower(_own_values(self.state), data)
+
+
+def stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any]:
+    """The step as a function of the values of its state and a batch: gives logs and new values."""
+
+    def pure(values: list[Any], data: Any) -> Any:
+        with keras.StatelessScope(zip(state, values, strict=True), collect_losses=True) as scope:
+            logs = step(data)
+            return logs, [_strong(scope.get_current_value(variable)) for variable in state]
+
+    return pure
+
+
+def _strong(value: Any) -> Any:
+    # What comes of Python numbers is of a weak type, for which JAX would compile once more.
+    return jax.lax.convert_element_type(value, value.dtype)
+
+
+def _scanned(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step taken on each of some stacked batches in turn, with the logs of the last."""
+
+    def scanned(values: list[Any], batches: Any) -> Any:
+        values, logs = jax.lax.scan(lambda v, data: step(v, data)[::-1], values, batches)
+        return jax.tree.map(lambda log: log[-1], logs), values
+
+    return scanned
+
+
+def _shapes(data: Any) -> Any:
+    leaves, structure = jax.tree.flatten(data)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+_stacked_on_device = jax.jit(jax.numpy.stack)
+
+
+def _stacked(*leaves: Any) -> Any:
+    # On the host where they are: a program takes one array faster than many.
+    on_host = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    return np.stack(leaves) if on_host else _stacked_on_device(leaves)
+
+
+def _shardings(state: list[Any]) -> Any:
+    if keras.distribution.distribution() is None:
+        return None
+    return None, [variable.value.sharding for variable in state]
+
+
+def _own_values(state: list[Any]) -> list[Any]:
+    # A buffer can be donated once only, and `a.assign(b.value)` makes two variables share one.
+    values = _keras.values(state)
+    if len(set(map(id, values))) == len(values):
+        return values
+    seen: set[int] = set()
+    for i, value in enumerate(values):
+        values[i] = jax.numpy.copy(value) if id(value) in seen else value
+        seen.add(id(value))
+    return values

@@ -1,0 +1,144 @@
+"""Callbacks are called and told as by Keras, and nothing is done for those that do nothing."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from toys import TinyGAN, ones
+
+import mlsystem as ml
+
+X = np.ones((10, 3), "float32")
+Y = X[:, :1]
+
+
+def made(base):
+    """A small model with a loss, unbuilt."""
+
+    class Net(base):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Net()
+    model.compile("sgd", "mse")
+    return model
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes down all that it is told, but for the numbers."""
+
+    def __init__(self, hooks):
+        super().__init__()
+        self.told = []
+        for hook in hooks:
+            setattr(self, hook, self.recording(hook))
+
+    def recording(self, hook):
+        return lambda *given, logs=None: self.told.append((hook, *map(shown, (*given, logs))))
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.told.append(("set_model", model.train_function is None))
+        self.was_built = model.built  # Keras' own is not, on TensorFlow
+
+    def set_params(self, params):
+        super().set_params(params)
+        self.told.append(("set_params", params))
+
+
+def shown(value):
+    return list(value) if isinstance(value, dict) else value
+
+
+HOOKS = [
+    f"on_{what}_{when}"
+    for what in ("train", "test", "epoch", "batch", "train_batch", "test_batch")
+    for when in ("begin", "end")
+]
+CALLS = {
+    "fit": lambda model, c: model.fit(X, Y, 4, 2, 0, [c], validation_data=(X[:5], Y[:5])),
+    "evaluate": lambda model, c: model.evaluate(X, Y, batch_size=4, verbose=2, callbacks=[c]),
+    "generator": lambda model, c: model.fit(
+        ((X, Y) for _ in range(5)), steps_per_epoch=2, epochs=2, callbacks=c, verbose=0
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*shuffle=True")
+@pytest.mark.parametrize("hooks", [HOOKS, *([hook] for hook in HOOKS if "batch" in hook)], ids=str)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_callbacks_are_told_what_keras_tells_them(call, hooks):
+    told = []
+    for base in (keras.Model, ml.MLModel):
+        recorder = Recorder(hooks)
+        call(made(base), recorder)
+        told.append(recorder.told)
+    assert told[1] == told[0] and recorder.was_built
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2, "auto"])
+def test_what_is_printed(verbose, capsys):
+    printed = []
+    for base in (keras.Model, ml.MLModel):
+        keras.utils.set_random_seed(0)
+        model = made(base)
+        model.fit(X, Y, batch_size=4, epochs=2, verbose=verbose, validation_split=0.5)
+        model.evaluate(X, Y, batch_size=4, verbose=verbose)
+        printed.append(capsys.readouterr().out)
+    expected, got = ([timeless(line) for line in text.splitlines()] for text in printed)
+    assert got == expected and bool(got) == bool(verbose)
+
+
+def timeless(line):
+    """What a line shows in the end, without times and the spaces that make up for their width."""
+    line = re.sub(r".*[\x08\r]", "", line)
+    return re.sub(r"\d+[mu]?s\b", "", line).rstrip()
+
+
+def test_a_list_of_keras_own_is_left_as_it_is():
+    model = made(ml.MLModel)
+    given = keras.callbacks.CallbackList([], add_history=True, model=model, epochs=1, steps=3)
+    assert list(model.fit(X, Y, batch_size=4, verbose=0, callbacks=given).history) == ["loss"]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_logs_of_batches_are_for_those_who_listen(listens, monkeypatch):
+    calls = []
+    for hook in ("on_train_batch_end", "on_test_batch_end"):
+        monkeypatch.setattr(
+            keras.callbacks.CallbackList, hook, lambda self, *given, hook=hook: calls.append(hook)
+        )
+    tell = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    model = made(ml.MLModel)
+    model.fit(X, Y, batch_size=4, verbose=0, callbacks=[tell] if listens else None)
+    model.evaluate(X, Y, batch_size=4, verbose=0)
+    assert calls == ["on_train_batch_end"] * 3 * listens
+
+
+def test_no_step_is_waited_for(monkeypatch):
+    class Sometimes(TinyGAN):
+        def train_step(self, data):
+            self.update(data, models=("discriminator",))
+            self.update(data, ("generator",), when=self.optimizer.iterations >= first)
+            return self.get_metrics_result()
+
+    def looks(count):
+        gan = Sometimes().setup(ones())
+        gan.fit(ones(), verbose=0)
+        seen = []
+        look = ops.convert_to_numpy
+        monkeypatch.setattr(ops, "convert_to_numpy", lambda x: seen.append(x) or look(x))
+        gan.fit(ones(4 * count), batch_size=4, verbose=0)
+        monkeypatch.undo()
+        return len(seen)
+
+    first = 0
+    assert looks(2) == looks(20)
+    first = 5  # looks until there is something to show
+    assert looks(10) == looks(20) > looks(2)
