@@ -22,6 +22,7 @@ def group_tables(group: Group) -> str:
     lines += _ratio_lines(group)
     lines += [f"left out: {name}: {reason}" for name, reason in group.left_out.items()]
     lines += [f"PARAMETERS DIFFER: {text}" for text in ratios.mismatches(group)]
+    lines += [f"LOSSES DIFFER: {text}" for text in ratios.astray(group)]
     return "\n".join(lines)
 
 
@@ -109,6 +110,7 @@ def as_json(groups: Iterable[Group]) -> dict[str, Any]:
                 "left_out": group.left_out,
                 "ratios": ratios.table(group),
                 "parameter_mismatches": ratios.mismatches(group),
+                "losses_astray": ratios.astray(group),
             }
             for group in groups
         ],

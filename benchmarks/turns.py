@@ -1,11 +1,6 @@
-"""The parent's side: a process for each program, which take turns."""
+"""The programs of one backend and workload take turns."""
 
-import json
-import os
-import select
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,72 +8,8 @@ from typing import Any
 
 from benchmarks import catalog, data
 from benchmarks.catalog import Entry
+from benchmarks.client import Client, Failed
 from benchmarks.workloads import Workload
-
-LIMIT = 900  # seconds for one answer
-
-
-class Failed(Exception):
-    """A program ended, or answered with an error."""
-
-
-class Client:
-    """The process of one program, as the parent sees it."""
-
-    def __init__(self, entry: Entry, setting: dict[str, Any], log: Path) -> None:
-        self.entry, self.log = entry, log
-        asked = json.dumps(setting | {"path": entry.path, "options": entry.options})
-        with open(log, "w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", asked],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment(setting["backend"], setting["device"]),
-            )
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
-        try:
-            self.process.stdin.write(json.dumps({"do": do} | arguments) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise Failed(f"ended: {tail(self.log)}") from None
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer."""
-        if not select.select([self.process.stdout], [], [], LIMIT)[0]:
-            raise Failed(f"no answer in {LIMIT} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"ended: {tail(self.log)}")
-        found = json.loads(line)
-        if "error" in found:
-            raise Failed(found["error"])
-        return found
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-def environment(backend: str, device: str) -> dict[str, str]:
-    """The environment of a worker."""
-    found = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    if device == "cpu":
-        return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    return found | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-
-def tail(log: Path) -> str:
-    """The last line that a process wrote."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "without a word"
 
 
 @dataclass(frozen=True)
@@ -173,9 +104,14 @@ class Group:
 
     def steps(self, client: Client) -> int:
         """The steps in a segment of a program."""
-        own = client.entry.steps or self.workload.steps[self.device]
         together = client.entry.options.get("steps_per_execution", 1)
-        return own if self.plan.steps is None else max(self.plan.steps // together, 3) * together
+        if self.plan.steps is None:
+            return client.entry.steps or self.usual_steps()
+        return max(self.plan.steps // together, 3) * together
+
+    def usual_steps(self) -> int:
+        """The steps in a segment of a program that says nothing else."""
+        return self.plan.steps or self.workload.steps[self.device]
 
     def warm(self, client: Client) -> None:
         """A segment whose whole time is kept: the program may still be compiling."""
