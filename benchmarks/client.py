@@ -20,17 +20,18 @@ class Failed(Exception):
 class Client:
     """The process of one program, as the parent sees it."""
 
-    def __init__(self, entry: Entry, setting: dict[str, Any], log: Path) -> None:
-        self.entry, self.log = entry, log
+    def __init__(self, entry: Entry, setting: dict[str, Any], folder: Path) -> None:
+        folder.mkdir()
+        self.entry, self.log = entry, folder / "log"
         asked = json.dumps(setting | {"path": entry.path, "options": entry.options})
-        with open(log, "w") as errors:
+        with open(self.log, "w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker", asked],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=environment(setting["backend"], setting["device"]),
+                env=environment(setting["backend"], setting["device"], folder),
             )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -62,9 +63,12 @@ class Client:
         self.process.stdout.close()
 
 
-def environment(backend: str, device: str) -> dict[str, str]:
-    """The environment of a worker."""
+def environment(backend: str, device: str, folder: Path) -> dict[str, str]:
+    """The environment of a worker: nobody's settings, and nothing compiled before."""
     found = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    found.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("KERAS_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        found[name] = str(folder / name.lower())
     if device == "cpu":
         return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     return found | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

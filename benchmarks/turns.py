@@ -65,7 +65,7 @@ class Group:
             if reason := catalog.left_out(entry, self.backend, self.workload):
                 self.left_out[entry.name] = reason
             else:
-                self.clients[entry.name] = Client(entry, setting, folder / f"{i}.log")
+                self.clients[entry.name] = Client(entry, setting, folder / str(i))
         for each in self.clients.copy().values():
             self.guard(each, Client.answer)
 
