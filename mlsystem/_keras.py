@@ -6,9 +6,11 @@
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
 - `global_seed`, `torch_modules`: what a step captured on torch reads and replaces.
+- `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +24,7 @@ from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import object_registration
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
+from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.utils.tracking import DotNotTrackScope
 
 __all__ = [
@@ -164,6 +167,8 @@ class Hooks(keras.Model):
         """Called by `fit` and `evaluate` after that, with the number of batches if it is known."""
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is not None and type(iterator).__next__ is EpochIterator.__next__:
+            iterator.__class__ = type("Groups", (_Groups, type(iterator)), {})
         self._ready(_batches(iterator) if data_batch is None else [data_batch])
         if iterator is not None:
             self._start(iterator.num_batches)
@@ -192,9 +197,26 @@ class Hooks(keras.Model):
             self._post_build()
 
 
+class _Groups(EpochIterator):
+    """What Keras' torch trainer iterates over: groups of batches, of which the last may be short.
+
+    Keras' own says that the data ran out in the middle of an epoch when it comes to that one.
+    """
+
+    def __next__(self) -> Any:
+        first, last, batches = next(self._epoch_iterator)
+        if group := list(itertools.islice(batches, self.steps_per_execution)):
+            return first, last, group
+        with self.catch_stop_iteration():
+            raise StopIteration
+        raise StopIteration
+
+
 def _batches(iterator: Any) -> Iterable[Any]:
     """The batches of one of Keras' epoch iterators, which yields lists of them or an iterator."""
+    iterator.steps_per_execution, steps = 1, iterator.steps_per_execution  # draws no more than one
     for _, _, batches in iterator:
+        iterator.steps_per_execution = steps
         listed = isinstance(batches, (list, tuple))
         if (batch := batches[0] if listed else next(batches, None)) is None:
             return

@@ -347,12 +347,6 @@ class MLModel(Learner):
             self.train_function = engine.chosen.train_function(self)
         return self.train_function
 
-    def make_predict_function(self, force: bool = False) -> Any:
-        """Makes what `predict` calls."""
-        if force or self.predict_function is None:
-            self.predict_function = engine.chosen.predict_function(self)
-        return self.predict_function
-
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
         if force or self.test_function is None:

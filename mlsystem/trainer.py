@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, ready
+from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList
 from mlsystem.logs import Logs
 from mlsystem.step import Taken
@@ -52,7 +52,6 @@ class Trainer(_keras.Hooks):
     optimizers: Any
     train_function: Any
     test_function: Any
-    predict_function: Any
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training. See `keras.Model.compile`."""
@@ -104,6 +103,11 @@ class Trainer(_keras.Hooks):
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
         return self._run_step("test_step", super().test_on_batch, x, y, *args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns, batch by batch. See `keras.Model.predict`."""
+        with engine.chosen.predict_scope(self):
+            return super().predict(*args, **kwargs)
 
     def _run_step(self, step: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""

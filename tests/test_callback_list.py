@@ -79,6 +79,8 @@ def test_callbacks_are_told_what_keras_tells_them(call, hooks):
         recorder = Recorder(hooks)
         call(made(base), recorder)
         told.append(recorder.told)
+    if keras.backend.backend() == "torch":  # Keras calls beside the next batch, in any order
+        told = [sorted(calls, key=str) for calls in told]
     assert told[1] == told[0] and recorder.was_built
 
 
@@ -88,6 +90,8 @@ def test_what_is_printed(verbose, capsys):
     for base in (keras.Model, ml.MLModel):
         keras.utils.set_random_seed(0)
         model = made(base)
+        if keras.backend.backend() == "torch":  # a slow first step has the bar print once more
+            model.compile("sgd", "mse", jit_compile=False)
         model.fit(X, Y, batch_size=4, epochs=2, verbose=verbose, validation_split=0.5)
         model.evaluate(X, Y, batch_size=4, verbose=verbose)
         printed.append(capsys.readouterr().out)

@@ -14,9 +14,6 @@ from toys import Pair, TinyGAN, number, ones
 import mlsystem as ml
 
 BACKEND = keras.backend.backend()
-pytestmark = pytest.mark.skipif(
-    BACKEND == "torch", reason="steps_per_execution above 1 on torch is on the way"
-)
 SEVERAL = [3, 8, 100]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(38, 3)).astype("float32")  # ten batches of four, the last one of two

@@ -11,7 +11,7 @@ Each engine file holds the same functions under the same names and arguments:
 - `step_scope(data)`: the context in which a step on a batch runs.
 - `random_state()`: takes the state of the global random generators, and returns what restores it.
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
-- `predict_function(system)`: what Keras' `predict` calls.
+- `predict_scope(system)`: the context in which Keras' `predict` runs.
 - `rehearse(step, data, state)`: one step whose effects on the `state` are thrown away.
 - `runs_ahead()`: whether a step may still be computing when its function has returned.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.

@@ -1,7 +1,7 @@
 """The engine on PyTorch: state in place, `torch.autograd.grad` once per distinct row."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -95,15 +95,16 @@ def test_function(system: Any) -> Callable[..., Any]:
     return Function(system, system.test_step)
 
 
-def predict_function(system: Any) -> Callable[..., Any]:
+@contextlib.contextmanager
+def predict_scope(system: Any) -> Iterator[None]:
     """See `mlsystem.engine`."""
-
-    def predict(batches: list[Any]) -> Any:
-        with torch.no_grad():
-            outputs = [system.predict_step(batch) for batch in batches]
-        return tree.map_structure(lambda *parts: torch.cat(parts), *outputs)
-
-    return predict
+    # Here Keras knows neither several steps per execution nor a step that compiles in one piece.
+    before = system.steps_per_execution, system.jit_compile
+    system.steps_per_execution, system.jit_compile = 1, False
+    try:
+        yield
+    finally:
+        system.steps_per_execution, system.jit_compile = before
 
 
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
