@@ -12,6 +12,7 @@
 
 import itertools
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -115,12 +116,13 @@ def global_seed() -> list[Any]:
     return [] if generator is None else [generator.state]
 
 
-def torch_modules() -> tuple[Any, Any, Any]:
-    """On torch: Keras' modules of random functions and of `cond`, and its Adam."""
-    from keras.src.backend.torch import core, random
+def torch_modules() -> SimpleNamespace:
+    """Keras' own modules for torch, by name, and its Adam."""
+    from keras.src.backend.torch import core, nn, random
+    from keras.src.backend.torch.optimizers import torch_nadam
     from keras.src.backend.torch.optimizers.torch_adam import Adam
 
-    return random, core, Adam
+    return SimpleNamespace(core=core, nn=nn, random=random, nadam=torch_nadam, adam=Adam)
 
 
 def was_called(layer: Any) -> bool:

@@ -4,11 +4,14 @@
   seeds a generator each time it comes there (`torch_graph.py`).
 - `ops.cond` asks for the value of its condition: both branches run, and the values are selected.
 - `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
-- Adam runs as one fused operation, where torch has it, instead of ten.
+- Nadam divides by NumPy numbers: by tensors.
+
+`torch_faster.py` has more, which a trace could hold.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from keras import ops, tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
+from mlsystem.engine import torch_faster
 
 _library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
 # Said to write to the seed, or it would count as dead code.
@@ -28,14 +32,17 @@ _library.impl(  # type: ignore[no-untyped-call]
 @contextlib.contextmanager
 def traceable(state: list[Any], fused: bool) -> Iterator[None]:
     """Replaces these functions while a step is traced."""
-    random, core, adam = _keras.torch_modules()
-    update = adam._parallel_update_step
-    with (
-        _replaced(random, "torch_seed_generator", _marked_draw(random.draw_seed)),
-        _replaced(core, "cond", _selecting(state)),
-        _replaced(torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
-        _replaced(adam, "_parallel_update_step", _fused_adam(update) if fused else update),
-    ):
+    of_keras = _keras.torch_modules()
+    replaced: torch_faster.Replaced = [
+        (of_keras.random, "torch_seed_generator", _marked_draw(of_keras.random.draw_seed)),
+        (of_keras.core, "cond", _selecting(state)),
+        (of_keras.nadam, "core", SimpleNamespace(convert_to_numpy=lambda tensor: tensor)),
+        (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
+        *torch_faster.replaced(of_keras, fused),
+    ]
+    with contextlib.ExitStack() as stack:
+        for owner, name, function in replaced:
+            stack.enter_context(_replaced(owner, name, function))
         yield
 
 
@@ -118,42 +125,3 @@ def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
         )
 
     return foreach_add
-
-
-def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
-    def fused(self: Any, grads: list[Any], variables: list[Any], learning_rate: Any) -> None:
-        values = [variable.value for variable in variables]
-        if self.amsgrad or not all(_fits(value) for value in values):
-            update(self, grads, variables, learning_rate)
-            return
-        index = [self._get_variable_index(variable) for variable in variables]
-        # Keras corrects the bias in the step size. After infinitely many steps torch has none.
-        steps = [torch.full((), float("inf"), device=values[0].device)] * len(values)
-        torch._fused_adam_(
-            values,
-            [gradient.contiguous() for gradient in grads],
-            [self._momentums[i].value for i in index],
-            [self._velocities[i].value for i in index],
-            [],
-            steps,
-            lr=_step_size(self, learning_rate),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            weight_decay=0.0,
-            eps=self.epsilon,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    return fused
-
-
-def _fits(value: torch.Tensor) -> bool:
-    return value.dtype == torch.float32 and value.is_contiguous()
-
-
-def _step_size(adam: Any, learning_rate: Any) -> Any:
-    """The step size of Adam with both corrections in it (Kingma & Ba 2015, section 2)."""
-    step = ops.cast(adam.iterations + 1, "float32")
-    first, second = (1 - ops.power(beta, step) for beta in (adam.beta_1, adam.beta_2))
-    return ops.cast(learning_rate, "float32") * ops.sqrt(second) / first

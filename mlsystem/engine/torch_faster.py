@@ -1,0 +1,117 @@
+"""What torch computes faster than Keras on torch does, with the same result; used in a trace.
+
+- Images are made contiguous before a convolution, and then channels-last again: left as they are.
+- A transposed convolution is cropped: padded, where that is the same.
+- Batch norm is written in ten operations: one.
+- Adam is written in ten operations: one, where no compiler is to look into it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from keras import ops
+
+Replaced = list[tuple[Any, str, Callable[..., Any]]]
+
+
+def replaced(of_keras: Any, fused: bool) -> Replaced:
+    """The functions to replace: their owner, name and replacement."""
+    nn, adam = of_keras.nn, of_keras.adam
+    found: Replaced = [*_images(nn), *_crops(nn), *_batch_norm(nn)]
+    if fused:
+        found.append((adam, "_parallel_update_step", _fused_adam(adam._parallel_update_step)))
+    return found
+
+
+def _images(nn: Any) -> Replaced:
+    transpose = nn._transpose_spatial_inputs
+
+    def transposed(inputs: torch.Tensor) -> Any:
+        return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else transpose(inputs)
+
+    return [(nn, "_transpose_spatial_inputs", transposed)]
+
+
+def _crops(nn: Any) -> Replaced:
+    name = "compute_conv_transpose_output_crops_for_torch"
+    if not hasattr(nn, name):
+        return []
+    crops_of, transpose = getattr(nn, name), torch.nn.functional.conv_transpose2d
+    padding: list[list[int]] = []
+
+    def crops(*args: Any, **kwargs: Any) -> Any:
+        found = crops_of(*args, **kwargs)
+        if len(found) != 2 or any(left != right or left < 0 for left, right in found):
+            return found
+        padding.append([left for left, _ in found])
+        return [(0, 0), (0, 0)]
+
+    def padded(*args: Any, **kwargs: Any) -> Any:
+        return transpose(*args, **kwargs | ({"padding": padding.pop()} if padding else {}))
+
+    return [(nn, name, crops), (torch.nn.functional, "conv_transpose2d", padded)]
+
+
+def _batch_norm(nn: Any) -> Replaced:
+    """The mean and variance of `moments`, where `batch_normalization` gets them of its input."""
+    moments, normalize = nn.moments, nn.batch_normalization
+    known: dict[int, tuple[Any, Any, Any]] = {}
+
+    @functools.wraps(moments)
+    def noted(x: Any, axes: Any, *args: Any, **kwargs: Any) -> Any:
+        mean, variance = moments(x, axes, *args, **kwargs)
+        known[id(mean)] = mean, x, {axis % x.ndim for axis in axes}
+        return mean, variance
+
+    def batch_normalization(
+        x: Any, mean: Any, variance: Any, axis: int, offset: Any, scale: Any, epsilon: float
+    ) -> Any:
+        _, source, axes = known.pop(id(mean), (None, None, None))
+        if source is not x or axes != set(range(x.ndim)) - {axis % x.ndim} or mean.ndim != 1:
+            return normalize(x, mean, variance, axis, offset, scale, epsilon)
+        return torch.nn.functional.batch_norm(
+            x.movedim(axis, 1), None, None, scale, offset, training=True, eps=epsilon
+        ).movedim(1, axis)
+
+    return [(nn, "moments", noted), (nn, "batch_normalization", batch_normalization)]
+
+
+def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
+    def fused(self: Any, grads: list[Any], variables: list[Any], learning_rate: Any) -> None:
+        values = [variable.value for variable in variables]
+        if self.amsgrad or not all(_fits(value) for value in values):
+            update(self, grads, variables, learning_rate)
+            return
+        index = [self._get_variable_index(variable) for variable in variables]
+        # Keras corrects the bias in the step size. After infinitely many steps torch has none.
+        steps = [torch.full((), float("inf"), device=values[0].device)] * len(values)
+        torch._fused_adam_(
+            values,
+            [gradient.contiguous() for gradient in grads],
+            [self._momentums[i].value for i in index],
+            [self._velocities[i].value for i in index],
+            [],
+            steps,
+            lr=_step_size(self, learning_rate),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    return fused
+
+
+def _fits(value: torch.Tensor) -> bool:
+    return value.dtype == torch.float32 and value.is_contiguous()
+
+
+def _step_size(adam: Any, learning_rate: Any) -> Any:
+    """The step size of Adam with both corrections in it (Kingma & Ba 2015, section 2)."""
+    step = ops.cast(adam.iterations + 1, "float32")
+    first, second = (1 - ops.power(beta, step) for beta in (adam.beta_1, adam.beta_2))
+    return ops.cast(learning_rate, "float32") * ops.sqrt(second) / first
