@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from keras import ops
 
-Replaced = list[tuple[Any, str, Callable[..., Any]]]
+Replaced = list[tuple[Any, str, Any]]
 
 
 def replaced(of_keras: Any, fused: bool) -> Replaced:
