@@ -77,7 +77,8 @@ def _read(batch: Any, found: list[torch.Tensor]) -> Any:
     leaf = tensor(batch)
     if not isinstance(leaf, torch.Tensor):
         return leaf
-    found.append(leaf)
+    # A tensor that is there twice is two inputs, which differ in another batch.
+    found.append(leaf.view_as(leaf) if any(leaf is other for other in found) else leaf)
     return leaf.shape, leaf.dtype
 
 
@@ -86,7 +87,8 @@ def _filled(batch: Any, leaves: Any) -> Any:
     if isinstance(batch, dict):
         return {key: _filled(value, leaves) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return type(batch)(_filled(part, leaves) for part in batch)
+        parts = [_filled(part, leaves) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return next(leaves) if isinstance(tensor(batch), torch.Tensor) else batch
 
 
