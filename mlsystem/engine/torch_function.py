@@ -1,5 +1,6 @@
 """A step as Keras' torch trainer calls it: captured once for each kind of batch, then run."""
 
+import os
 import traceback
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mlsystem.engine import torch_graph
 from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
+_FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
 
 
 class Function:
@@ -106,9 +108,11 @@ def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
 
 
 def _line(error: Exception) -> str:
-    """The line of the user's code that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = (torch.__file__, keras.__file__, __file__.replace("engine", ""))
-    ours = tuple(str(Path(file).parent) for file in libraries)
-    theirs = [frame for frame in frames if not frame.filename.startswith(ours)] or frames
+    """The line of the user's code that an error comes from, or else that of Keras."""
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if frame.line] or every
+    ours, torchs, keras_ = (f"{Path(file).parent}{os.sep}" for file in _FILES)
+    for libraries in ((ours, torchs, keras_), (ours, torchs), ()):
+        if theirs := [frame for frame in frames if not frame.filename.startswith(libraries)]:
+            break
     return f'"{theirs[-1].line}" ({theirs[-1].filename}, line {theirs[-1].lineno})'
