@@ -106,12 +106,18 @@ def global_seed() -> list[Any]:
     return [] if generator is None else [generator.state]
 
 
-def torch_modules() -> tuple[Any, Any, Any]:
-    """On torch: Keras' modules of random functions and of `cond`, and its Adam."""
+def clear_losses(layer: Any) -> None:
+    """Forgets what was given to `add_loss` in the last call of a layer."""
+    layer._clear_losses()
+
+
+def torch_modules() -> tuple[Any, Any, Any, Any]:
+    """On torch: Keras' modules of random functions, of `cond` and of Nadam, and its Adam."""
+    from keras.src.backend.torch.optimizers import torch_nadam
     from keras.src.backend.torch import core, random
     from keras.src.backend.torch.optimizers.torch_adam import Adam
 
-    return random, core, Adam
+    return random, core, torch_nadam, Adam
 
 
 def was_called(layer: Any) -> bool:

@@ -4,11 +4,14 @@
   seeds a generator each time it comes there (`torch_graph.py`).
 - `ops.cond` asks for the value of its condition: both branches run, and the values are selected.
 - `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
+- `ops.scatter` reads its indices one by one: all at once.
+- Nadam divides by NumPy numbers: by tensors.
 - Adam runs as one fused operation, where torch has it, instead of ten.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,11 +31,13 @@ _library.impl(  # type: ignore[no-untyped-call]
 @contextlib.contextmanager
 def traceable(state: list[Any], fused: bool) -> Iterator[None]:
     """Replaces these functions while a step is traced."""
-    random, core, adam = _keras.torch_modules()
+    random, core, nadam, adam = _keras.torch_modules()
     update = adam._parallel_update_step
     with (
         _replaced(random, "torch_seed_generator", _marked_draw(random.draw_seed)),
         _replaced(core, "cond", _selecting(state)),
+        _replaced(core, "scatter", _scatter),
+        _replaced(nadam, "core", SimpleNamespace(convert_to_numpy=lambda tensor: tensor)),
         _replaced(torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
         _replaced(adam, "_parallel_update_step", _fused_adam(update) if fused else update),
     ):
@@ -40,9 +45,9 @@ def traceable(state: list[Any], fused: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
     before = getattr(owner, name)
-    setattr(owner, name, function)
+    setattr(owner, name, other)
     try:
         yield
     finally:
@@ -106,6 +111,14 @@ class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func._schema.is_mutable:
             self.found.update(id(leaf) for leaf in tree.flatten(args))
         return func(*args, **(kwargs or {}))
+
+
+def _scatter(indices: Any, values: Any, shape: Any) -> Any:
+    indices, values = ops.convert_to_tensor(indices), ops.convert_to_tensor(values)
+    depth = indices.shape[-1]
+    index = indices.reshape(-1, depth).unbind(-1)
+    zeros = values.new_zeros(shape)
+    return zeros.index_put(index, values.reshape(-1, *shape[depth:]), accumulate=True)
 
 
 def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
