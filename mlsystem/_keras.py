@@ -5,7 +5,7 @@
 - `Functional`, `functional_init_arguments`: a model that is built from inputs and outputs.
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
-- `global_seed`, `torch_modules`: what a step captured on torch reads and replaces.
+- `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
@@ -14,12 +14,11 @@ from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
-from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.utils.tracking import DotNotTrackScope
@@ -31,6 +30,7 @@ __all__ = [
     "Functional",
     "Hooks",
     "LossScaleOptimizer",
+    "clear_losses",
     "compile_loss",
     "compile_metrics",
     "compute_loss",
@@ -100,10 +100,9 @@ def optimized_weights(optimizer: Any) -> list[Any]:
     return list(inner._trainable_variables)
 
 
-def global_seed() -> list[Any]:
-    """The state of the generator that draws without a seed come from, once there is one."""
-    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
-    return [] if generator is None else [generator.state]
+def global_seed() -> Any:
+    """The state of the generator that draws without a seed come from; made if there is none."""
+    return global_seed_generator().state
 
 
 def clear_losses(layer: Any) -> None:
@@ -113,8 +112,8 @@ def clear_losses(layer: Any) -> None:
 
 def torch_modules() -> tuple[Any, Any, Any, Any]:
     """On torch: Keras' modules of random functions, of `cond` and of Nadam, and its Adam."""
-    from keras.src.backend.torch.optimizers import torch_nadam
     from keras.src.backend.torch import core, random
+    from keras.src.backend.torch.optimizers import torch_nadam
     from keras.src.backend.torch.optimizers.torch_adam import Adam
 
     return random, core, torch_nadam, Adam

@@ -29,7 +29,13 @@ class Function:
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
         self.system, self.step = system, step
         self.how = False if system.run_eagerly else system._run.jit_compile
-        self.state = [*system._state_variables(), *_keras.global_seed()]
+        self.state = system._state_variables()
+        self.buffers = [
+            (module._buffers, name)
+            for module in system.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
         self.programs: dict[Any, Program | None] = {}
 
     def __call__(self, batches: list[Any]) -> Any:
@@ -38,23 +44,25 @@ class Function:
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
-        values = [_keras.value(variable) for variable in self.state]
+        state = [*self.state, _keras.global_seed()]  # another one after `set_random_seed`
+        values = [_keras.value(variable) for variable in state]
+        values += [owner[name] for owner, name in self.buffers]
         inputs: list[torch.Tensor] = []
         # What is frozen or thawed makes another graph.
         kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
         if kind not in self.programs:
-            self.programs[kind] = self._program(batch, values, inputs)
+            self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
         return self.step(batch) if program is None else program(*values, *inputs)
 
-    def _program(self, batch: Any, values: Any, inputs: Any) -> Program | None:
+    def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
         compiles = self.how is True and not self.programs  # not again for a shorter last batch
 
         def step(*leaves: torch.Tensor) -> Any:
             return self.step(_filled(batch, iter(leaves)))
 
         try:
-            graph = capture(step, self.state, self.system, values, inputs, fused=not compiles)
+            graph = capture(step, state, self.system, values, inputs, fused=not compiles)
         except Exception as error:
             self._warn(error)
             return None
