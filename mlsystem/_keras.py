@@ -5,7 +5,7 @@
 - `Functional`, `functional_init_arguments`: a model that is built from inputs and outputs.
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
-- `global_seed`, `torch_modules`: what a step captured on torch reads and replaces.
+- `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
@@ -17,12 +17,11 @@ from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
-from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.trainers.epoch_iterator import EpochIterator
@@ -36,6 +35,7 @@ __all__ = [
     "Hooks",
     "LossScaleOptimizer",
     "call_in_turn",
+    "clear_losses",
     "compile_loss",
     "compile_metrics",
     "compute_loss",
@@ -110,10 +110,14 @@ def optimized_weights(optimizer: Any) -> list[Any]:
     return list(inner._trainable_variables)
 
 
-def global_seed() -> list[Any]:
-    """The state of the generator that draws without a seed come from, once there is one."""
-    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
-    return [] if generator is None else [generator.state]
+def global_seed() -> Any:
+    """The state of the generator that draws without a seed come from; made if there is none."""
+    return global_seed_generator().state
+
+
+def clear_losses(layer: Any) -> None:
+    """Forgets what was given to `add_loss` in the last call of a layer."""
+    layer._clear_losses()
 
 
 def torch_modules() -> SimpleNamespace:

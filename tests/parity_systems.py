@@ -205,22 +205,23 @@ class Losses(keras.callbacks.Callback):
         self.kept.append([float(ops.convert_to_numpy(logs[name])) for name in sorted(logs)])
 
 
-def train(name):
-    """The losses of each step and the final weights of one system."""
+def train(name, **given):
+    """The losses of each step, the final weights and the history of one system."""
     system, (x, y) = SYSTEMS[name](), data()
+    system.compile(**given)
     system.setup(({k: v[:BATCH] for k, v in x.items()}, y[:BATCH]))
     give_weights(system)
     losses = Losses()
-    system.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
+    fit = system.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
     weights = [ops.convert_to_numpy(w).ravel() for w in system.weights]
-    return np.array(losses.kept), np.concatenate(weights)
+    return np.array(losses.kept), np.concatenate(weights), fit.history
 
 
 def main(path):
     """Trains all and writes `NAME_losses` and `NAME_weights`."""
     results = {}
     for name in SYSTEMS:
-        results[f"{name}_losses"], results[f"{name}_weights"] = train(name)
+        results[f"{name}_losses"], results[f"{name}_weights"], _ = train(name)
     np.savez(path, **results)
 
 

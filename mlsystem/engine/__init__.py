@@ -12,7 +12,8 @@ Each engine file holds the same functions under the same names and arguments:
 - `random_state()`: takes the state of the global random generators, and returns what restores it.
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
 - `predict_scope(system)`: the context in which Keras' `predict` runs.
-- `rehearse(step, data, state)`: one step whose effects on the `state` are thrown away.
+- `rehearse(step, data, state)`: one step of a learner, whose effects on the `state`, and on what
+  else its layers keep, are thrown away.
 - `runs_ahead()`: whether a step may still be computing when its function has returned.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.
 """

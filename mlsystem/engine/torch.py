@@ -107,14 +107,16 @@ def predict_scope(system: Any) -> Iterator[None]:
         system.steps_per_execution, system.jit_compile = before
 
 
-def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
+def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
-    before = [variable.value.detach().clone() for variable in state]
+    values = [variable.value for variable in state] + list(step.__self__.buffers())
+    before = [value.detach().clone() for value in values]
     try:
         step(data)
     finally:
-        for variable, value in zip(state, before, strict=True):
-            variable.assign(value)
+        with torch.no_grad():
+            for value, old in zip(values, before, strict=True):
+                value.copy_(old)
 
 
 def runs_ahead() -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mlsystem import _keras
 from mlsystem.engine import torch_graph
 from mlsystem.engine.torch_traceable import swapped, traceable
 
@@ -29,16 +30,16 @@ def capture(
     Args:
         step: function of the tensors of a batch that reads and assigns variables.
         state: all variables that it may read or assign.
-        module: the module whose parameters it may use.
-        values: the values of the state.
+        module: the module whose parameters and buffers it may use.
+        values: the values of the state, then the buffers.
         inputs: the tensors of a batch.
         fused: whether an optimizer may be one operation, which a compiler cannot look into.
     """
 
     def flat(*given: torch.Tensor) -> Any:
-        now = given[: len(state)]
-        with swapped(state, now), _swapped_in_module(module, values, now):
-            return step(*given[len(state) :])
+        now = given[: len(values)]
+        with swapped(state, now[: len(state)]), _swapped_in_module(module, values, now):
+            return step(*given[len(values) :])
 
     numpy_state = np.random.get_state()
     try:
@@ -47,24 +48,26 @@ def capture(
             return torch_graph.simplified(trace(*values, *inputs))
     finally:
         np.random.set_state(numpy_state)
+        _keras.clear_losses(module)
 
 
 @contextlib.contextmanager
 def _swapped_in_module(
     module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
 ) -> Iterator[None]:
-    """Puts other tensors also into the modules that share their parameters with the variables."""
+    """Puts other tensors also into the modules, which share parameters with the variables."""
     other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
-    shared = [
-        (part._parameters, name, parameter)
+    shared: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (owner, name, tensor)
         for part in module.modules()
-        for name, parameter in part._parameters.items()
-        if id(parameter) in other
+        for owner in (part._parameters, part._buffers)
+        for name, tensor in owner.items()
+        if tensor is not None and id(tensor) in other
     ]
-    for parameters, name, parameter in shared:
-        parameters[name] = other[id(parameter)]  # type: ignore[assignment]
+    for owner, name, tensor in shared:
+        owner[name] = other[id(tensor)]
     try:
         yield
     finally:
-        for parameters, name, parameter in shared:
-            parameters[name] = parameter
+        for owner, name, tensor in shared:
+            owner[name] = tensor

@@ -1,5 +1,6 @@
 """A step as Keras' torch trainer calls it: captured once for each kind of batch, then run."""
 
+import os
 import traceback
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mlsystem.engine import torch_graph
 from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
+_FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
 
 
 class Function:
@@ -27,7 +29,13 @@ class Function:
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
         self.system, self.step = system, step
         self.how = False if system.run_eagerly else system._run.jit_compile
-        self.state = [*system._state_variables(), *_keras.global_seed()]
+        self.state = system._state_variables()
+        self.buffers = [
+            (module._buffers, name)
+            for module in system.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
         self.programs: dict[Any, Program | None] = {}
 
     def __call__(self, batches: list[Any]) -> Any:
@@ -36,23 +44,25 @@ class Function:
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
-        values = _keras.values(self.state)
+        state = [*self.state, _keras.global_seed()]  # another one after `set_random_seed`
+        values = _keras.values(state)
+        values += [owner[name] for owner, name in self.buffers]
         inputs: list[torch.Tensor] = []
         # What is frozen or thawed makes another graph.
         kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
         if kind not in self.programs:
-            self.programs[kind] = self._program(batch, values, inputs)
+            self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
         return self.step(batch) if program is None else program(*values, *inputs)
 
-    def _program(self, batch: Any, values: Any, inputs: Any) -> Program | None:
+    def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
         compiles = self.how is True and not self.programs  # not again for a shorter last batch
 
         def step(*leaves: torch.Tensor) -> Any:
             return self.step(_filled(batch, iter(leaves)))
 
         try:
-            graph = capture(step, self.state, self.system, values, inputs, fused=not compiles)
+            graph = capture(step, state, self.system, values, inputs, fused=not compiles)
         except Exception as error:
             self._warn(error)
             return None
@@ -77,7 +87,8 @@ def _read(batch: Any, found: list[torch.Tensor]) -> Any:
     leaf = tensor(batch)
     if not isinstance(leaf, torch.Tensor):
         return leaf
-    found.append(leaf)
+    # A tensor that is there twice is two inputs, which differ in another batch.
+    found.append(leaf.view_as(leaf) if any(leaf is other for other in found) else leaf)
     return leaf.shape, leaf.dtype
 
 
@@ -86,7 +97,8 @@ def _filled(batch: Any, leaves: Any) -> Any:
     if isinstance(batch, dict):
         return {key: _filled(value, leaves) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return type(batch)(_filled(part, leaves) for part in batch)
+        parts = [_filled(part, leaves) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return next(leaves) if isinstance(tensor(batch), torch.Tensor) else batch
 
 
@@ -98,15 +110,19 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
+    # On a GPU its launches are recorded and replayed at once, where inductor finds that possible.
+    options = {"triton.cudagraphs": any(value.is_cuda for value in inputs)}
     with torch.no_grad():
-        compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs)
+        compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs, options)
     return torch.no_grad()(compiled)
 
 
 def _line(error: Exception) -> str:
-    """The line of the user's code that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = (torch.__file__, keras.__file__, __file__.replace("engine", ""))
-    ours = tuple(str(Path(file).parent) for file in libraries)
-    theirs = [frame for frame in frames if not frame.filename.startswith(ours)] or frames
+    """The line of the user's code that an error comes from, or else that of Keras."""
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if frame.line] or every
+    ours, torchs, keras_ = (f"{Path(file).parent}{os.sep}" for file in _FILES)
+    for libraries in ((ours, torchs, keras_), (ours, torchs), ()):
+        if theirs := [frame for frame in frames if not frame.filename.startswith(libraries)]:
+            break
     return f'"{theirs[-1].line}" ({theirs[-1].filename}, line {theirs[-1].lineno})'

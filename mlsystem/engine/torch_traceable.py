@@ -4,6 +4,7 @@
   seeds a generator each time it comes there (`torch_graph.py`).
 - `ops.cond` asks for the value of its condition: both branches run, and the values are selected.
 - `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
+- `ops.scatter` reads its indices one by one: all at once.
 - Nadam divides by NumPy numbers: by tensors.
 
 `torch_faster.py` has more, which a trace could hold.
@@ -36,6 +37,7 @@ def traceable(state: list[Any], fused: bool) -> Iterator[None]:
     replaced: torch_faster.Replaced = [
         (of_keras.random, "torch_seed_generator", _marked_draw(of_keras.random.draw_seed)),
         (of_keras.core, "cond", _selecting(state)),
+        (of_keras.core, "scatter", _scatter),
         (of_keras.nadam, "core", SimpleNamespace(convert_to_numpy=lambda tensor: tensor)),
         (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
         *torch_faster.replaced(of_keras, fused),
@@ -47,9 +49,9 @@ def traceable(state: list[Any], fused: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
     before = getattr(owner, name)
-    setattr(owner, name, function)
+    setattr(owner, name, other)
     try:
         yield
     finally:
@@ -111,6 +113,14 @@ class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func._schema.is_mutable:
             self.found.update(id(leaf) for leaf in tree.flatten(args))
         return func(*args, **(kwargs or {}))
+
+
+def _scatter(indices: Any, values: Any, shape: Any) -> Any:
+    indices, values = ops.convert_to_tensor(indices), ops.convert_to_tensor(values)
+    depth = indices.shape[-1]
+    index = indices.reshape(-1, depth).unbind(-1)
+    zeros = values.new_zeros(shape)
+    return zeros.index_put(index, values.reshape(-1, *shape[depth:]), accumulate=True)
 
 
 def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,396 @@
+"""A compiled step gives what the same step gives run eagerly: logs, weights, optimizers, seeds."""
+
+import keras
+import numpy as np
+import parity_systems
+import pytest
+from keras import layers, ops
+from test_step import Gated, Maml, Minimized, One, Reptile, SharpnessAware
+from toys import Pair, Scale, TinyGAN, number, ones
+
+import mlsystem as ml
+
+BACKEND = keras.backend.backend()
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(18, 3)).astype("float32")
+Y = (X @ np.array([[1.0, 0.2], [-2.0, 0.1], [0.5, 0.3]]) + 0.1).astype("float32")
+WEIGHT = RNG.uniform(0.5, 2.0, size=18).astype("float32")
+
+
+class Record(keras.callbacks.Callback):
+    """Keeps the logs of each batch, and does something after it."""
+
+    def __init__(self, act=None):
+        super().__init__()
+        self.kept, self.act = [], act
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.kept.append({name: number(value) for name, value in logs.items()})
+        if self.act is not None:
+            self.act(self.model, batch)
+
+
+def compiled(learner, **given):
+    """Compiles a learner with the optimizers it comes with."""
+    if not isinstance(learner, ml.MLSystem):
+        given = {"optimizer": learner.configure_optimizer()} | given
+    learner.compile(**given)
+    return learner
+
+
+def state(learner):
+    """All that training leaves, by path: weights, seeds, moving statistics, optimizers."""
+    inner = [v for optimizer in learner.optimizers.values() for v in optimizer.variables]
+    variables = [*learner.variables, *inner, learner.optimizer.iterations]
+    return {f"{i} {v.path}": ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+
+
+def same_start():
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+
+
+def fitted(build, *data, act=None, compile=None, run_eagerly=False, **given):
+    """The learner after a fit from seed 0, with the logs of each batch and of each epoch."""
+    same_start()
+    learner = compiled(build(), run_eagerly=run_eagerly, **(compile or {}))
+    record = Record(act)
+    given = {"batch_size": 4, "shuffle": False, "verbose": 0} | given
+    history = learner.fit(*data, callbacks=[record], **given).history
+    return learner, record.kept, history
+
+
+def agree(build, *data, **given):
+    """Trains compiled and eagerly, asserts that all is equal, and returns the compiled one."""
+    learner, *logs = fitted(build, *data, **given)
+    eager, *expected = fitted(build, *data, run_eagerly=True, **given)
+    equal(logs, expected)
+    equal(state(learner), state(eager), rtol=1e-4)
+    return learner
+
+
+def equal(got, expected, rtol=1e-5):
+    """Asserts the same names in the same order, and nearly the same numbers."""
+    if isinstance(expected, dict):
+        assert list(got) == list(expected)
+        for name in expected:
+            np.testing.assert_allclose(got[name], expected[name], rtol, 1e-6, err_msg=name)
+    else:
+        assert len(got) == len(expected)
+        for one, other in zip(got, expected, strict=True):
+            equal(one, other, rtol)
+
+
+def net(*between, loss="mse", optimizer=None):
+    hidden = [layers.Dense(4, activation="tanh"), *between, layers.Dense(2)]
+    return ml.MLModel(keras.Sequential(hidden), loss=loss, optimizer=optimizer or sgd())
+
+
+def sgd(rate=0.1, **given):
+    return keras.optimizers.SGD(rate, **given)
+
+
+# Whole systems ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", parity_systems.SYSTEMS)
+def test_twenty_steps(name):
+    if BACKEND != "torch" and name != "wgan_gp":
+        pytest.skip("slow when run eagerly, and compiled in test_parity.py")
+    losses, weights, history = parity_systems.train(name)
+    expected, expected_weights, expected_history = parity_systems.train(name, run_eagerly=True)
+    assert losses.shape == expected.shape and len(losses) == 20
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weights, expected_weights, rtol=1e-4, atol=1e-6)
+    equal(history, expected_history)
+
+
+# What is in a step --------------------------------------------------------------------------
+
+
+def batch_norm():
+    return net(layers.Dense(4, use_bias=False), layers.BatchNormalization(momentum=0.5))
+
+
+def random_layers():
+    return net(layers.Dropout(0.5, seed=1), layers.GaussianNoise(0.1, seed=2), layers.Dropout(0.2))
+
+
+class Noisy(ml.MLSystem):
+    """Two weights, and noise from keras.random."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Scale(1.0), Scale(2.0)
+        self.seed = keras.random.SeedGenerator(3)
+
+    def forward(self, x):
+        a = self.a(x) + keras.random.normal(ops.shape(x), seed=self.seed)
+        b = self.b(a) * keras.random.uniform(ops.shape(x), 0.5, 1.5, seed=self.seed)
+        return a + keras.random.dropout(b, 0.3, seed=self.seed)
+
+    def compute_losses(self, x, y, outputs):
+        return {"a": ops.mean(outputs**2), "b": ops.mean((outputs - 1) ** 2)}
+
+
+class Added(layers.Layer):
+    def call(self, x):
+        self.add_loss(0.1 * ops.mean(x**2))
+        return x
+
+
+def regularized():
+    return net(layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1"), Added())
+
+
+def gan(**given):
+    def build():
+        system = TinyGAN()
+        for name, value in given.items():
+            setattr(system, name, value)
+        return system
+
+    return build
+
+
+class Rising(Gated):
+    """The judge learns from the second batch on."""
+
+    def train_step(self, data):
+        self.update(data, models="generator")
+        self.update(data, models="discriminator", when=self.optimizer.iterations > 0)
+        return self.get_metrics_result()
+
+
+class Chosen(One):
+    """Learns only from batches whose mean is above 0.5, by either of two branches."""
+
+    def train_step(self, data):
+        [gradient] = self.gradients(data)["model"]
+        big = ops.mean(data[0]) > 0.5
+        factor = ops.cond(big, lambda: self.model.weight * 2.0, lambda: ops.zeros(()))
+        self.apply_gradients({"model": [gradient * factor]})
+        return self.get_metrics_result()
+
+
+STEPS = {
+    "batch norm": batch_norm,
+    "random layers": random_layers,
+    "noise": Noisy,
+    "regularizers and add_loss": regularized,
+    "phases": gan(phases=("discriminator", "discriminator", "generator")),
+    "update_every": gan(update_every={"generator": 3}),
+    "phases and update_every": gan(
+        phases=("discriminator", "generator"), update_every={"generator": 2}
+    ),
+    "when": Rising,
+    "cond": Chosen,
+    "sharpness-aware": SharpnessAware,
+    "maml": Maml,
+    "reptile": Reptile,
+    "minimize and update": Minimized,
+}
+
+
+@pytest.mark.parametrize("build", STEPS.values(), ids=STEPS)
+def test_the_step(build):
+    alone = build in (batch_norm, random_layers, regularized)
+    data = (X[:16], Y[:16]) if alone else (X[:16, :1],)
+    agree(build, *data, epochs=2)
+
+
+class Measured(ml.MLSystem):
+    """Two regressors, with all that a step may log."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = ml.MLModel(layers.Dense(2), loss="mse", metrics=["mae"], optimizer=sgd())
+        self.b = ml.MLModel(layers.Dense(2), optimizer=sgd())
+        self.largest = keras.metrics.Mean(name="largest")
+
+    def forward(self, x):
+        self.log("size", ops.sum(ops.abs(x), axis=-1))
+        return {"a": self.a(x), "b": self.b(x)}
+
+    def compute_losses(self, x, y, outputs):
+        self.largest.update_state(ops.max(x))
+        apart = ops.mean((outputs["a"] - outputs["b"]) ** 2, axis=-1)
+        return super().compute_losses(x, y, outputs) | {"apart": {"far": apart, "near": -apart / 2}}
+
+
+def test_metrics_logs_weights_and_validation():
+    given = {
+        "compile": {"loss": {"b": "mae"}, "metrics": {"b": ["mse"]}, "weighted_metrics": ["mae"]},
+        "epochs": 2,
+        "sample_weight": WEIGHT,
+        "validation_data": (X[:6], Y[:6], WEIGHT[:6]),
+    }
+    system = agree(Measured, X, Y, **given)
+    names = {"loss", "a_loss", "b_loss", "apart_far", "a_mae", "b_mse", "size", "largest"}
+    assert names <= set(system.history.history)
+    assert {f"val_{name}" for name in names} <= set(system.history.history)
+    tested = system.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)
+    system.compile(**given["compile"], run_eagerly=True)
+    equal(tested, system.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True))
+
+
+# Optimizers ---------------------------------------------------------------------------------
+
+o = keras.optimizers
+OPTIMIZERS = {
+    "sgd": sgd(),
+    "momentum": sgd(momentum=0.9),
+    "nesterov": sgd(momentum=0.9, nesterov=True),
+    "adam": o.Adam(0.1),
+    "amsgrad": o.Adam(0.1, amsgrad=True),
+    "adamw": o.AdamW(0.1, weight_decay=0.1),
+    "adamax": o.Adamax(0.1),
+    "nadam": o.Nadam(0.1),
+    "rmsprop": o.RMSprop(0.1),
+    "rmsprop_centered": o.RMSprop(0.1, momentum=0.5, centered=True),
+    "adagrad": o.Adagrad(0.1),
+    "adadelta": o.Adadelta(0.1),
+    "adafactor": o.Adafactor(0.1),
+    "lion": o.Lion(0.1),
+    "lamb": o.Lamb(0.1),
+    "ftrl": o.Ftrl(0.1),
+    "muon": o.Muon(0.1),
+    "schedule": sgd(o.schedules.ExponentialDecay(0.1, 2, 0.5)),
+    "piecewise": o.Adam(o.schedules.PiecewiseConstantDecay([2, 4], [0.1, 0.01, 0.2])),
+    "cosine": o.Adam(o.schedules.CosineDecay(0.0, 3, warmup_target=0.1, warmup_steps=2)),
+    "clipnorm": sgd(clipnorm=0.1),
+    "global_clipnorm": o.Adam(0.1, global_clipnorm=0.1),
+    "clipvalue": sgd(clipvalue=0.05),
+    "decay": sgd(weight_decay=0.1),
+    "average": sgd(use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
+    "average_at_the_end": o.Adam(0.1, use_ema=True, ema_momentum=0.5),
+    "accumulation": sgd(gradient_accumulation_steps=3),
+    "adam_accumulation": o.Adam(0.1, gradient_accumulation_steps=2, clipnorm=1.0),
+    "scaled": o.Adam(0.1, loss_scale_factor=8.0),
+    "scaling": o.LossScaleOptimizer(sgd(), initial_scale=8.0, dynamic_growth_steps=2),
+}
+
+
+class Zoo(ml.MLSystem):
+    """A model for each optimizer, each with its own loss."""
+
+    routing = "own"
+
+    def __init__(self):
+        super().__init__()
+        self.models = {
+            name: ml.MLModel(layers.Dense(2), optimizer=type(made).from_config(made.get_config()))
+            for name, made in OPTIMIZERS.items()
+        }
+
+    def forward(self, x):
+        return {f"models/{name}": model(x) for name, model in self.models.items()}
+
+    def compute_losses(self, x, y, outputs):
+        return {name: ops.mean((y - out) ** 2) for name, out in outputs.items()}
+
+
+def test_optimizers():
+    system = agree(Zoo, X, Y, batch_size=3)
+    assert number(system.optimizers["models/scaling"].dynamic_scale) == 64.0  # grown thrice
+
+
+def test_mixed_float16():
+    def build():
+        keras.config.set_dtype_policy("mixed_float16")  # until the session is cleared
+        return Pair()
+
+    pair = agree(build, ones(40), compile={"optimizer": "sgd"})
+    assert 0 < number(pair.optimizers["a"].iterations) < 10  # the first overflow
+
+
+# Between batches ----------------------------------------------------------------------------
+
+ROUTE = keras.Variable(1.0, trainable=False)
+
+
+def set_rate(system, batch):
+    system.optimizers["b"].learning_rate = 0.1 / (batch + 1)
+
+
+def set_weight(system, batch):
+    system.a.weight.assign(1.0)
+
+
+def set_route(system, batch):
+    ROUTE.assign(1.0 - batch)
+
+
+@pytest.mark.parametrize("act", [set_rate, set_weight, set_route])
+def test_what_callbacks_assign_holds_from_the_next_batch(act):
+    def build():
+        ROUTE.assign(1.0)
+        pair = Pair()
+        pair.routing = {"a": {"a": ROUTE, "b": 1.0}, "b": {"b": ROUTE}}
+        return pair
+
+    changed = agree(build, ones(12), act=act)
+    unchanged = fitted(build, ones(12))[0]
+    assert number(changed.b.weight) != pytest.approx(number(unchanged.b.weight), rel=1e-3)
+
+
+def test_freezing_a_layer_between_fits():
+    def run(**given):
+        same_start()
+        model = compiled(net(), **given)
+        model.fit(X, Y, batch_size=6, shuffle=False, verbose=0)
+        first = model.net.layers[0]
+        first.trainable, before = False, first.get_weights()
+        model.compile(sgd(), loss="mse", **given)
+        model.fit(X, Y, batch_size=6, shuffle=False, verbose=0)
+        np.testing.assert_array_equal(first.get_weights()[0], before[0])
+        return model
+
+    equal(state(run()), state(run(run_eagerly=True)))
+
+
+# Kinds of data ------------------------------------------------------------------------------
+
+
+class Parts(ml.MLSystem):
+    """Adds up all parts of the inputs, of whatever structure and type."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = Scale(2.0, sgd(0.01))
+
+    def forward(self, x):
+        parts = [p for p in keras.tree.flatten(x) if p is not None]
+        weighed = [(i + 1) * ops.cast(part, "float32") for i, part in enumerate(parts)]
+        return self.model(sum(weighed[1:], weighed[0]))
+
+    def compute_losses(self, x, y, outputs):
+        if isinstance(x, dict):
+            outputs = outputs + 3 * ops.cast(x["b"], "float32")
+        return {"model": ops.mean((outputs - (0.0 if y is None else y)) ** 2)}
+
+
+A, B, C = X[:8, :1], X[:8, 1:2], Y[:8, :1]
+DATA = {
+    "x only": (A,),
+    "dict in its own order": ({"b": B, "a": A}, C),
+    "nested": (((A, {"z": B, "b": A}), A), C),
+    "integers": ({"b": np.arange(8)[:, None] % 3, "a": A},),
+    "booleans": ((A > 0, B),),
+    "double precision": (A.astype("float64"), C.astype("float64")),
+    "a part that is None": ((A, None, B),),
+}
+
+
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_data(data):
+    agree(Parts, *data)
+
+
+def test_a_batch_that_is_its_own_target_and_then_is_not():
+    def run(**given):
+        system = compiled(Parts(), **given)
+        a, b = ops.convert_to_tensor(A), ops.convert_to_tensor(B)
+        return [system.train_on_batch(a, y, return_dict=True) for y in (a, b, a)]
+
+    equal(run(), run(run_eagerly=True))
