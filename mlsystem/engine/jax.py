@@ -187,7 +187,7 @@ def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
+def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():

@@ -76,7 +76,7 @@ def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
+def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     before = [tf.identity(variable.value) for variable in state]
     try:

@@ -64,11 +64,11 @@ def _writes(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _base(node: Node) -> Node:
+def _base(node: Node) -> Any:
     """The tensor in whose memory a node lies, as far as can be told."""
     while _is_view(node) and node.all_input_nodes:
         node = node.all_input_nodes[0]
-    return node
+    return node.target if node.op == "get_attr" else node  # one tensor may be got many times
 
 
 def _is_view(node: Node) -> bool:
