@@ -66,7 +66,18 @@ class Function:
         except Exception as error:
             self._warn(error)
             return None
-        return (_compiled if compiles else _run)(graph, [*values, *inputs])
+        return (self._compiled if compiles else _run)(graph, [*values, *inputs])
+
+    def _compiled(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
+        try:
+            return _by_inductor(graph, inputs)
+        except Exception as error:
+            warnings.warn(
+                f"'{self.system.name}' runs the captured graph as it is, which inductor cannot "
+                f"compile. {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+            return _run(graph, inputs)
 
     def _warn(self, error: Exception) -> None:
         warnings.warn(
@@ -109,7 +120,7 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     return torch.inference_mode()(torch_graph.direct(graph).forward)
 
 
-def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
+def _by_inductor(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
     # On a GPU its launches are recorded and replayed at once, where inductor finds that possible.
     options = {"triton.cudagraphs": any(value.is_cuda for value in inputs)}
     with torch.no_grad():
