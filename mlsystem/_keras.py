@@ -1,4 +1,4 @@
-"""Every private name of Keras that is used, and why. Checked on Keras 3.15.
+"""Every private name of Keras that is imported, and why. Checked on Keras 3.15.
 
 - `compute_output_spec` builds a model from the shapes of a batch, without computing.
 - `CompileLoss`, `CompileMetrics` read what users give as `loss=` and `metrics=`.

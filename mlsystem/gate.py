@@ -1,6 +1,6 @@
 """The condition `when` of an update: decided inside the compiled step, by selecting values.
 
-A branch with an update inside works on torch and TensorFlow and leaks tracers on JAX.
+A branch with an update inside works on TensorFlow and in eager torch, and leaks tracers on JAX.
 """
 
 import contextlib

@@ -109,6 +109,16 @@ class Trainer(_keras.Hooks):
         with engine.chosen.predict_scope(self):
             return super().predict(*args, **kwargs)
 
+    def predict_on_batch(self, x: Any) -> Any:
+        """What the model returns for one batch. See `keras.Model.predict_on_batch`."""
+        with engine.chosen.predict_scope(self):
+            return super().predict_on_batch(x)
+
+    def get_compile_config(self) -> Any:
+        """What `compile` was given, as Keras saves it."""
+        config = super().get_compile_config()  # in which "auto" is resolved for this backend
+        return config and {**config, "jit_compile": self._run.jit_compile}
+
     def _run_step(self, step: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         call = inspect.signature(method).bind(*args, **kwargs)

@@ -18,6 +18,7 @@ Each engine file holds the same functions under the same names and arguments:
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.
 """
 
+import contextlib
 import importlib
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,10 @@ class _CannotTrain:
     @staticmethod
     def as_layer(net: Any) -> Any:
         return net
+
+    @staticmethod
+    def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
 
     def __getattr__(self, function: str) -> Any:
         raise RuntimeError(

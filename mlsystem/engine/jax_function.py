@@ -92,7 +92,7 @@ def _scanned(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _shapes(data: Any) -> Any:
     leaves, structure = jax.tree.flatten(data)
-    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return structure, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
 
 
 _stacked_on_device = jax.jit(jax.numpy.stack)

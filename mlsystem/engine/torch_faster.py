@@ -57,25 +57,32 @@ def _crops(nn: Any) -> Replaced:
 def _batch_norm(nn: Any) -> Replaced:
     """The mean and variance of `moments`, where `batch_normalization` gets them of its input."""
     moments, normalize = nn.moments, nn.batch_normalization
-    known: dict[int, tuple[Any, Any, Any]] = {}
+    known: dict[int, tuple[Any, ...]] = {}
 
     @functools.wraps(moments)
     def noted(x: Any, axes: Any, *args: Any, **kwargs: Any) -> Any:
         mean, variance = moments(x, axes, *args, **kwargs)
-        known[id(mean)] = mean, x, {axis % x.ndim for axis in axes}
+        if not isinstance(axes, int):
+            known[id(mean)] = mean, variance, x, {axis % x.ndim for axis in axes}
         return mean, variance
 
     def batch_normalization(
         x: Any, mean: Any, variance: Any, axis: int, offset: Any, scale: Any, epsilon: float
     ) -> Any:
-        _, source, axes = known.pop(id(mean), (None, None, None))
-        if source is not x or axes != set(range(x.ndim)) - {axis % x.ndim} or mean.ndim != 1:
+        _, spread, source, axes = known.pop(id(mean), (None, None, None, None))
+        whole = axes == set(range(x.ndim)) - {axis % x.ndim} and mean.ndim == 1
+        if source is not x or spread is not variance or not whole or not _fits_norm(x, axis):
             return normalize(x, mean, variance, axis, offset, scale, epsilon)
         return torch.nn.functional.batch_norm(
             x.movedim(axis, 1), None, None, scale, offset, training=True, eps=epsilon
         ).movedim(1, axis)
 
     return [(nn, "moments", noted), (nn, "batch_normalization", batch_normalization)]
+
+
+def _fits_norm(x: torch.Tensor, axis: int) -> bool:
+    """Whether torch takes the input, and leaves its layout as it is."""
+    return x.ndim in (2, 4) and x.is_contiguous() and x.numel() > x.shape[axis]
 
 
 def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,14 +16,15 @@ from mlsystem.engine import torch_graph
 from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
+MOST = 16  # kinds of batches that are captured
 _FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
 
 
 class Function:
     """One step, run in the way that `compile(jit_compile=)` asks for.
 
-    "auto" runs the captured graph, True has inductor compile it, False runs eagerly. A step that
-    cannot be captured runs eagerly, with a warning.
+    "auto" runs the captured graph, True has inductor compile it, False runs eagerly. What cannot
+    be captured runs eagerly, with a warning; so does a batch that holds other than tensors.
     """
 
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
@@ -48,8 +49,10 @@ class Function:
         values = _keras.values(state)
         values += [owner[name] for owner, name in self.buffers]
         inputs: list[torch.Tensor] = []
-        # What is frozen or thawed makes another graph.
-        kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
+        try:  # what is frozen or thawed makes another graph
+            kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
+        except TypeError:
+            return self.step(batch)
         if kind not in self.programs:
             self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
@@ -61,23 +64,35 @@ class Function:
         def step(*leaves: torch.Tensor) -> Any:
             return self.step(_filled(batch, iter(leaves)))
 
+        if len(self.programs) == MOST:
+            self._warn_of_many()
+        if len(self.programs) >= MOST:
+            return None
         try:
             graph = capture(step, state, self.system, values, inputs, fused=not compiles)
+            return (_compiled if compiles else _run)(graph, [*values, *inputs])
         except Exception as error:
-            self._warn(error)
-            return None
-        return (self._compiled if compiles else _run)(graph, [*values, *inputs])
+            if not compiles:
+                self._warn(error)
+                return None
+            self._warn_of_inductor(error)
+        self.how = "auto"
+        return self._program(batch, state, values, inputs)
 
-    def _compiled(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
-        try:
-            return _by_inductor(graph, inputs)
-        except Exception as error:
-            warnings.warn(
-                f"'{self.system.name}' runs the captured graph as it is, which inductor cannot "
-                f"compile. {type(error).__name__}: {error}",
-                stacklevel=2,
-            )
-            return _run(graph, inputs)
+    def _warn_of_inductor(self, error: Exception) -> None:
+        warnings.warn(
+            f"'{self.system.name}' is not compiled by inductor, which fails on its step. "
+            f"{type(error).__name__}: {error}",
+            stacklevel=2,
+        )
+
+    def _warn_of_many(self) -> None:
+        warnings.warn(
+            f"'{self.system.name}' has met {MOST} kinds of batches, which differ in structure, "
+            "shapes or dtypes, and captured its step for each. Others run eagerly. Pad the "
+            "batches to a few shapes, or say compile(jit_compile=False).",
+            stacklevel=2,
+        )
 
     def _warn(self, error: Exception) -> None:
         warnings.warn(
@@ -96,11 +111,13 @@ def _read(batch: Any, found: list[torch.Tensor]) -> Any:
     if isinstance(batch, (list, tuple)):
         return (type(batch), *[_read(part, found) for part in batch])
     leaf = tensor(batch)
-    if not isinstance(leaf, torch.Tensor):
+    if leaf is None or isinstance(leaf, (bool, int, str)):
         return leaf
+    if not isinstance(leaf, torch.Tensor):
+        raise TypeError(f"{type(leaf)} may hold anything.")
     # A tensor that is there twice is two inputs, which differ in another batch.
     found.append(leaf.view_as(leaf) if any(leaf is other for other in found) else leaf)
-    return leaf.shape, leaf.dtype
+    return leaf.shape, leaf.dtype, leaf.stride()
 
 
 def _filled(batch: Any, leaves: Any) -> Any:
@@ -120,7 +137,7 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     return torch.inference_mode()(torch_graph.direct(graph).forward)
 
 
-def _by_inductor(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
+def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
     # On a GPU its launches are recorded and replayed at once, where inductor finds that possible.
     options = {"triton.cudagraphs": any(value.is_cuda for value in inputs)}
     with torch.no_grad():

@@ -74,7 +74,8 @@ def _base(node: Node) -> Any:
 def _is_view(node: Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op == "call_function"  # one of several results
-    return any(result.alias_info for result in node.target._schema.returns)
+    schema = node.target._schema
+    return "unsafe_" in schema.name or any(result.alias_info for result in schema.returns)
 
 
 # Constants --------------------------------------------------------------------------------------
@@ -92,14 +93,16 @@ def _is_neutral(node: Node) -> bool:
 
 def _form(node: Node) -> Any:
     value = node.meta.get("val")
-    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else node
+    if not isinstance(value, torch.Tensor):
+        return node
+    return value.shape, value.dtype, value.stride()
 
 
 def _fold_constants(module: GraphModule, written: set[Node]) -> None:
     """Computes once what depends on nothing: numbers made tensors, and what is made of these."""
     known: dict[Node, torch.Tensor] = {}
     for node in module.graph.nodes:
-        if node in written:
+        if node in written or _is_large(node):
             continue
         if node.target in _FILLED:
             known[node] = _filled(node)
@@ -107,7 +110,14 @@ def _fold_constants(module: GraphModule, written: set[Node]) -> None:
             args, kwargs = map_arg((node.args, node.kwargs), lambda n: _value(module, n, known))
             known[node] = node.target(*args, **kwargs)
     for node, value in known.items():
-        _replace(module, node, value)
+        if not known.keys() >= node.users.keys():
+            _replace(module, node, value)
+
+
+def _is_large(node: Node) -> bool:
+    """Whether to hold a tensor would cost more than to compute it again."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.numel() > 2**16
 
 
 def _filled(node: Node) -> torch.Tensor:

@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -79,24 +80,38 @@ def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
 
 def _selecting(state: list[Any]) -> Callable[..., Any]:
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+        if not isinstance(pred, torch.Tensor):
+            return true_fn() if pred else false_fn()
         before = _keras.values(state)
         outcomes = [_branch(state, before, fn) for fn in (true_fn, false_fn)]
         (if_true, values), (if_false, others) = outcomes
         with torch.no_grad():
             for old, new, other in zip(before, values, others, strict=True):
                 if new is not old or other is not old:
-                    old.copy_(torch.where(pred, new, other))
-        return tree.map_structure(
-            lambda a, b: None if a is None else ops.where(pred, a, b), if_true, if_false
-        )
+                    old.copy_(torch.where(pred.bool(), new, other))
+        return tree.map_structure(functools.partial(_selected, pred), if_true, if_false)
 
     return cond
 
 
+def _selected(pred: torch.Tensor, if_true: Any, if_false: Any) -> Any:
+    if if_true is None:
+        return None
+    value = ops.where(pred.bool(), if_true, if_false)
+    if value.requires_grad:  # what is infinite in the branch not taken would make gradients NaN
+        value.register_hook(_refuse)
+    return value
+
+
+def _refuse(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("Gradients through, or taken in, a branch of `ops.cond` are eager.")
+
+
 def _branch(state: list[Any], before: list[Any], fn: Callable[[], Any]) -> tuple[Any, list[Any]]:
     """What a branch returns, and the values it leaves, each its own where it was assigned."""
-    copies = [value.clone() for value in before]
-    with swapped(state, copies), _Written() as written:
+    copies = [value.detach().clone().requires_grad_(value.requires_grad) for value in before]
+    refused = _replaced(torch.autograd, "grad", _refuse)
+    with swapped(state, copies), refused, _Written() as written:
         result = fn()
     pairs = zip(before, copies, strict=True)
     return result, [copy if id(copy) in written.found else old for old, copy in pairs]

@@ -1,0 +1,102 @@
+"""On torch: where a captured graph could differ from the eager step, and what prevents it."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from test_compiled import X, agree
+from toys import Pair, Scale, number, ones
+
+import mlsystem as ml
+
+if keras.backend.backend() != "torch":
+    pytest.skip("only torch has a step that is captured", allow_module_level=True)
+
+
+class Through(ml.MLSystem):
+    """Minimizes the mean square of what a function makes of a model's outputs."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.model, self.function = Scale(1.0), function
+
+    def forward(self, x, training=None):
+        return self.function(self.model(x))
+
+    def compute_losses(self, x, y, outputs):
+        return {"model": ops.mean(outputs**2)}
+
+
+def test_a_gradient_through_a_branch_is_eager_and_finite():
+    class Guarded(Through):
+        def compute_losses(self, x, y, outputs):
+            count = ops.sum(x) * 0
+            mean = ops.cond(count > 0, lambda: ops.sum(outputs) / count, lambda: ops.sum(outputs))
+            return {"mean": mean}
+
+    system = Guarded(lambda x: x)
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        system.fit(X, batch_size=6, verbose=0)
+    assert np.isfinite(system.get_weights()[0]).all()
+
+
+def test_an_update_inside_a_branch_is_eager():
+    class Sometimes(Pair):
+        def train_step(self, data):
+            ops.cond(ops.mean(data[0]) > 0, lambda: (self.update(data), None)[1], lambda: None)
+            return self.get_metrics_result()
+
+    found = []
+    for given in ({"run_eagerly": True}, {}):
+        pair = Sometimes()
+        pair.compile(**given)
+        with contextlib.nullcontext() if given else pytest.warns(UserWarning, match="eagerly"):
+            pair.fit(ones(8), batch_size=4, verbose=0)
+        found.append(number(pair.a.weight))
+    assert found[0] == found[1] != 1.0
+
+
+def test_a_product_that_is_left_out_keeps_its_layout():
+    agree(lambda: Through(lambda x: ops.reshape(x[:, :2] * 1.0, (-1, 1))), X)
+
+
+def test_batches_of_another_layout_are_another_kind():
+    system = Through(lambda x: ops.reshape(x, (-1, 1)))
+    for x in (X[:4], np.asfortranarray(X[:4])):
+        system.train_on_batch(x)
+
+
+def test_batch_norm_takes_the_variance_it_is_given():
+    def normalized(x):
+        mean, variance = ops.moments(x, [0])
+        return ops.batch_normalization(x, mean, ops.maximum(variance, 9.0), -1)
+
+    agree(lambda: Through(normalized), X)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 2, 3)], ids=str)
+def test_batch_norm_of_any_rank(shape):
+    def build():
+        inner = [layers.Dense(int(np.prod(shape))), layers.Reshape(shape)]
+        net = keras.Sequential([*inner, layers.BatchNormalization(), layers.Dense(2)])
+        return ml.MLModel(net, loss="mse", optimizer=keras.optimizers.SGD(0.1))
+
+    agree(build, X, np.zeros((len(X), *shape[:-1], 2), "float32"))
+
+
+def test_many_kinds_of_batches_are_not_all_captured():
+    system = Through(lambda x: x)
+    system.setup((X,))
+    with pytest.warns(UserWarning, match="16 kinds"):
+        for n in range(1, 19):
+            system.train_on_batch(np.ones((n, X.shape[1]), "float32"))
+
+
+def test_a_loaded_model_is_captured_as_the_first_was(tmp_path):
+    model = ml.MLModel(keras.Sequential([layers.Dense(1)]), loss="mse")
+    model.fit(X, X[:, :1], verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_compile_config()["jit_compile"] == "auto"
