@@ -14,6 +14,7 @@ BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(18, 3)).astype("float32")
 Y = (X @ np.array([[1.0, 0.2], [-2.0, 0.1], [0.5, 0.3]]) + 0.1).astype("float32")
+ROWS = np.stack([X, X + 1, X * 2], axis=1)
 WEIGHT = RNG.uniform(0.5, 2.0, size=18).astype("float32")
 
 
@@ -103,6 +104,17 @@ def test_twenty_steps(name):
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(weights, expected_weights, rtol=1e-4, atol=1e-6)
     equal(history, expected_history)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="inductor is in test_captured.py")
+def test_xla_is_asked_for():
+    def build():
+        return net(layers.Conv1D(2, 2), layers.BatchNormalization(), layers.Flatten())
+
+    learner, *logs = fitted(build, ROWS, Y, compile={"jit_compile": True})
+    eager, *expected = fitted(build, ROWS, Y, run_eagerly=True)
+    equal(logs, expected)
+    equal(state(learner), state(eager), rtol=1e-4)
 
 
 # What is in a step --------------------------------------------------------------------------
