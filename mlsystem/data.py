@@ -23,8 +23,9 @@ class Batch:
 
     @property
     def size(self) -> Any:
-        """The number of samples, read from the first tensor of `x`."""
-        return ops.shape(next(leaf for leaf in tree.flatten(self.x) if leaf is not None))[0]
+        """The number of samples, read from the first tensor of `x` that is no scalar."""
+        leaves = [leaf for leaf in tree.flatten(self.x) if leaf is not None and len(leaf.shape)]
+        return ops.shape(leaves[0])[0]
 
 
 def batch(data: Any) -> Batch:

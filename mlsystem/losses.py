@@ -89,7 +89,7 @@ def of_model(
 
 
 def _size(x: Any) -> Any:
-    return next(leaf.shape[0] for leaf in tree.flatten(x) if leaf is not None)
+    return next(leaf.shape[0] for leaf in tree.flatten(x) if leaf is not None and len(leaf.shape))
 
 
 def scalar(value: Any, where: str) -> Any:

@@ -35,6 +35,7 @@ class Run:
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
+        self.changes = 0
         self.taken: Taken | None = None
         self.callbacks: Any = None
 
@@ -55,8 +56,13 @@ class Trainer(_keras.Hooks):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training. See `keras.Model.compile`."""
+        jit_compile = kwargs.get("jit_compile", "auto")
+        if not isinstance(jit_compile, bool) and jit_compile != "auto":
+            raise ValueError(
+                f"compile got jit_compile={jit_compile!r}; give True, False or 'auto'."
+            )
         if hasattr(self, "_run"):  # Keras resolves "auto" to False on torch
-            self._run.jit_compile = kwargs.get("jit_compile", "auto")
+            self._run.jit_compile = jit_compile
         super().compile(*args, **kwargs)
 
     def _state_variables(self) -> list[Any]:

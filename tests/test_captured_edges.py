@@ -89,7 +89,7 @@ def test_batch_norm_of_any_rank(shape):
 def test_many_kinds_of_batches_are_not_all_captured():
     system = Through(lambda x: x)
     system.setup((X,))
-    with pytest.warns(UserWarning, match="16 kinds"):
+    with pytest.warns(UserWarning, match="16 kinds of batches"):
         for n in range(1, 19):
             system.train_on_batch(np.ones((n, X.shape[1]), "float32"))
 
@@ -100,3 +100,76 @@ def test_a_loaded_model_is_captured_as_the_first_was(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_compile_config()["jit_compile"] == "auto"
+
+
+def test_a_number_in_an_attribute_may_change():
+    class Weighted(Pair):
+        beta = 0.0
+
+        def compute_losses(self, x, y, outputs):
+            return {"a": ops.mean(outputs["b"]) * (1.0 + self.beta) + self.a.goal}
+
+    def change(model, batch):
+        model.beta, model.a.goal = float(batch == 1), float(batch)
+
+    agree(Weighted, ones(16), act=change)
+
+
+def test_a_step_that_counts_in_an_attribute_is_eager():
+    class Counting(Through):
+        calls = 0
+
+        def forward(self, x, training=None):
+            self.calls += 1
+            return self.model(x) * self.calls
+
+    system = Counting(None)
+    with pytest.warns(UserWarning, match="sets an attribute to a number"):
+        system.fit(X, batch_size=6, verbose=0)
+    assert system.calls > 3
+
+
+def test_numpy_noise_is_eager():
+    system = Through(lambda x: x + np.random.normal())
+    with pytest.warns(UserWarning, match=r"np.random, once for all steps. Use keras.random"):
+        system.fit(X, batch_size=6, verbose=0)
+
+
+def test_nothing_is_captured_anew_between_fits():
+    pair = Pair()
+    for _ in range(3):
+        pair.fit(ones(8), batch_size=4, verbose=0, validation_data=(ones(8), None))
+        pair.predict(ones(8), batch_size=4, verbose=0)
+    assert len(pair.train_function.steps[None].programs) == 1
+    assert len(pair.test_function.programs) == 1
+
+
+@pytest.mark.parametrize("wrong", ["wrong", 1, None])
+def test_jit_compile_is_checked(wrong):
+    with pytest.raises(ValueError, match="jit_compile"):
+        Pair().compile(jit_compile=wrong)
+
+
+def test_run_eagerly_may_be_set_later():
+    calls = []
+    system = Through(lambda x: calls.append(1) or x)
+    system.fit(X, batch_size=6, verbose=0)
+    system.run_eagerly = True
+    before = len(calls)
+    system.fit(X, batch_size=6, verbose=0)
+    assert len(calls) == before + 3
+
+
+def test_scalars_may_be_among_the_inputs():
+    class Tempered(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.model = Scale(1.0)
+
+        def forward(self, x, training=None):
+            return self.model(x["x"]) * x["beta"]
+
+        def compute_losses(self, x, y, outputs):
+            return {"model": ops.mean(outputs**2, axis=-1)}
+
+    Tempered().train_on_batch({"beta": np.float32(0.5), "x": X})

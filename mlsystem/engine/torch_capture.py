@@ -41,13 +41,16 @@ def capture(
         with swapped(state, now[: len(state)]), _swapped_in_module(module, values, now):
             return step(*given[len(values) :])
 
-    numpy_state = np.random.get_state()
+    before = np.random.get_state(legacy=False)
     try:
         with traceable(state, fused), torch.no_grad():
             trace = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)
-            return torch_graph.simplified(trace(*values, *inputs))
+            graph = trace(*values, *inputs)
+        if str(np.random.get_state(legacy=False)) != str(before):
+            raise RuntimeError("It draws from np.random, once for all steps. Use keras.random.")
+        return torch_graph.simplified(graph)
     finally:
-        np.random.set_state(numpy_state)
+        np.random.set_state(before)
         _keras.clear_losses(module)
 
 

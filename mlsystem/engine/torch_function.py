@@ -29,7 +29,7 @@ class Function:
 
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
         self.system, self.step = system, step
-        self.how = False if system.run_eagerly else system._run.jit_compile
+        self.how = system._run.jit_compile
         self.state = system._state_variables()
         self.buffers = [
             (module._buffers, name)
@@ -37,11 +37,13 @@ class Function:
             for name, buffer in module._buffers.items()
             if buffer is not None
         ]
+        self.runs = [part._run for part in system.modules() if hasattr(part, "_run")]
         self.programs: dict[Any, Program | None] = {}
 
     def __call__(self, batches: list[Any]) -> Any:
         """The logs of the last of some steps."""
-        once = self.step if self.how is False else self._once
+        eager = self.how is False or self.system.run_eagerly
+        once = self.step if eager else self._once
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
@@ -49,57 +51,69 @@ class Function:
         values = _keras.values(state)
         values += [owner[name] for owner, name in self.buffers]
         inputs: list[torch.Tensor] = []
-        try:  # what is frozen or thawed makes another graph
-            kind = (_read(batch, inputs), tuple([value.requires_grad for value in values]))
-        except TypeError:
+        try:
+            kind = self._kind(batch, values, inputs)
+        except TypeError as error:
+            self._warn(str(error))
             return self.step(batch)
         if kind not in self.programs:
             self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
         return self.step(batch) if program is None else program(*values, *inputs)
 
+    def _kind(self, batch: Any, values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
+        # What is frozen or thawed, and a number set in an attribute, makes another graph.
+        trained = tuple([value.requires_grad for value in values])
+        return _read(batch, inputs), trained, self._changes()
+
+    def _changes(self) -> int:
+        return sum([run.changes for run in self.runs])
+
     def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
-        compiles = self.how is True and not self.programs  # not again for a shorter last batch
-
-        def step(*leaves: torch.Tensor) -> Any:
-            return self.step(_filled(batch, iter(leaves)))
-
-        if len(self.programs) == MOST:
-            self._warn_of_many()
         if len(self.programs) >= MOST:
+            self._warn(
+                f"it has met {MOST} kinds of batches, which differ in structure, shapes or dtypes, "
+                "or of numbers in attributes. Pad the batches to a few shapes, make the numbers a "
+                "keras.Variable"
+            )
             return None
+        compiles = self.how is True and not self.programs  # not again for a shorter last batch
+        graph = self._graph(batch, state, values, inputs, fused=not compiles)
+        if graph is None or not compiles:
+            return graph and _run(graph, [*values, *inputs])
         try:
-            graph = capture(step, state, self.system, values, inputs, fused=not compiles)
-            return (_compiled if compiles else _run)(graph, [*values, *inputs])
+            return _compiled(graph, [*values, *inputs])
         except Exception as error:
-            if not compiles:
-                self._warn(error)
-                return None
-            self._warn_of_inductor(error)
+            warnings.warn(
+                f"'{self.system.name}' runs the captured graph itself, since inductor fails to "
+                f"compile it: {_first_line(error)}",
+                stacklevel=2,
+            )
         self.how = "auto"
         return self._program(batch, state, values, inputs)
 
-    def _warn_of_inductor(self, error: Exception) -> None:
-        warnings.warn(
-            f"'{self.system.name}' is not compiled by inductor, which fails on its step. "
-            f"{type(error).__name__}: {error}",
-            stacklevel=2,
-        )
+    def _graph(self, batch: Any, state: Any, values: Any, inputs: Any, fused: bool) -> Any:
+        def step(*leaves: torch.Tensor) -> Any:
+            return self.step(_filled(batch, iter(leaves)))
 
-    def _warn_of_many(self) -> None:
-        warnings.warn(
-            f"'{self.system.name}' has met {MOST} kinds of batches, which differ in structure, "
-            "shapes or dtypes, and captured its step for each. Others run eagerly. Pad the "
-            "batches to a few shapes, or say compile(jit_compile=False).",
-            stacklevel=2,
-        )
+        before = self._changes()
+        try:
+            graph = capture(step, state, self.system, values, inputs, fused)
+        except Exception as error:
+            self._warn(
+                f"{_line(error)} fails where tensors have no numbers yet: {_first_line(error)} "
+                "Compute with keras.ops there (`ops.where` in place of `if`)"
+            )
+            return None
+        if self._changes() == before:
+            return graph
+        self._warn("it sets an attribute to a number, which a graph does not. Use a keras.Variable")
+        return None
 
-    def _warn(self, error: Exception) -> None:
+    def _warn(self, why: str) -> None:
         warnings.warn(
             f"'{self.system.name}' runs eagerly, since its step cannot be captured as one graph: "
-            f"{_line(error)} fails on tensors that have no numbers yet. Compute there with "
-            "keras.ops (`ops.where` in place of `if`), or say compile(jit_compile=False). "
-            f"{type(error).__name__}: {error}",
+            f"{why}, or say compile(jit_compile=False).",
             stacklevel=2,
         )
 
@@ -111,10 +125,10 @@ def _read(batch: Any, found: list[torch.Tensor]) -> Any:
     if isinstance(batch, (list, tuple)):
         return (type(batch), *[_read(part, found) for part in batch])
     leaf = tensor(batch)
-    if leaf is None or isinstance(leaf, (bool, int, str)):
+    if leaf is None or isinstance(leaf, bool):
         return leaf
     if not isinstance(leaf, torch.Tensor):
-        raise TypeError(f"{type(leaf)} may hold anything.")
+        raise TypeError(f"the batch holds a {type(leaf).__name__}. Give tensors")
     # A tensor that is there twice is two inputs, which differ in another batch.
     found.append(leaf.view_as(leaf) if any(leaf is other for other in found) else leaf)
     return leaf.shape, leaf.dtype, leaf.stride()
@@ -143,6 +157,11 @@ def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
     with torch.no_grad():
         compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs, options)
     return torch.no_grad()(compiled)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
 
 
 def _line(error: Exception) -> str:
