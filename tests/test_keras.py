@@ -335,10 +335,10 @@ class Keyword(ml.MLModel):
         inputs = keras.Input((3,))
         outputs = layers.Dense(2, kernel_initializer="ones")(inputs)
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
-        self.calls = 0
+        self.calls = []
 
     def forward(self, x, training=None):
-        self.calls += 1
+        self.calls.append(training)
         return super().forward(x, training=training)
 
 
@@ -364,7 +364,7 @@ def test_forms_live_side_by_side(order):
         assert form is direct or isinstance(model, form)
         assert bases == (ml.MLModel.__bases__, [cls.__bases__ for cls in FORMS[1:]])
         equal(ops.convert_to_numpy(model(ops.ones((1, 3)))), [[3.0, 3.0]])
-    assert model.calls == 1 if form in (Keyword, Below) else True
+    assert len(model.calls) == 1 if form in (Keyword, Below) else True
 
 
 def test_functional_subclass_trains_by_its_loss():
