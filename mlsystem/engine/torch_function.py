@@ -72,8 +72,8 @@ class Function:
     def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
         if len(self.programs) >= MOST:
             self._warn(
-                f"it has met {MOST} kinds of batches, which differ in structure, shapes or dtypes, "
-                "or of numbers in attributes. Pad the batches to a few shapes, make the numbers a "
+                f"it has met {MOST} kinds of batches, which differ in structure, shapes, dtypes or "
+                "the numbers in attributes. Pad the batches to a few shapes, make the numbers "
                 "keras.Variable"
             )
             return None
@@ -108,6 +108,7 @@ class Function:
         if self._changes() == before:
             return graph
         self._warn("it sets an attribute to a number, which a graph does not. Use a keras.Variable")
+        self.how = False  # each step would be of another kind
         return None
 
     def _warn(self, why: str) -> None:
