@@ -25,13 +25,20 @@ def by_name(fn: Any) -> Any:
 
 def accepts(fn: Callable[..., Any], name: str) -> bool:
     """Whether a function names an argument, or takes any."""
-    parameters = _parameters(getattr(fn, "__func__", fn))
+    parameters = _signature(getattr(fn, "__func__", fn)).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 @functools.lru_cache(512)
-def _parameters(fn: Callable[..., Any]) -> Any:
-    return inspect.signature(fn).parameters
+def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(fn)
+
+
+def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    """The arguments of a call of a method, `self` and the defaults included."""
+    call = _signature(method.__func__).bind(method.__self__, *args, **kwargs)
+    call.apply_defaults()
+    return call
 
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:

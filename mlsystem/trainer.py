@@ -1,7 +1,6 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import keras
 from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList
 from mlsystem.logs import Logs
+from mlsystem.signature import bind
 from mlsystem.step import Taken
 
 
@@ -125,14 +125,13 @@ class Trainer(_keras.Hooks):
         config = super().get_compile_config()  # in which "auto" is resolved for this backend
         return config and {**config, "jit_compile": self._run.jit_compile}
 
-    def _run_step(self, step: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _run_step(self, step: str, method: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
-        call = inspect.signature(method).bind(*args, **kwargs)
-        call.apply_defaults()
+        call = bind(method, *args, **kwargs)
         given = call.arguments
         with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
             if "callbacks" in given and not isinstance(
                 given["callbacks"], keras.callbacks.CallbackList
             ):
                 given["callbacks"] = self._run.callbacks = CallbackList(given)
-            return method(*call.args, **call.kwargs)
+            return method.__func__(*call.args, **call.kwargs)
