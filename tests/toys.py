@@ -6,6 +6,8 @@ from keras import ops
 
 import mlsystem as ml
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
+
 
 class Scale(ml.MLModel):
     """outputs = weight * inputs."""
