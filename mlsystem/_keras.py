@@ -6,6 +6,7 @@
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
 - `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
+- `H5IOStore`, `KerasSaveable` and the two `_state` functions: what a file of weights holds.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
@@ -23,6 +24,8 @@ from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
+from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.utils.tracking import DotNotTrackScope
@@ -33,16 +36,20 @@ __all__ = [
     "DotNotTrackScope",
     "Functional",
     "Hooks",
+    "KerasSaveable",
     "LossScaleOptimizer",
+    "basic_config",
     "call_in_turn",
     "clear_losses",
     "compile_loss",
     "compile_metrics",
     "compute_loss",
     "compute_output_spec",
+    "file_entries",
     "functional_init_arguments",
     "get_stateless_scope",
     "global_seed",
+    "load_entries",
     "loss_tracker",
     "made_function",
     "optimized_weights",
@@ -50,6 +57,7 @@ __all__ = [
     "own_metrics",
     "register_as",
     "set_values",
+    "state_entries",
     "torch_modules",
     "unlock",
     "values",
@@ -137,6 +145,60 @@ def was_called(layer: Any) -> bool:
 def unlock(layer: Any) -> None:
     """Lets weights be added to a layer that was built."""
     layer._tracker.unlock()
+
+
+def basic_config(layer: Any) -> dict[str, Any]:
+    """What Keras itself says of any layer: its name, whether it is trainable, its dtype."""
+    policy = keras.saving.serialize_keras_object(layer.dtype_policy)
+    return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
+
+
+class _Entries(H5IOStore):
+    """What Keras saves to a file or loads from it, in memory: arrays by object and number."""
+
+    def __init__(self, entries: dict[str, dict[str, Any]]) -> None:
+        self.entries = entries
+
+    def __bool__(self) -> bool:
+        return True
+
+    def make(self, path: str, metadata: Any = None) -> dict[str, Any]:
+        return self.entries.setdefault(path, {})
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self.entries.get(path, {})
+
+    def has_path(self, path: str) -> bool:
+        return any(f"{known}/".startswith(f"{path}/") for known in self.entries)
+
+
+def state_entries(model: Any) -> dict[str, dict[str, Any]]:
+    """What Keras would save of a model: `{object: {number: variable}}`."""
+    entries: dict[str, dict[str, Any]] = {}
+    _save_state(model, _Entries(entries), None, "", set())
+    return {path: entry for path, entry in entries.items() if entry}
+
+
+def file_entries(file: Any) -> dict[str, dict[str, Any]]:
+    """What a file of weights holds: `{object: {number: array}}`."""
+    store = H5IOStore(file, mode="r")
+    try:
+        groups: list[str] = []
+        store.h5_file.visit(groups.append)
+        objects = [group[:-5] for group in groups if f"/{group}".endswith("/vars")]
+        entries = {path: _arrays(store.get(path)) for path in objects}
+    finally:
+        store.close()
+    return {path: entry for path, entry in entries.items() if entry}
+
+
+def _arrays(entry: Any) -> dict[str, Any]:
+    return {key: entry[key] for key in entry.keys()}  # noqa: SIM118 -- no dict, but a store
+
+
+def load_entries(model: Any, entries: Any) -> None:
+    """Loads into a model what `file_entries` read, which must fit."""
+    _load_state(model, _Entries(entries), None, "", visited_saveables=set())
 
 
 def own_losses(layer: Any) -> list[Any]:

@@ -65,6 +65,10 @@ class EMA(MLModel):
         """The model that is followed."""
         return self._source.model
 
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names, and would save the source a second time.
+        return [name for name in super().__dir__() if name != "source"]
+
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         """Calls the copy; the first call builds it, and its source if need be."""
         if not self.source.built:

@@ -161,7 +161,7 @@ class Learner(Trainer):
         raise NotImplementedError
 
     @property
-    def optimizers(self) -> dict[str, Any]:
+    def optimizers(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model that is trained."""
         raise NotImplementedError
 

@@ -1,11 +1,22 @@
 """MLModel: a Keras model with its own loss and its own optimizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from mlsystem import _keras, data, engine, functional, losses, ready, routing, step
+from mlsystem import (
+    _keras,
+    arguments,
+    data,
+    engine,
+    functional,
+    losses,
+    ready,
+    routing,
+    saving,
+    step,
+)
 from mlsystem.data import Batch
 from mlsystem.learner import Learner
 from mlsystem.optimizers import make
@@ -63,8 +74,11 @@ class MLModel(Learner):
         """Lets Keras remember the arguments of the constructor."""
         # Keras remembers the arguments for `get_config` here, and positional ones only by name.
         if len(args) == 1 and cls.__init__ is MLModel.__init__ and "outputs" not in kwargs:
-            return super().__new__(cls, net=args[0], **kwargs)
-        return super().__new__(cls, *args, **kwargs)
+            kwargs |= {"net": args[0]}
+            args = ()
+        model = super().__new__(cls, *args, **kwargs)
+        arguments.remember(model, args, kwargs)
+        return model
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
@@ -77,6 +91,7 @@ class MLModel(Learner):
             super().__init__(**kwargs)
         self._run = Run()
         self._run.given = given
+        self._seeds = saving.Seeds(self)
         if net is not None:
             self.net = engine.chosen.as_layer(net)
         if given["loss"] is not None or given["metrics"] is not None:
@@ -212,12 +227,11 @@ class MLModel(Learner):
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration, from which `MLModel(net, ...)` can be rebuilt."""
-        config: dict[str, Any] = super().get_config()
-        if type(self).__init__ is MLModel.__init__ and hasattr(self, "net"):
-            given = {"net": self.net, **self._run.given}
-            config |= {k: keras.saving.serialize_keras_object(v) for k, v in given.items()}
-        return config
+        """The configuration: the arguments of the constructor, as far as Keras can save them."""
+        of_keras = not getattr(type(self).get_config, "_is_default", False)
+        if of_keras or isinstance(self, _keras.Functional) or not hasattr(self, "_arguments"):
+            return super().get_config()
+        return arguments.config(self, _keras.basic_config(self))
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
@@ -225,13 +239,53 @@ class MLModel(Learner):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Rebuilds a model from its configuration."""
-        if "net" in config:
-            parts = {k: config[k] for k in ("net", "loss", "optimizer", "metrics") if k in config}
-            config = config | {
-                k: keras.saving.deserialize_keras_object(v, custom_objects=custom_objects)
-                for k, v in parts.items()
-            }
+        if getattr(cls.get_config, "_is_default", False) and "layers" not in config:
+            config = arguments.restored(config, custom_objects)
         return super().from_config(config, custom_objects)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
+
+        The model must have its weights (`setup` makes them). A file that is damaged or does not
+        fit changes nothing.
+
+        Args:
+            filepath: a `.weights.h5` or `.keras` file; others are left to Keras.
+            skip_mismatch: whether to leave out what does not fit: a layer, or the optimizer of a
+                model, as a whole. A warning lists it.
+            kwargs: as in Keras.
+
+        Raises:
+            ValueError: the file cannot be read or does not fit. The message lists what differs.
+        """
+        if kwargs or not str(filepath).endswith((".weights.h5", ".keras")):
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+            return
+        if not self.built:
+            raise ValueError(
+                f"'{self.name}' has no weights to load into yet. Call setup(batch) first."
+            )
+        self._ready_optimizers()
+        saving.load_weights(self, filepath, skip_mismatch)
+
+    def _ready_optimizers(self) -> None:
+        """Makes the state of the optimizers, where there are weights."""
+        self._ensure_compiled()
+        self._finish_build()
+
+    def get_build_config(self) -> Any:
+        """The shapes of the batch that the model was readied with, else what Keras remembers."""
+        symbols = self._run.symbols
+        if symbols is None or isinstance(self, _keras.Functional):
+            return super().get_build_config()
+        return {"batch": keras.saving.serialize_keras_object(symbols)}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights of a loaded model. Called by Keras."""
+        if "batch" in (config or {}):
+            ready.rebuild(self, keras.saving.deserialize_keras_object(config["batch"]))
+        else:
+            super().build_from_config(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a copy or a loaded model as the first one was. Called by Keras."""
@@ -266,7 +320,7 @@ class MLModel(Learner):
         return {self.key: self} if self.trainable_weights else {}
 
     @property
-    def optimizers(self) -> dict[str, Any]:
+    def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of the model, under its key."""
         return {} if self.optimizer is None else {self.key: self.optimizer}
 

@@ -1,9 +1,11 @@
 """One optimizer per model, shown to Keras as one."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mlsystem import _keras, routing
@@ -28,34 +30,34 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
         super().__init__(learning_rate=0.0, name=name)
-        self._names = tuple(optimizers)
-        self._optimizers = list(optimizers.values())
-        self._ratios = [1.0] * len(self._optimizers)
+        # No dict or list: Keras would look into those for more to save.
+        self._by_model = MappingProxyType(dict(optimizers))
+        self._ratios = [1.0] * len(optimizers)
         self.built = True
 
     @property
-    def by_model(self) -> dict[str, Any]:
+    def by_model(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model; Keras takes `optimizers` for something else."""
-        return dict(zip(self._names, self._optimizers, strict=True))
+        return self._by_model
 
     @property
     def variables(self) -> list[Any]:
         """The batch counter, then the variables of each optimizer."""
-        return [self.iterations, *(v for inner in self._optimizers for v in inner.variables)]
+        return [self.iterations, *(v for inner in self.by_model.values() for v in inner.variables)]
 
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the first model; setting it scales all by the same factor."""
-        return self._optimizers[0].learning_rate
+        return next(iter(self.by_model.values())).learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        if not hasattr(self, "_optimizers"):
+        if not hasattr(self, "_by_model"):
             return  # set whole by Keras' own constructor, before there are optimizers
-        rates = [float(inner.learning_rate) for inner in self._optimizers]
+        rates = [float(inner.learning_rate) for inner in self.by_model.values()]
         if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
             self._ratios = [rate / rates[0] for rate in rates]
-        for inner, ratio in zip(self._optimizers, self._ratios, strict=True):
+        for inner, ratio in zip(self.by_model.values(), self._ratios, strict=True):
             inner.learning_rate = value * ratio
 
     def count_batch(self) -> None:
@@ -73,8 +75,34 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Lets each optimizer with `use_ema` overwrite its own weights with their averages."""
-        for inner in self._optimizers:
+        for inner in self.by_model.values():
             inner.finalize_variable_values(_keras.optimized_weights(inner))
+
+    def _state(self) -> dict[str, Any]:
+        """The variables by the names that they are saved under: `generator.0`."""
+        return {"iterations": self.iterations} | {
+            f"{name.replace('/', ':')}.{i}": variable
+            for name, inner in self.by_model.items()
+            for i, variable in enumerate(inner.variables)
+        }
+
+    def save_own_variables(self, store: Any) -> None:
+        """Called by Keras, which fills one group of a file here."""
+        store["ratios"] = np.array(self._ratios)
+        for name, variable in self._state().items():
+            store[name] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file, which must hold the state of each optimizer."""
+        state, found = self._state(), set(store.keys())
+        if differ := sorted({"ratios", *state} ^ found):
+            raise ValueError(
+                f"The file does not hold the state of the optimizers of {list(self.by_model)}. In "
+                f"only one of the file and the system: {', '.join(differ)}."
+            )
+        self._ratios = [float(ratio) for ratio in store["ratios"]]
+        for name, variable in state.items():
+            variable.assign(store[name])
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, as Keras saves it."""

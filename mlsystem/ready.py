@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 from mlsystem import _keras, data, engine
@@ -70,6 +71,7 @@ def build(learner: Any, batch: Any) -> None:
     """Builds the weights from the shapes of a batch, then the optimizers."""
     if learner._run.is_ready:
         return
+    learner._run.symbols = tree.map_structure(_symbol, batch)
     if not all(layer.built for layer in [learner, *learner.layers]):
         _build_weights(learner, batch)
     learner._register_weights()
@@ -81,6 +83,18 @@ def _symbol(leaf: Any) -> Any:
     if leaf is None:
         return None
     return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
+
+
+def rebuild(learner: Any, symbols: Any) -> None:
+    """Builds the weights of a loaded learner, from the shapes that the saved one was built with."""
+    learner._run.symbols = symbols
+    if not all(layer.built for layer in [learner, *learner.layers]):
+        _build_weights(learner, tree.map_structure(_zeros, symbols))
+    learner._register_weights()
+
+
+def _zeros(symbol: Any) -> Any:
+    return None if symbol is None else np.zeros(symbol.shape, symbol.dtype)
 
 
 def _build_weights(learner: Any, batch: Any) -> None:

@@ -1,6 +1,6 @@
 """MLSystem: a model made of models, which learn together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,8 @@ from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
+
+_DECLARED = ("routing", "phases", "update_every")
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -77,7 +79,7 @@ class MLSystem(MLModel):
                 "something to a system already. Choose another name."
             )
         super().__setattr__(name, value)
-        if name in ("routing", "phases", "update_every") and hasattr(self, "_run"):
+        if name in _DECLARED and hasattr(self, "_run"):
             self._run.reset()
             self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
@@ -189,7 +191,7 @@ class MLSystem(MLModel):
         Trainer.compile(self, optimizer=None, **kwargs)
 
     @property
-    def optimizers(self) -> dict[str, Any]:
+    def optimizers(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model, by name."""
         optimizer = getattr(self, "optimizer", None)
         return {} if optimizer is None else optimizer.by_model
@@ -237,6 +239,21 @@ class MLSystem(MLModel):
         if force or self.train_function is None:
             self.train_function = variants.TrainFunction(self)
         return self.train_function
+
+    def get_compile_config(self) -> Any:
+        """What the system learns by, as Keras saves it: the optimizer of each model, and more."""
+        if not (config := super().get_compile_config()):
+            return config
+        given = self._run.given | ({"optimizer": dict(self.optimizers)} if self.optimizers else {})
+        given |= {name: self.__dict__[name] for name in _DECLARED if _is_plain(self, name)}
+        return config | {k: keras.saving.serialize_keras_object(v) for k, v in given.items()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded system as the saved one was. Called by Keras."""
+        for name in _DECLARED:
+            if name in config:
+                setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
+        super().compile_from_config({k: v for k, v in config.items() if k not in _DECLARED})
 
     # A learner of many -----------------------------------------------------------------------
 
@@ -322,3 +339,9 @@ class MLSystem(MLModel):
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
         return super().predict(x, *args, **kwargs)
+
+
+def _is_plain(system: MLSystem, name: str) -> bool:
+    """Whether an attribute was set to names and numbers; what holds more, constructors make."""
+    leaves = keras.tree.flatten(system.__dict__.get(name, system))
+    return all(leaf is None or isinstance(leaf, (str, int, float)) for leaf in leaves)

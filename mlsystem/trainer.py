@@ -36,6 +36,7 @@ class Run:
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
         self.changes = 0
+        self.symbols: Any = None
         self.taken: Taken | None = None
         self.callbacks: Any = None
 

@@ -1,0 +1,63 @@
+"""The arguments of a model's constructor, remembered so that a subclass needs no `get_config`.
+
+Keras does so for numbers and strings; here also models, layers, optimizers and all else that
+Keras can serialize may be arguments.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+_OF_KERAS = ("name", "trainable", "dtype")
+
+
+class Arguments:
+    """The arguments of one call of a constructor, by name. A plain object, unseen by Keras."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+
+
+def remember(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Keeps the arguments of a constructor, where they all have names."""
+    signature = inspect.signature(type(model).__init__)
+    try:
+        bound = signature.bind(model, *args, **kwargs).arguments
+    except TypeError:
+        return  # the constructor will say what is wrong
+    kinds = {p.kind: name for name, p in signature.parameters.items()}
+    if bound.pop(kinds.get(inspect.Parameter.VAR_POSITIONAL, ""), ()):
+        return
+    given = dict(list(bound.items())[1:])
+    given |= given.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {})
+    object.__setattr__(model, "_arguments", Arguments(given))
+
+
+def config(model: Any, basic: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as Keras saves them; with `basic`, what the constructor takes for Keras."""
+    parameters = inspect.signature(type(model).__init__).parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    taken = {n: v for n, v in basic.items() if n in _OF_KERAS and (takes_all or n in parameters)}
+    given = model._arguments.given
+    return taken | {n: _serialized(model, n, v) for n, v in given.items() if n not in taken}
+
+
+def _serialized(model: Any, name: str, value: Any) -> Any:
+    try:
+        return keras.saving.serialize_keras_object(value)
+    except Exception as error:
+        raise NotImplementedError(
+            f"'{model.name}' cannot be saved: Keras cannot serialize the argument {name} of "
+            f"{type(model).__name__}, {value!r}. Override `get_config` and `from_config`, or save "
+            "its weights alone with `save_weights`."
+        ) from error
+
+
+def restored(config: Mapping[str, Any], custom_objects: Any) -> dict[str, Any]:
+    """The arguments again, from the configuration of a model."""
+    return {
+        name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+        for name, value in config.items()
+    }

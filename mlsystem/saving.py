@@ -1,0 +1,123 @@
+"""Loading of weights whole or not at all, and the state of random seeds in Keras' files."""
+
+import io
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlsystem import _keras
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+class Seeds(_keras.KerasSaveable):
+    """The seeds of a model, which Keras leaves out of the files that it saves.
+
+    They stand beside the weights in a group of their own, so that Keras' own models can read the
+    files, and this library those of Keras: a file without seeds leaves them as they are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._held = (lambda: model,)  # out of the sight of Keras, which would save it again
+
+    def _obj_type(self) -> str:
+        return "Operation"
+
+    def _states(self) -> list[Any]:
+        model = self._held[0]()
+        others = {id(v) for v in [*model.weights, *model.metrics_variables]}
+        return [v for v in model.variables if id(v) not in others]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Called by Keras, which fills one group of a file here."""
+        for i, state in enumerate(self._states()):
+            store[str(i)] = state
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file."""
+        states = self._states()
+        if (found := len(store.keys())) not in (0, len(states)):
+            raise ValueError(f"The file has {found} random seeds; the model has {len(states)}.")
+        for i in range(found):
+            states[i].assign(store[str(i)])
+
+
+def load_weights(model: Any, path: Any, skip_mismatch: bool) -> None:
+    """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
+    found, expected = _read(path), _keras.state_entries(model)
+    found = _with_seeds(found, expected)
+    if differences := list(_differences(expected, found)):
+        _say(model, path, [text for *_, text in differences], skip_mismatch)
+        found = _merged(expected, found, {(where, group) for where, group, _ in differences})
+    _keras.load_entries(model, found)
+
+
+def _read(path: Any) -> Entries:
+    try:
+        if str(path).endswith(".keras"):
+            with zipfile.ZipFile(path) as archive:
+                return _keras.file_entries(io.BytesIO(archive.read("model.weights.h5")))
+        return _keras.file_entries(Path(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a file of Keras weights: it is damaged, cut off, or "
+            f"another kind of file. Nothing was loaded. {type(error).__name__}: {error}"
+        ) from error
+
+
+def _with_seeds(found: Entries, expected: Entries) -> Entries:
+    """A file that Keras itself saved has no seeds: they stay as they are."""
+    seeds = {where: e for where, e in expected.items() if where.endswith("_seeds")}
+    return found if any(where in found for where in seeds) else {**found, **seeds}
+
+
+def _differences(expected: Entries, found: Entries) -> Any:
+    """What does not fit: `(where, group, what)`, in the order of the model."""
+    for where in {**expected, **found}:
+        ours, theirs = expected.get(where, {}), found.get(where, {})
+        for key in {**ours, **theirs}:
+            if text := _difference(ours.get(key), theirs.get(key)):
+                yield where, _group(key), f"{where}/{key}".lstrip("/") + f": {text}"
+
+
+def _difference(ours: Any, theirs: Any) -> str | None:
+    if theirs is None:
+        return "is not in the file"
+    if ours is None:
+        return "is in the file alone"
+    shapes = tuple(theirs.shape), tuple(ours.shape)
+    return None if shapes[0] == shapes[1] else f"has shape {shapes[0]} in the file, not {shapes[1]}"
+
+
+def _group(key: str) -> str:
+    """What is loaded together: the variables of a layer, or those of one model's optimizer."""
+    return key.rpartition(".")[0]
+
+
+def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool) -> None:
+    more = f"\n  and {len(differences) - 20} more" if len(differences) > 20 else ""
+    listed = "".join(f"\n  {text}" for text in differences[:20]) + more
+    if skip_mismatch:
+        warnings.warn(f"Of '{path}', what does not fit was left out:{listed}", stacklevel=4)
+        return
+    raise ValueError(
+        f"'{path}' does not fit '{model.name}'; nothing was loaded. Load it into the model that it "
+        f"was saved from, or leave out what differs with skip_mismatch=True:{listed}"
+    )
+
+
+def _merged(expected: Entries, found: Entries, bad: set[tuple[str, str]]) -> Entries:
+    """The entries of the file where they fit, else those of the model."""
+    return {
+        where: {
+            key: np.array(value) if (where, _group(key)) in bad else found[where][key]
+            for key, value in entry.items()
+        }
+        for where, entry in expected.items()
+    }
