@@ -51,6 +51,7 @@ __all__ = [
     "global_seed",
     "load_entries",
     "loss_tracker",
+    "made_dataset",
     "made_function",
     "optimized_weights",
     "own_losses",
@@ -201,6 +202,14 @@ def load_entries(model: Any, entries: Any) -> None:
     _load_state(model, _Entries(entries), None, "", visited_saveables=set())
 
 
+def made_dataset(epoch: Any) -> Any:
+    """Makes TensorFlow's data set of shuffled arrays again; None for other data, or if spread."""
+    shuffles = getattr(epoch.data_adapter, "_shuffle", False)
+    if not shuffles or epoch._distribute_strategy.num_replicas_in_sync > 1:
+        return None
+    return epoch.data_adapter.get_tf_dataset()
+
+
 def own_losses(layer: Any) -> list[Any]:
     """What a layer itself gave to `add_loss`, without its sublayers and regularizers."""
     return layer._get_own_losses()
@@ -231,15 +240,21 @@ class Hooks(keras.Model):
     def _ready(self, batches: Iterable[Any]) -> None:
         """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
 
-    def _start(self, steps: int | None) -> None:
-        """Called by `fit` and `evaluate` after that, with the number of batches if it is known."""
+    def _prepare(self, epoch: Any) -> None:
+        """Called by `fit` and `evaluate` with Keras' iterator over an epoch, before it is read."""
+
+    def _start(self, epoch: Any) -> None:
+        """Called by `fit` and `evaluate` after that, with Keras' iterator over an epoch."""
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        if iterator is not None and type(iterator).__next__ is EpochIterator.__next__:
-            iterator.__class__ = type("Groups", (_Groups, type(iterator)), {})
+        if iterator is not None and not isinstance(iterator, _Followed):
+            in_groups = type(iterator).__next__ is EpochIterator.__next__
+            bases: list[type] = [_Followed, *([_Groups] if in_groups else []), type(iterator)]
+            iterator.__class__ = type("Followed", tuple(bases), {})
+            self._prepare(iterator)
         self._ready(_batches(iterator) if data_batch is None else [data_batch])
         if iterator is not None:
-            self._start(iterator.num_batches)
+            self._start(iterator)
 
     # TensorFlow's trainer asks under this name.
     _maybe_symbolic_build = _symbolic_build
@@ -263,6 +278,21 @@ class Hooks(keras.Model):
         """Lets torch see the weights of a model that was built symbolically."""
         if hasattr(self, "_post_build"):
             self._post_build()
+
+
+class _Followed(EpochIterator):
+    """Lets a `position` know of each iterator over the data, and of each step it is read for."""
+
+    position: Any = None
+
+    def _get_iterator(self) -> Any:
+        if self.position is not None:
+            self.position.make()
+        return super()._get_iterator()
+
+    def _enumerate_iterator(self) -> Any:
+        steps = super()._enumerate_iterator()
+        return steps if self.position is None else self.position.follow(steps)
 
 
 class _Groups(EpochIterator):

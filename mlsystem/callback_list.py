@@ -4,12 +4,15 @@ Keras' own waits for the numbers in the logs of each batch, in a thread, whether
 reads them. On small networks that takes longer than the step.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from mlsystem import _keras, engine
+from mlsystem.callback_state import CallbackStates
+from mlsystem.checkpoint import Checkpoint
+from mlsystem.position import Position
+from mlsystem.resume import Resume
 
 
 class CallbackList(keras.callbacks.CallbackList):
@@ -17,22 +20,52 @@ class CallbackList(keras.callbacks.CallbackList):
 
     Args:
         given: the arguments of the call.
+        resume: what the call goes on from.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
         shows = given["verbose"] != 0
         super().__init__(given["callbacks"], add_history="epochs" in given, add_progbar=shows)
+        self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))  # they look last
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
+        self.data, self.resume = given.get("x"), resume
+        self.states: CallbackStates | None = None
+        if resume is not None:
+            given["initial_epoch"] = resume.epoch
         if not engine.chosen.runs_ahead():
             _keras.call_in_turn(self)
 
-    def start(self, model: Any, steps: int | None) -> None:
+    def start(self, model: Any, epoch: Any) -> None:
         """Tells the callbacks of their model, once it is built, and of the length of an epoch."""
         self.set_model(model)
-        self.set_params(self.waiting | {"steps": steps})
+        self.set_params(self.waiting | {"steps": epoch.num_batches})
+        checkpoints = [c for c in self.callbacks if isinstance(c, Checkpoint)]
+        if self.resume is not None or checkpoints:
+            self._follow(model, epoch, checkpoints)
+
+    def _follow(self, model: Any, epoch: Any, checkpoints: list[Checkpoint]) -> None:
+        self.position, self.states = Position(epoch, self.data), CallbackStates(self.callbacks)
+        if self.resume is not None:
+            self.resume.start(model, self.position, self.states)
+        for checkpoint in checkpoints:
+            checkpoint.follow(self.position, self.states, self.resume)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Called by Keras' trainer; so are the others."""
+        super().on_train_begin(logs)
+        if self.states is not None:
+            self.states.begin()
+        if self.resume is not None:
+            self.resume.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """See Keras."""
+        if self.resume is not None and epoch == self.resume.epoch:
+            self.resume.begin_epoch(self.position)
+        super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Called by Keras' trainer; so are the others."""
+        """See Keras."""
         if self._hears("on_train_batch_begin", "on_batch_begin"):
             super().on_train_batch_begin(batch, logs)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, data, engine
+from mlsystem import _keras, data, engine, randomness
 
 
 @contextlib.contextmanager
@@ -59,10 +59,10 @@ def ready(learner: Any, batches: Iterable[Any]) -> None:
 
 
 def _first(learner: Any, batches: Iterable[Any]) -> Any:
-    restore = engine.chosen.random_state()
+    state = randomness.state()
     batch = next(iter(batches), None)
     if not learner._keras_draws():
-        restore()
+        randomness.restore(state)
     _check_empty(learner, () if batch is None else batch)
     return tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch)
 
@@ -122,13 +122,13 @@ def _build_eagerly(learner: Any, batch: data.Batch) -> None:
 
 def rehearse(learner: Any, step: str, batch: Any) -> None:
     """Runs one step whose effects on the state are thrown away."""
-    logs, restore = learner._run.logs, engine.chosen.random_state()
+    logs, before = learner._run.logs, randomness.state()
     logs.sealed = False
     state = learner._state_variables()
     try:
         engine.chosen.rehearse(getattr(learner, step), batch, state)
     finally:
-        restore()
+        randomness.restore(before)
     logs.check(learner._metric_names())
     logs.sealed = True
     _empty_new_metrics(learner, {id(variable) for variable in state})

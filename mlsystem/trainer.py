@@ -8,6 +8,7 @@ import keras
 from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList
 from mlsystem.logs import Logs
+from mlsystem.resume import Resume, find
 from mlsystem.signature import bind
 from mlsystem.step import Taken
 
@@ -37,6 +38,7 @@ class Run:
         self.jit_compile: Any = "auto"
         self.changes = 0
         self.symbols: Any = None
+        self.resume: Resume | None = None
         self.taken: Taken | None = None
         self.callbacks: Any = None
 
@@ -89,15 +91,35 @@ class Trainer(_keras.Hooks):
         """Readies everything and rehearses the step, before training starts."""
         ready.ready(self, batches)
 
-    def _start(self, steps: int | None) -> None:
-        """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
-        if self._run.callbacks is not None:
-            self._run.callbacks.start(self, steps)
-        self._run.callbacks = None
+    def _prepare(self, epoch: Any) -> None:
+        """Has arrays come in another order in each epoch."""
+        engine.chosen.reshuffle(epoch)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out."""
-        return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
+    def _start(self, epoch: Any) -> None:
+        """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        callbacks, self._run.callbacks = self._run.callbacks, None
+        if callbacks is not None:
+            callbacks.start(self, epoch)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, resume: Any = None, **kwargs: Any
+    ) -> Any:
+        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out.
+
+        Args:
+            x: as in Keras; so are `y` and the others.
+            y: the targets.
+            args: the other arguments of `keras.Model.fit`.
+            resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
+                the very batch it stopped at, up to `epochs`; from the beginning where there is none
+                yet. Or one such file.
+            kwargs: the other arguments of `keras.Model.fit`.
+        """
+        self._run.resume = find(resume)
+        try:
+            return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
+        finally:
+            self._run.resume = None
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""
@@ -131,8 +153,8 @@ class Trainer(_keras.Hooks):
         call = bind(method, *args, **kwargs)
         given = call.arguments
         with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
-            if "callbacks" in given and not isinstance(
-                given["callbacks"], keras.callbacks.CallbackList
-            ):
-                given["callbacks"] = self._run.callbacks = CallbackList(given)
+            is_list = isinstance(given.get("callbacks"), keras.callbacks.CallbackList)
+            if "callbacks" in given and not is_list:
+                resume = self._run.resume if "epochs" in given else None
+                given["callbacks"] = self._run.callbacks = CallbackList(given, resume)
             return method.__func__(*call.args, **call.kwargs)

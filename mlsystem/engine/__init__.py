@@ -9,12 +9,16 @@ Each engine file holds the same functions under the same names and arguments:
 - `grad(fn)`: the function that gives the gradient of the sum of `fn(x)`, differentiable again.
 - `apply(optimizer, gradients, weights)`: one optimizer's update of its weights.
 - `step_scope(data)`: the context in which a step on a batch runs.
-- `random_state()`: takes the state of the global random generators, and returns what restores it.
+- `random_state()`, `set_random_state(state)`: the backend's own random generators, as
+  arrays.
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.
 - `predict_scope(system)`: the context in which Keras' `predict` runs.
 - `rehearse(step, data, state)`: one step of a learner, whose effects on the `state`, and on what
   else its layers keep, are thrown away.
 - `runs_ahead()`: whether a step may still be computing when its function has returned.
+- `reshuffle(epoch)`: has the order of shuffled arrays come from NumPy's generator, or the backend's
+  own, anew in each epoch.
+- `reads_ahead()`: whether batches are read while earlier ones are trained on.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.
 """
 

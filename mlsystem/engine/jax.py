@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import keras
-import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
@@ -166,10 +165,13 @@ def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def random_state() -> Callable[[], None]:
+def random_state() -> Any:
     """See `mlsystem.engine`."""
-    state = np.random.get_state()
-    return lambda: np.random.set_state(state)
+    return None
+
+
+def set_random_state(state: Any) -> None:
+    """See `mlsystem.engine`."""
 
 
 def train_function(system: Any) -> Callable[..., Any]:
@@ -197,6 +199,15 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
 def runs_ahead() -> bool:
     """See `mlsystem.engine`."""
     return True
+
+
+def reshuffle(epoch: Any) -> None:
+    """See `mlsystem.engine`."""
+
+
+def reads_ahead() -> bool:
+    """See `mlsystem.engine`."""
+    return jax.default_backend() != "cpu"
 
 
 def as_layer(net: Any) -> Any:

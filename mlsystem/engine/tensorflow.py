@@ -55,10 +55,13 @@ def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     return tf.control_dependencies([leaf for leaf in tree.flatten(data) if tf.is_tensor(leaf)])
 
 
-def random_state() -> Callable[[], None]:
+def random_state() -> Any:
     """See `mlsystem.engine`."""
-    state = np.random.get_state()
-    return lambda: np.random.set_state(state)
+    return None
+
+
+def set_random_state(state: Any) -> None:
+    """See `mlsystem.engine`."""
 
 
 def train_function(system: Any) -> Callable[..., Any]:
@@ -87,6 +90,29 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
 
 
 def runs_ahead() -> bool:
+    """See `mlsystem.engine`."""
+    return True
+
+
+def reshuffle(epoch: Any) -> None:
+    """See `mlsystem.engine`."""
+    # Where a seed is set, `tf.random.shuffle` gives each epoch the same order.
+    before, tf.random.shuffle = tf.random.shuffle, _permuted
+    try:
+        dataset = _keras.made_dataset(epoch)
+    finally:
+        tf.random.shuffle = before
+    if dataset is not None:
+        epoch._distributed_dataset = dataset
+
+
+def _permuted(values: Any) -> Any:
+    permuted = tf.numpy_function(np.random.permutation, [values], values.dtype)
+    permuted.set_shape(values.shape)
+    return permuted
+
+
+def reads_ahead() -> bool:
     """See `mlsystem.engine`."""
     return True
 

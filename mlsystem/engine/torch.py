@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import torch
 from keras import ops, tree
 
@@ -74,15 +73,18 @@ def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     return torch.no_grad()
 
 
-def random_state() -> Callable[[], None]:
+def random_state() -> Any:
     """See `mlsystem.engine`."""
-    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [state.numpy() for state in (torch.get_rng_state(), *devices)]
 
-    def restore() -> None:
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
 
-    return restore
+def set_random_state(state: Any) -> None:
+    """See `mlsystem.engine`."""
+    state = [torch.from_numpy(array.copy()) for array in state]
+    torch.set_rng_state(state[0])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state[1:])
 
 
 def train_function(system: Any) -> Callable[..., Any]:
@@ -122,6 +124,15 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
 def runs_ahead() -> bool:
     """See `mlsystem.engine`."""
     return torch.cuda.is_available()
+
+
+def reshuffle(epoch: Any) -> None:
+    """See `mlsystem.engine`."""
+
+
+def reads_ahead() -> bool:
+    """See `mlsystem.engine`."""
+    return False
 
 
 def as_layer(net: Any) -> Any:

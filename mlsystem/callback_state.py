@@ -1,0 +1,72 @@
+"""What callbacks remember: the best value so far, for how long nothing was better."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from mlsystem import plain
+
+
+class CallbackStates:
+    """The attributes of callbacks that change in training and are numbers, strings or arrays.
+
+    Args:
+        callbacks: the callbacks of a `fit`.
+    """
+
+    def __init__(self, callbacks: Iterable[Any]) -> None:
+        self.callbacks = list(_walk(callbacks))
+        self.start: list[dict[str, Any]] = []
+
+    def begin(self) -> None:
+        """Notes what the callbacks remember at the beginning of training."""
+        self.start = [_kept(callback) for callback in self.callbacks]
+
+    def read(self) -> list[Any]:
+        """The class of each callback, and its attributes that have changed."""
+        return [
+            {"class": type(callback).__name__, "attributes": _changed(callback, start)}
+            for callback, start in zip(self.callbacks, self.start, strict=True)
+        ]
+
+    def write(self, states: list[Any]) -> None:
+        """Sets the attributes again, of callbacks of the same class in the same order."""
+        left = list(states)
+        for callback in self.callbacks:
+            found = next((s for s in left if s["class"] == type(callback).__name__), None)
+            if found is not None:
+                left.remove(found)
+                for name, value in found["attributes"].items():
+                    setattr(callback, name, value)
+
+
+def _walk(callbacks: Iterable[Any]) -> Iterator[Any]:
+    """Callbacks, and those that they hold."""
+    for callback in callbacks:
+        yield callback
+        held = [v for v in vars(callback).values() if isinstance(v, keras.callbacks.Callback)]
+        yield from _walk(held)
+
+
+def _kept(callback: Any) -> dict[str, Any]:
+    kept = {}
+    for name, value in vars(callback).items():
+        arrays: list[Any] = []
+        try:
+            kept[name] = plain.pack(value, arrays), arrays
+        except TypeError:
+            continue
+    return {name: value for name, value in kept.items() if name != "params"}
+
+
+def _changed(callback: Any, start: dict[str, Any]) -> dict[str, Any]:
+    now = _kept(callback)
+    return {n: getattr(callback, n) for n, kept in now.items() if not _same(kept, start.get(n))}
+
+
+def _same(kept: Any, before: Any) -> bool:
+    if before is None or kept[0] != before[0]:
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(kept[1], before[1], strict=True))

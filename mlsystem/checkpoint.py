@@ -1,0 +1,164 @@
+"""Checkpoint: files from which training goes on exactly where it was."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from mlsystem import resume, snapshot
+from mlsystem.callback_state import CallbackStates
+from mlsystem.position import Position
+
+_STEPS = f"step-*{snapshot.ENDING}"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes checkpoints, from which `fit(resume=folder)` goes on as if it had never stopped.
+
+    A checkpoint holds the weights, the state of all optimizers, EMA copies and random seeds, the
+    epoch and the batch, where in the data and in its order the run is, and what the callbacks
+    remember. Each is one file, `step-BATCHES.weights.h5`, which `load_weights` reads too. It takes
+    its name once it is complete: a run that is killed at any moment leaves the last good one.
+
+    ```python
+    keras.utils.set_random_seed(0)
+    checkpoint = ml.callbacks.Checkpoint("runs/gan", every=500, best=("val_loss", "min"))
+    gan.fit(images, epochs=100, callbacks=[checkpoint], resume="runs/gan")
+    ```
+
+    The script can be started again and again: without a checkpoint in the folder it begins anew.
+
+    Where training goes on is exact for arrays, for a `keras.utils.PyDataset` (its attributes that
+    are numbers, strings, random generators, and lists or vectors of integers are kept), for a torch
+    `DataLoader`, and for any data set with `get_state` and `set_state`, or `state_dict` and
+    `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read from their
+    beginning to the batch where the run stopped, which is exact if they yield the same again: with
+    a fixed order, or one that a seed fixes for each epoch. The batches of an unfinished epoch are
+    read once more without training on them.
+
+    Args:
+        folder: where the files go; made if need be.
+        every: "epoch", or a number of batches. The end of training is written in any case.
+        keep: number of the newest files to keep; None keeps all.
+        best: `(name, "min" or "max")` of a log at the end of an epoch. The best epoch is kept as
+            `best.weights.h5` besides.
+
+    Raises:
+        ValueError: an argument is none of these, or, once training begins, the folder holds
+            checkpoints of another run.
+    """
+
+    def __init__(
+        self, folder: Any, every: Any = "epoch", keep: int | None = 1, best: Any = None
+    ) -> None:
+        super().__init__()
+        _check(every, keep, best)
+        self.folder, self.every, self.keep, self.best = Path(folder), every, keep, best
+        self.best_value: float | None = None
+        self.saved = 0  # the number of batches at the last one
+        self._written: set[Path] = set()
+        self._epoch = 0
+        self._position: Any = None
+
+    def follow(self, position: Position, callbacks: CallbackStates, resumed: Any) -> None:
+        """Called by `fit` before training begins, with what a checkpoint is taken of."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        snapshot.clean(self.folder)
+        self._position, self._callbacks = position, callbacks
+        if resumed is None:
+            position.total = max(position.total, self.saved)
+        self._check_folder(resumed)
+        if self.every != "epoch":
+            position.before_batch = _both(position.before_batch, self._before_batch)
+
+    def _check_folder(self, resumed: Any) -> None:
+        known = set() if resumed is None else {resumed.path.resolve()}
+        later = {p for p in self.folder.glob(_STEPS) if p.resolve() not in known} - self._written
+        if resumed is not None:
+            later = {path for path in later if path.name > _name(resumed.position["total"])}
+        if later:
+            raise ValueError(
+                f"The folder '{self.folder}' holds {max(later).name}, which this run has not "
+                "written. Go on from it with fit(resume=folder), or choose another folder."
+            )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Called by `fit`; so are the others."""
+        if self._position is None:
+            raise ValueError(
+                "Checkpoint needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """See Keras."""
+        self._epoch = epoch
+
+    def _before_batch(self) -> None:
+        if self._is_due():
+            self._write_step(ended=False)
+
+    def _is_due(self) -> bool:
+        return self._position.total // self.every > self.saved // self.every
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes what is due. Of the callbacks of a `fit`, this one is called last."""
+        if self.best is not None and self._is_best(logs or {}):
+            self._write(self.folder / f"best{snapshot.ENDING}", ended=True)
+        last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if last or self.every == "epoch" or self._is_due():
+            self._write_step(ended=True)
+
+    def _is_best(self, logs: dict[str, Any]) -> bool:
+        name, mode = self.best
+        if name not in logs:
+            warnings.warn(
+                f"Checkpoint looks for the best '{name}', which is not logged. The logs are "
+                f"{', '.join(logs)}.",
+                stacklevel=2,
+            )
+            return False
+        value, best = float(logs[name]), self.best_value
+        if best is not None and not (value < best if mode == "min" else value > best):
+            return False
+        self.best_value = value
+        return True
+
+    def _write_step(self, ended: bool) -> None:
+        self.saved = self._position.total
+        path = self.folder / _name(self.saved)
+        self._write(path, ended)
+        self._written.add(path)
+        if self.keep is not None:
+            for old in sorted(self.folder.glob(_STEPS))[: -self.keep]:
+                old.unlink()
+
+    def _write(self, path: Path, ended: bool) -> None:
+        parts = self.model, self._position, self._callbacks, self._epoch, ended
+        snapshot.write(path, self.model, resume.state(*parts))
+
+
+def _name(total: int) -> str:
+    return f"step-{total:010d}{snapshot.ENDING}"
+
+
+def _both(first: Any, second: Any) -> Any:
+    def call() -> None:
+        first()
+        second()
+
+    return call
+
+
+def _check(every: Any, keep: Any, best: Any) -> None:
+    if every != "epoch" and not _is_count(every):
+        raise ValueError(f"Checkpoint got every={every!r}; give 'epoch' or a number of batches.")
+    if keep is not None and not _is_count(keep):
+        raise ValueError(f"Checkpoint got keep={keep!r}; give a number of files from 1, or None.")
+    pair = best if isinstance(best, (tuple, list)) and len(best) == 2 else (None, None)
+    if best is not None and (not isinstance(pair[0], str) or pair[1] not in ("min", "max")):
+        raise ValueError(f"Checkpoint got best={best!r}; give (name of a log, 'min' or 'max').")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,117 @@
+"""Where in its data a training run is: the iterator that is read, and how far.
+
+The order of the data is never stored. What it is drawn from is: the state of the random generators
+and of the data set when the iterator was made and when it was first read. To come back, the same
+iterator is made again, and the batches that were seen are read and dropped.
+"""
+
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
+
+import keras
+
+from mlsystem import engine, randomness
+from mlsystem.data_state import DataState
+
+
+class Position:
+    """The position of one call of `fit`.
+
+    Args:
+        epoch: Keras' iterator over the batches of an epoch.
+        data: what was given to `fit`.
+    """
+
+    def __init__(self, epoch: Any, data: Any) -> None:
+        self.epoch, self.state = epoch, DataState(data)
+        self.is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
+        self.total = 0  # batches, in earlier calls too
+        self.batch = self.drawn = 0  # in this epoch, and of this iterator
+        self.made: Any = None
+        self.first: Any = None
+        self.iterator: Any = None
+        self.back: dict[str, Any] | None = None
+        self.when_back: Callable[[], None] = _nothing
+        self.before_batch: Callable[[], None] = _nothing
+        epoch.position = self
+
+    # What the epoch iterator calls -----------------------------------------------------------
+
+    def make(self) -> None:
+        """An iterator is about to be made."""
+        if self.back is not None:
+            self._restore(self.back["made"])
+        self.made = self._now()
+
+    def follow(self, steps: Iterator[Any]) -> Iterator[Any]:
+        """The steps of an epoch, each a number of batches; of a resumed one those that remain."""
+        self.batch = skipped = 0
+        for begin, end, iterator in steps:
+            if iterator is not self.iterator:
+                skipped = self._start(iterator)
+            if begin < skipped:
+                continue
+            if begin == skipped > 0:
+                self.when_back()
+            elif begin:
+                self.before_batch()
+            count = end - begin + 1
+            self.batch, self.drawn, self.total = end + 1, self.drawn + count, self.total + count
+            yield begin, end, iterator
+
+    def _start(self, iterator: Any) -> int:
+        """Notes the state in which an iterator is first read; reads on to where a run stopped."""
+        self.iterator, back, self.back = iterator, self.back, None
+        if back is None:
+            self.first, self.drawn = randomness.state(), 0
+            return 0
+        self.first, self.drawn, self.batch = back["first"], back["drawn"], back["batch"]
+        randomness.restore(self.first)
+        for _ in range(self.drawn):
+            next(iterator)
+        self.epoch._steps_seen += self.drawn - self.batch
+        self._go_on(back["now"]["random"])
+        return self.batch
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        """Sets the generators as they were, but those that data may be drawing ahead from."""
+        ahead = self.is_python and engine.chosen.reads_ahead()
+        randomness.restore(randomness.state() | {"backend": state["backend"]} if ahead else state)
+
+    def _now(self) -> dict[str, Any]:
+        return {"random": randomness.state(), "data": self.state.read()}
+
+    def _restore(self, state: Any) -> None:
+        randomness.restore(state["random"])
+        self.state.write(state["data"])
+
+    # What a checkpoint keeps -----------------------------------------------------------------
+
+    def read(self, ended: bool) -> dict[str, Any]:
+        """The position as numbers and arrays; at the end of an epoch, that before the next one."""
+        state = {"total": self.total, "batches": self.epoch.num_batches, "now": self._now()}
+        if not ended:
+            return state | self._inside() | {"batch": self.batch}
+        # With `steps_per_epoch` the next epoch reads on in the same iterator, if that has more.
+        current = self.epoch._current_iterator if self.epoch.steps_per_epoch else None
+        if current is self.iterator:
+            return state | self._inside()
+        fresh = {"made": self.made, "first": state["now"]["random"], "drawn": 0, "batch": 0}
+        return state if current is None else state | fresh
+
+    def _inside(self) -> dict[str, Any]:
+        return {"made": self.made, "first": self.first, "drawn": self.drawn, "batch": 0}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Has the next epoch begin where the position was read."""
+        self.total = state["total"]
+        self.back = state if "made" in state else None
+
+    def begin_epoch(self, state: dict[str, Any]) -> None:
+        """Puts all that is random where it was at the end of the last epoch."""
+        self._restore(state["now"])
+
+
+def _nothing() -> None:
+    pass

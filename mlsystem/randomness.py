@@ -1,0 +1,35 @@
+"""The random generators that a process shares: Python's, NumPy's, Keras' and the backend's."""
+
+import random
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mlsystem import _keras, engine
+
+
+def state() -> dict[str, Any]:
+    """The state of the generators, as numbers and arrays."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "backend": engine.chosen.random_state(),
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Puts the generators back where `state` found them."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    engine.chosen.set_random_state(state["backend"])
+
+
+def seed() -> Any:
+    """The seed of what draws without one of its own, by Keras."""
+    return np.array(ops.convert_to_numpy(_keras.global_seed()))
+
+
+def set_seed(value: Any) -> None:
+    """Sets that seed."""
+    _keras.global_seed().assign(value)

@@ -1,0 +1,94 @@
+"""Going on from a checkpoint, from the very batch that it was written at."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mlsystem import randomness, saving, snapshot
+from mlsystem.callback_state import CallbackStates
+from mlsystem.position import Position
+
+
+def find(place: Any) -> "Resume | None":
+    """The newest checkpoint in a folder, or the one that is named; None where there is none yet."""
+    if place is None:
+        return None
+    path = Path(place)
+    if path.is_dir() or not path.name.endswith(snapshot.ENDING):
+        if path.is_file():
+            raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
+        written = sorted(path.glob(f"step-*{snapshot.ENDING}"))
+        return Resume(written[-1]) if written else None
+    return Resume(path)
+
+
+class Resume:
+    """What a checkpoint gives back to one call of `fit`, step by step.
+
+    Args:
+        path: the checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.state = path, snapshot.read(path)
+        self.epoch: int = self.state["epoch"]
+        self.position: dict[str, Any] = self.state["position"]
+        self.inside = self.position.get("batch", 0) > 0  # an epoch
+
+    def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
+        """Gives the model its state; called once it is ready."""
+        self.model, self.callbacks = model, callbacks
+        self._check(position.epoch)
+        saving.load_weights(model, self.path, skip_mismatch=False)
+        position.go_to(self.position)
+        position.when_back = self._restore
+
+    def _check(self, epoch: Any) -> None:
+        now, then = epoch.num_batches, self.position["batches"]
+        if "made" in self.position and None not in (now, then) and now != then:
+            raise ValueError(
+                f"'{self.path}' was written in an epoch of {then} batches, and this fit has "
+                f"{now} an epoch. Give the same data, batch size and steps_per_epoch."
+            )
+        if self.position.get("batch", 0) % epoch.steps_per_execution:
+            raise ValueError(
+                f"'{self.path}' was written after batch {self.position['batch']} of an epoch, "
+                f"within a group of steps_per_execution={epoch.steps_per_execution} batches. "
+                "Compile with the steps_per_execution of then."
+            )
+
+    def begin(self) -> None:
+        """Gives the callbacks their state; called once they know that training begins."""
+        self.callbacks.write(self.state["callbacks"])
+        randomness.set_seed(self.state["seed"])
+
+    def begin_epoch(self, position: Position) -> None:
+        """Called before the first epoch begins; inside one, more follows at its next batch."""
+        if not self.inside:
+            position.begin_epoch(self.position)
+
+    def _restore(self) -> None:
+        """What the beginning of an epoch has changed is put back to its middle."""
+        saving.load_weights(self.model, self.path, skip_mismatch=False)
+        self.begin()
+        self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
+        metrics = zip(self.model.metrics_variables, self.state["metrics"], strict=True)
+        for variable, value in metrics:
+            variable.assign(value)
+
+
+def state(
+    model: Any, position: Position, callbacks: CallbackStates, epoch: int, ended: bool
+) -> dict[str, Any]:
+    """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
+    metrics = [] if ended else model.metrics_variables
+    return {
+        "epoch": epoch + ended,
+        "position": position.read(ended),
+        "callbacks": callbacks.read(),
+        "seed": randomness.seed(),
+        "metrics": [np.array(ops.convert_to_numpy(variable)) for variable in metrics],
+        "shown": [] if ended else list(model._run.shown),
+    }

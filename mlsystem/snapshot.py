@@ -1,0 +1,76 @@
+"""One file with all that training needs to go on: that of Keras' weights, with a group more."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mlsystem import plain
+
+_GROUP = "mlsystem"
+ENDING = ".weights.h5"
+
+
+def write(path: Path, model: Any, extras: dict[str, Any]) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: the file; what is there is replaced once the new one is complete and on the disk.
+        model: its weights, optimizers and seeds are saved as `save_weights` does.
+        extras: structure of numbers, strings and arrays, kept beside them.
+    """
+    unfinished = path.with_name(f".{path.name}")
+    model.save_weights(unfinished)
+    arrays: list[Any] = []
+    text = json.dumps(plain.pack(extras, arrays)).encode()
+    with h5py.File(unfinished, "r+") as file:
+        group = file.create_group(_GROUP)
+        for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
+            group[name] = array
+    _flush(unfinished)
+    os.replace(unfinished, path)
+    _flush(path.parent)
+
+
+def _numbered(arrays: list[Any]) -> dict[str, Any]:
+    return {str(i): array for i, array in enumerate(arrays)}
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folders, and needs none opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The extras in a file.
+
+    Raises:
+        ValueError: the file is damaged, or holds no checkpoint.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            group = {name: data[...] for name, data in file[_GROUP].items()}
+        text = bytes(group.pop("json")).decode()
+        return plain.unpack(json.loads(text), {int(i): array for i, array in group.items()})
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' is no checkpoint, or a damaged one; nothing was loaded. Give a file that "
+            f"ml.callbacks.Checkpoint wrote, or a folder of them. {type(error).__name__}: {error}"
+        ) from error
+
+
+def clean(folder: Path) -> None:
+    """Removes what was left unfinished."""
+    for path in folder.glob(f".*{ENDING}"):
+        path.unlink()
