@@ -8,6 +8,9 @@ import numpy as np
 
 from mlsystem import plain
 
+# Keras turns the sign of `min_delta` whenever it looks up what to compare a value by.
+_LEFT = ("params", "min_delta")
+
 
 class CallbackStates:
     """The attributes of callbacks that change in training and are numbers, strings or arrays.
@@ -58,7 +61,7 @@ def _kept(callback: Any) -> dict[str, Any]:
             kept[name] = plain.pack(value, arrays), arrays
         except TypeError:
             continue
-    return {name: value for name, value in kept.items() if name != "params"}
+    return {name: value for name, value in kept.items() if name not in _LEFT}
 
 
 def _changed(callback: Any, start: dict[str, Any]) -> dict[str, Any]:

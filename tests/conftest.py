@@ -15,6 +15,7 @@ ON = {
 
 def pytest_addoption(parser):
     parser.addoption("--device", choices=list(ON), default="cpu", help="what the tests run on")
+    parser.addoption("--kills", type=int, default=2, help="how often a run is killed and resumed")
 
 
 def pytest_configure(config):

@@ -1,0 +1,292 @@
+"""Training that stops anywhere and goes on is training that never stopped, to the last bit."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from killed import System, images, state, train
+
+import mlsystem as ml
+
+EPOCHS = 4
+BATCH = 16
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends a fit in the middle, after a number of batches."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Shuffles an order of its own by NumPy's generator, and adds noise by one of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.order, self.noise = np.arange(64), np.random.default_rng(3)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        rows = images()[self.order[i * BATCH : (i + 1) * BATCH]]
+        return rows + 0.1 * self.noise.normal(size=rows.shape).astype("float32")
+
+    def on_epoch_end(self):
+        np.random.shuffle(self.order)
+
+
+class Stateful(keras.utils.PyDataset):
+    """Says itself what it remembers, in an attribute that nobody would look into."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = {"rng": np.random.default_rng(4)}
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return self.memory["rng"].normal(size=(BATCH, 3)).astype("float32")
+
+    def get_state(self):
+        return self.memory["rng"].bit_generator.state
+
+    def set_state(self, state):
+        self.memory["rng"].bit_generator.state = state
+
+
+def stream():
+    rng = np.random.default_rng(5)
+    while True:
+        yield (rng.normal(size=(BATCH, 3)).astype("float32"),)
+
+
+DATA = {
+    "arrays": lambda: {"x": images(), "batch_size": BATCH, "validation_data": (images(8),)},
+    "steps of an epoch": lambda: {"x": images(), "batch_size": 8, "steps_per_epoch": 3},
+    "PyDataset": lambda: {"x": Shuffled()},
+    "a data set with a state": lambda: {"x": Stateful(), "shuffle": False},
+    "generator": lambda: {"x": stream(), "steps_per_epoch": 4},
+}
+
+
+def fit(folder, data, every=1, stop=None, epochs=EPOCHS, callbacks=(), **compiled):
+    """Trains from the last checkpoint; returns all variables and the history."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    system = System()
+    if compiled:
+        system.compile(**compiled)
+    checkpoint = ml.callbacks.Checkpoint(folder, every=every, best=("denoiser_loss", "min"))
+    callbacks = [checkpoint, *callbacks, *([Interrupt(stop)] if stop else [])]
+    given = {"epochs": epochs, "verbose": 0, "callbacks": callbacks, "resume": folder}
+    history = system.fit(**data(), **given).history
+    return state(system), history
+
+
+def broken(folder, data, stops, **given):
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            fit(folder, data, stop=stop, **given)
+    return fit(folder, data, **given)
+
+
+def assert_same(run, other):
+    assert run[1] == other[1]
+    assert all(np.array_equal(a, b) for a, b in zip(run[0], other[0], strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but will be ignored")
+@pytest.mark.parametrize("kind", DATA)
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(kind, tmp_path):
+    whole = fit(tmp_path / "whole", DATA[kind])
+    assert_same(broken(tmp_path / "broken", DATA[kind], [6, 3]), whole)
+
+
+def test_the_end_of_an_epoch_is_a_place_to_go_on_from(tmp_path):
+    whole = fit(tmp_path / "whole", DATA["arrays"], every="epoch")
+    again = broken(tmp_path / "broken", DATA["arrays"], [9], every="epoch")
+    assert_same(again, whole)
+    assert len(whole[1]["loss"]) == EPOCHS
+
+
+def test_steps_per_execution_go_on_in_groups(tmp_path):
+    whole = fit(tmp_path / "whole", DATA["arrays"], steps_per_execution=2)
+    assert_same(broken(tmp_path / "broken", DATA["arrays"], [3], steps_per_execution=2), whole)
+
+
+def test_callbacks_remember(tmp_path):
+    def callbacks():
+        stopping = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=9.0)
+        decay = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate)
+        return [stopping, plateau, decay]
+
+    folder = tmp_path / "broken"
+    first, second = callbacks(), callbacks()
+    whole = fit(tmp_path / "whole", DATA["arrays"], callbacks=first)
+    with pytest.raises(Interrupted):
+        fit(folder, DATA["arrays"], callbacks=callbacks(), stop=10)
+    assert_same(fit(folder, DATA["arrays"], callbacks=second), whole)
+    for a, b in zip(first[:2], second[:2], strict=True):
+        assert (a.best, a.wait) == (b.best, b.wait)
+
+
+def test_a_run_that_is_complete_is_given_back(tmp_path):
+    whole = fit(tmp_path, DATA["arrays"], every=3)
+    again = fit(tmp_path, DATA["arrays"], every=3)
+    assert all(np.array_equal(a, b) for a, b in zip(whole[0], again[0], strict=True))
+    longer = fit(tmp_path, DATA["arrays"], every=3, epochs=EPOCHS + 1)
+    assert longer[1]["loss"][:EPOCHS] == whole[1]["loss"]
+
+
+def test_files_are_kept_by_number_and_by_value(tmp_path):
+    class Losses(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["value"] = [3.0, 1.0, 2.0, 4.0][epoch]
+
+    checkpoint = ml.callbacks.Checkpoint(tmp_path, every=3, keep=2, best=("value", "min"))
+    system = System()
+    system.fit(
+        images(),
+        batch_size=16,
+        epochs=4,
+        verbose=0,
+        callbacks=[Losses(), checkpoint],
+        shuffle=False,
+    )
+    names = sorted(path.name for path in tmp_path.iterdir())
+    steps = ["step-0000000015.weights.h5", "step-0000000016.weights.h5"]
+    assert names == ["best.weights.h5", *steps]
+    system.load_weights(tmp_path / "best.weights.h5")
+    assert int(system.optimizer.iterations) == 8
+    assert checkpoint.best_value == 1.0
+
+
+@pytest.mark.parametrize("moment", ["save_weights", "replace"])
+def test_a_checkpoint_that_cannot_be_finished_leaves_the_last_one(moment, tmp_path, monkeypatch):
+    fit(tmp_path, DATA["arrays"], every="epoch", epochs=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*args, **kwargs):
+        if moment == "save_weights":
+            Path(args[1]).write_bytes(b"half of it")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(*((System, moment) if moment == "save_weights" else (os, moment)), fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        fit(tmp_path, DATA["arrays"], every="epoch", epochs=2)
+    monkeypatch.undo()
+    assert {n: (tmp_path / n).read_bytes() for n in before} == before
+    whole = fit(tmp_path / "whole", DATA["arrays"], every="epoch", epochs=2)
+    assert_same(fit(tmp_path, DATA["arrays"], every="epoch", epochs=2), whole)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path, pytestconfig):
+    kills, epochs = pytestconfig.getoption("kills"), 60
+    for _ in range(kills):
+        kill(tmp_path, epochs)
+    out = tmp_path / "out.npz"
+    subprocess.run(command(tmp_path, epochs, out), check=True, timeout=300)
+    ended = np.load(out)
+    whole = train(tmp_path / "whole", epochs)
+    assert all(np.array_equal(a, ended[f"arr_{i}"]) for i, a in enumerate(whole))
+
+
+def kill(folder, epochs):
+    """Starts the run and kills it at some moment of its training."""
+    script = command(folder, epochs, folder / "killed.npz")
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "training\n"
+        time.sleep(random.Random().uniform(0.05, 0.8))
+        process.kill()
+    assert process.returncode == -9
+
+
+def command(folder, epochs, out):
+    script = Path(__file__).parent / "killed.py"
+    return [sys.executable, str(script), str(folder / "run"), str(epochs), str(out)]
+
+
+# What is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"every": 0}, "every=0"),
+        ({"every": "batch"}, "'batch'"),
+        ({"keep": 0}, "keep=0"),
+        ({"best": "val_loss"}, "'val_loss'"),
+        ({"best": ("val_loss", "least")}, "least"),
+    ],
+)
+def test_arguments_are_checked(given, word, tmp_path):
+    with pytest.raises(ValueError, match=word):
+        ml.callbacks.Checkpoint(tmp_path, **given)
+
+
+def test_a_folder_of_another_run_is_not_written_to(tmp_path):
+    fit(tmp_path, DATA["arrays"], epochs=1)
+    with pytest.raises(ValueError, match="step-0000000004"):
+        System().fit(
+            images(), batch_size=16, verbose=0, callbacks=[ml.callbacks.Checkpoint(tmp_path)]
+        )
+
+
+def test_other_data_inside_an_epoch_is_refused(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(tmp_path, DATA["arrays"], stop=2)
+    with pytest.raises(ValueError, match="4 batches, and this fit has 8"):
+        System().fit(images(), batch_size=8, verbose=0, resume=tmp_path)
+
+
+def test_damaged_and_foreign_files_are_refused_and_change_nothing(tmp_path):
+    fit(tmp_path, DATA["arrays"], epochs=1, every="epoch")
+    [path] = tmp_path.glob("step-*")
+    content, system = path.read_bytes(), System().setup(images(8))
+    plain = tmp_path / "plain.weights.h5"
+    system.save_weights(plain)
+    before = state(system)
+    for damaged in (content[: len(content) // 2], b"", b"text"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is no checkpoint, or a damaged one"):
+            system.fit(images(), epochs=2, verbose=0, resume=tmp_path)
+    with pytest.raises(ValueError, match="is no checkpoint, or a damaged one"):
+        system.fit(images(), epochs=2, verbose=0, resume=plain)
+    with pytest.raises(FileNotFoundError):
+        system.fit(images(), epochs=2, verbose=0, resume=tmp_path / "absent.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(before, state(system), strict=True))
+
+
+def test_the_best_of_what_is_not_logged_is_told(tmp_path):
+    checkpoint = ml.callbacks.Checkpoint(tmp_path, best=("val_loss", "min"))
+    with pytest.warns(UserWarning, match=r"'val_loss', which is not logged. The logs are .*loss"):
+        System().fit(images(), verbose=0, callbacks=[checkpoint])
+
+
+def test_a_plain_keras_model_cannot_be_followed(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="MLModel or MLSystem"):
+        model.fit(images(), images(), verbose=0, callbacks=[ml.callbacks.Checkpoint(tmp_path)])
