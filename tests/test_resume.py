@@ -203,7 +203,8 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_last_one(moment, tmp_pa
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, pytestconfig):
-    kills, epochs = pytestconfig.getoption("kills"), 60
+    kills = pytestconfig.getoption("kills")
+    epochs = 10 + 10 * kills
     for _ in range(kills):
         kill(tmp_path, epochs)
     out = tmp_path / "out.npz"
