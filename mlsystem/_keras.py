@@ -205,7 +205,7 @@ def load_entries(model: Any, entries: Any) -> None:
 def made_dataset(epoch: Any) -> Any:
     """Makes TensorFlow's data set of shuffled arrays again; None for other data, or if spread."""
     shuffles = getattr(epoch.data_adapter, "_shuffle", False)
-    if not shuffles or epoch._distribute_strategy.num_replicas_in_sync > 1:
+    if shuffles in (False, "batch") or epoch._distribute_strategy.num_replicas_in_sync > 1:
         return None
     return epoch.data_adapter.get_tf_dataset()
 

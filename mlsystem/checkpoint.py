@@ -23,15 +23,17 @@ class Checkpoint(keras.callbacks.Callback):
 
     ```python
     keras.utils.set_random_seed(0)
-    checkpoint = ml.callbacks.Checkpoint("runs/gan", every=500, best=("val_loss", "min"))
-    gan.fit(images, epochs=100, callbacks=[checkpoint], resume="runs/gan")
+    checkpoint = ml.callbacks.Checkpoint("runs/vae", every=500, best=("val_loss", "min"))
+    vae.fit(
+        images, validation_data=(held_out,), epochs=100, callbacks=[checkpoint], resume="runs/vae"
+    )
     ```
 
     The script can be started again and again: without a checkpoint in the folder it begins anew.
 
     Where training goes on is exact for arrays, for a `keras.utils.PyDataset` (its attributes that
-    are numbers, strings, random generators, and lists or vectors of integers are kept), for a torch
-    `DataLoader`, and for any data set with `get_state` and `set_state`, or `state_dict` and
+    are numbers, strings, random generators, and lists or vectors of integers are kept), on torch
+    for its `DataLoader`, and for any data set with `get_state` and `set_state`, or `state_dict` and
     `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read from their
     beginning to the batch where the run stopped, which is exact if they yield the same again: with
     a fixed order, or one that a seed fixes for each epoch. The batches of an unfinished epoch are

@@ -74,21 +74,32 @@ class Resume:
         saving.load_weights(self.model, self.path, skip_mismatch=False)
         self.begin()
         self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
-        metrics = zip(self.model.metrics_variables, self.state["metrics"], strict=True)
-        for variable, value in metrics:
-            variable.assign(value)
+        for name, values in self.state["metrics"].items():
+            for variable, value in zip(_metrics(self.model).get(name, ()), values, strict=False):
+                variable.assign(value)
 
 
 def state(
     model: Any, position: Position, callbacks: CallbackStates, epoch: int, ended: bool
 ) -> dict[str, Any]:
     """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
-    metrics = [] if ended else model.metrics_variables
     return {
         "epoch": epoch + ended,
         "position": position.read(ended),
         "callbacks": callbacks.read(),
         "seed": randomness.seed(),
-        "metrics": [np.array(ops.convert_to_numpy(variable)) for variable in metrics],
+        "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
         "shown": [] if ended else list(model._run.shown),
     }
+
+
+def _metrics(model: Any) -> dict[str, list[Any]]:
+    """The variables of metrics by name. Those of `evaluate` alone may not have been made yet."""
+    found: dict[str, list[Any]] = {}
+    for metric in model.metrics:
+        found.setdefault(metric.name, []).extend(metric.variables)
+    return found
+
+
+def _arrays(variables: list[Any]) -> list[Any]:
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]

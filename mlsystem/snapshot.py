@@ -11,7 +11,7 @@ import numpy as np
 
 from mlsystem import plain
 
-_GROUP = "mlsystem"
+_GROUP = "_checkpoint"
 ENDING = ".weights.h5"
 
 

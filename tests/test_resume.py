@@ -134,6 +134,22 @@ def test_steps_per_execution_go_on_in_groups(tmp_path):
     assert_same(broken(tmp_path / "broken", DATA["arrays"], [3], steps_per_execution=2), whole)
 
 
+def test_a_model_alone_goes_on(tmp_path):
+    def run(folder, stop=None):
+        keras.utils.set_random_seed(0)
+        net = keras.Sequential([keras.layers.Dense(4), keras.layers.Dropout(0.5)])
+        model = ml.MLModel(net, loss="mse", optimizer="adam", metrics=["mae"])
+        callbacks = [ml.callbacks.Checkpoint(folder, every=1), *([Interrupt(stop)] if stop else [])]
+        x, y = images(), np.ones((64, 4), "float32")
+        given = {"validation_data": (x, y), "callbacks": callbacks, "resume": folder}
+        history = model.fit(x, y, batch_size=16, epochs=3, verbose=0, **given).history
+        return state(model), history
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop=6)
+    assert_same(run(tmp_path / "broken"), run(tmp_path / "whole"))
+
+
 def test_callbacks_remember(tmp_path):
     def callbacks():
         stopping = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
