@@ -58,7 +58,8 @@ def _build_optimizers(system: Any) -> None:
     if set(system.optimizers) == set(models) and models:
         return  # what changed since is another matter
     chosen = optimizers.distinct(_chosen(system, list(models)))
-    chosen = {name: optimizers.with_loss_scaling(o, models[name]) for name, o in chosen.items()}
+    if system._run.given.get("auto_scale_loss", True):
+        chosen = {n: optimizers.with_loss_scaling(o, models[n]) for n, o in chosen.items()}
     for name, optimizer in chosen.items():
         if not optimizer.built:
             optimizer.build(models[name].trainable_weights)
@@ -74,7 +75,7 @@ def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
     if all(name in chosen for name in names):
         return chosen
     configured = routing.by_name(system.configure_optimizers(), names, "configure_optimizers")
-    chosen = {n: optimizers.make(o) for n, o in configured.items()} | chosen
+    chosen = optimizers.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(
             f"configure_optimizers returns no optimizer for {', '.join(map(repr, missing))}. "

@@ -83,7 +83,9 @@ class MLModel(Learner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
-        net = None if is_functional else _net(args, kwargs)
+        net = None if is_functional else engine.chosen.as_layer(_net(args, kwargs))
+        if net is not None:
+            kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
         if is_functional:
             functional.become(self, MLModel)
             _keras.Functional.__init__(self, *args, **kwargs)
@@ -93,7 +95,7 @@ class MLModel(Learner):
         self._run.given = given
         self._seeds = saving.Seeds(self)
         if net is not None:
-            self.net = engine.chosen.as_layer(net)
+            self.net = net
         if given["loss"] is not None or given["metrics"] is not None:
             keras.Model.compile(self, optimizer=None, loss=given["loss"], metrics=given["metrics"])
 
@@ -176,7 +178,7 @@ class MLModel(Learner):
 
     def configure_optimizer(self) -> Any:
         """The optimizer: the one given to the constructor, else Adam. Override it for another."""
-        return make(self._run.given["optimizer"] or "adam")
+        return make(self._run.given["optimizer"] or "adam", self.key)
 
     def _has_loss(self) -> bool:
         """Whether the model has a loss of its own: a method, or one that was given."""

@@ -47,18 +47,39 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The learning rate of the first model; setting it scales all by the same factor."""
+        """The learning rate of the first model; setting it scales all by the same factor.
+
+        It is set to a number. Where the rate of a model follows a schedule, that raises a
+        TypeError, as it does in Keras, and sets none.
+        """
         return next(iter(self.by_model.values())).learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if not hasattr(self, "_by_model"):
             return  # set whole by Keras' own constructor, before there are optimizers
+        self._check_settable(value)
         rates = [float(inner.learning_rate) for inner in self.by_model.values()]
         if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
             self._ratios = [rate / rates[0] for rate in rates]
         for inner, ratio in zip(self.by_model.values(), self._ratios, strict=True):
             inner.learning_rate = value * ratio
+
+    def _check_settable(self, value: Any) -> None:
+        alone = f"`system.optimizers['{next(iter(self.by_model))}'].learning_rate`"
+        if callable(value):
+            raise TypeError(
+                f"The learning rates of a system were set to {type(value).__name__}, and scale to "
+                f"a number only. Set that of each model, as in {alone}."
+            )
+        for name, inner in self.by_model.items():
+            rate = getattr(inner, "learning_rate", None)
+            if not isinstance(rate, keras.Variable):
+                why = "has several" if rate is None else "follows a schedule"
+                raise TypeError(
+                    f"The learning rate of '{name}' cannot be set: its {type(inner).__name__} "
+                    f"{why}. Set those of other models one by one, as in {alone}."
+                )
 
     def count_batch(self) -> None:
         """Counts one batch more in `iterations`."""
@@ -129,21 +150,42 @@ def one_each(
         given = dict.fromkeys(models, given)
     if learning_rate is not None:
         kwargs["learning_rate"] = learning_rate
-    return distinct({name: make(optimizer, kwargs) for name, optimizer in given.items()})
+    return distinct(make_each(given, kwargs))
 
 
-def make(given: Any, kwargs: Mapping[str, Any] | None = None) -> Any:
+def make_each(given: Mapping[str, Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The optimizer of each model that is given one."""
+    return {name: make(o, name, kwargs) for name, o in given.items() if o is not None}
+
+
+def make(given: Any, model: str, kwargs: Mapping[str, Any] | None = None) -> Any:
     """An optimizer from a class, a name or an instance; keyword arguments go to the first two."""
-    kwargs = dict(kwargs or {})
-    if isinstance(given, type):
-        return given(**kwargs)
-    if isinstance(given, str) and kwargs:
-        return keras.optimizers.get({"class_name": given, "config": kwargs})
-    if kwargs:
+    if kwargs and not isinstance(given, (type, str)):
         raise ValueError(
             f"{list(kwargs)} cannot be applied to {given!r}: give an optimizer class or its name."
         )
-    return keras.optimizers.get(given)
+    try:
+        made = _made(given, dict(kwargs or {}))
+    except Exception as error:
+        raise ValueError(
+            f"The optimizer of '{model}' cannot be made of {given!r}. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"The optimizer of '{model}' is {given!r}, of type {type(given).__name__}. Give a "
+            "Keras optimizer, its class or its name, or a dict of these by model."
+        )
+    return made
+
+
+def _made(given: Any, kwargs: dict[str, Any]) -> Any:
+    if isinstance(given, type):
+        return given(**kwargs)
+    if isinstance(given, str):
+        return keras.optimizers.get({"class_name": given, "config": kwargs} if kwargs else given)
+    is_config = isinstance(given, Mapping) and "class_name" in given
+    return keras.optimizers.get(given) if is_config else given
 
 
 def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,14 +193,22 @@ def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
     seen: set[int] = set()
     result = {}
     for name, optimizer in optimizers.items():
-        result[name] = copy(optimizer) if id(optimizer) in seen else optimizer
-        seen.add(id(optimizer))
+        key = id(getattr(optimizer, "inner_optimizer", optimizer))  # of one that scales the loss
+        result[name] = copy(optimizer) if key in seen else optimizer
+        seen.add(key)
     return result
 
 
 def copy(optimizer: Any) -> Any:
     """A new optimizer of the same configuration."""
-    return type(optimizer).from_config(optimizer.get_config())
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise ValueError(
+            f"One {type(optimizer).__name__} is given to several models, and cannot be copied: its "
+            "`get_config` does not hold all that its constructor takes. Mend that, or give each "
+            f"model one of its own. {type(error).__name__}: {error}"
+        ) from error
 
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:

@@ -186,6 +186,7 @@ class MLSystem(MLModel):
             "loss_weights": loss_weights,
             "metrics": metrics,
             "weighted_metrics": weighted_metrics,
+            "auto_scale_loss": kwargs.get("auto_scale_loss", True),
         }
         self._run.reset()
         Trainer.compile(self, optimizer=None, **kwargs)

@@ -246,67 +246,6 @@ def test_metrics_logs_weights_and_validation():
     equal(tested, system.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True))
 
 
-# Optimizers ---------------------------------------------------------------------------------
-
-o = keras.optimizers
-OPTIMIZERS = {
-    "sgd": sgd(),
-    "momentum": sgd(momentum=0.9),
-    "nesterov": sgd(momentum=0.9, nesterov=True),
-    "adam": o.Adam(0.1),
-    "amsgrad": o.Adam(0.1, amsgrad=True),
-    "adamw": o.AdamW(0.1, weight_decay=0.1),
-    "adamax": o.Adamax(0.1),
-    "nadam": o.Nadam(0.1),
-    "rmsprop": o.RMSprop(0.1),
-    "rmsprop_centered": o.RMSprop(0.1, momentum=0.5, centered=True),
-    "adagrad": o.Adagrad(0.1),
-    "adadelta": o.Adadelta(0.1),
-    "adafactor": o.Adafactor(0.1),
-    "lion": o.Lion(0.1),
-    "lamb": o.Lamb(0.1),
-    "ftrl": o.Ftrl(0.1),
-    "muon": o.Muon(0.1),
-    "schedule": sgd(o.schedules.ExponentialDecay(0.1, 2, 0.5)),
-    "piecewise": o.Adam(o.schedules.PiecewiseConstantDecay([2, 4], [0.1, 0.01, 0.2])),
-    "cosine": o.Adam(o.schedules.CosineDecay(0.0, 3, warmup_target=0.1, warmup_steps=2)),
-    "clipnorm": sgd(clipnorm=0.1),
-    "global_clipnorm": o.Adam(0.1, global_clipnorm=0.1),
-    "clipvalue": sgd(clipvalue=0.05),
-    "decay": sgd(weight_decay=0.1),
-    "average": sgd(use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
-    "average_at_the_end": o.Adam(0.1, use_ema=True, ema_momentum=0.5),
-    "accumulation": sgd(gradient_accumulation_steps=3),
-    "adam_accumulation": o.Adam(0.1, gradient_accumulation_steps=2, clipnorm=1.0),
-    "scaled": o.Adam(0.1, loss_scale_factor=8.0),
-    "scaling": o.LossScaleOptimizer(sgd(), initial_scale=8.0, dynamic_growth_steps=2),
-}
-
-
-class Zoo(ml.MLSystem):
-    """A model for each optimizer, each with its own loss."""
-
-    routing = "own"
-
-    def __init__(self):
-        super().__init__()
-        self.models = {
-            name: ml.MLModel(layers.Dense(2), optimizer=type(made).from_config(made.get_config()))
-            for name, made in OPTIMIZERS.items()
-        }
-
-    def forward(self, x):
-        return {f"models/{name}": model(x) for name, model in self.models.items()}
-
-    def compute_losses(self, x, y, outputs):
-        return {name: ops.mean((y - out) ** 2) for name, out in outputs.items()}
-
-
-def test_optimizers():
-    system = agree(Zoo, X, Y, batch_size=3)
-    assert number(system.optimizers["models/scaling"].dynamic_scale) == 64.0  # grown thrice
-
-
 def test_mixed_float16():
     def build():
         keras.config.set_dtype_policy("mixed_float16")  # until the session is cleared

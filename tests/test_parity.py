@@ -18,15 +18,19 @@ SCRIPT = Path(__file__).with_name("parity_systems.py")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What each backend wrote."""
+    """What each backend wrote; they run side by side."""
     folder = tmp_path_factory.mktemp("parity")
-    found = {}
-    for backend in BACKENDS:
-        path = folder / f"{backend}.npz"
-        env = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run([sys.executable, str(SCRIPT), str(path)], check=True, env=env)
-        found[backend] = dict(np.load(path))
-    return found
+    paths = {backend: folder / f"{backend}.npz" for backend in BACKENDS}
+    running = {backend: start(backend, path) for backend, path in paths.items()}
+    assert {backend: process.wait() for backend, process in running.items()} == dict.fromkeys(
+        BACKENDS, 0
+    )
+    return {backend: dict(np.load(path)) for backend, path in paths.items()}
+
+
+def start(backend, path):
+    env = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen([sys.executable, str(SCRIPT), str(path)], env=env)
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
