@@ -54,6 +54,12 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def learning_rate(self, value: Any) -> None:
         if not hasattr(self, "_by_model"):
             return  # set whole by Keras' own constructor, before there are optimizers
+        if scheduled := [name for name, o in self.by_model.items() if _keras.schedule(o)]:
+            raise TypeError(
+                f"The learning rate of {', '.join(map(repr, scheduled))} follows a schedule, so "
+                "those of all models cannot be set in proportion. Set them one by one: "
+                "`system.optimizers[name].learning_rate`, or a callback in `ml.callbacks.For`."
+            )
         rates = [float(inner.learning_rate) for inner in self.by_model.values()]
         if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
             self._ratios = [rate / rates[0] for rate in rates]
@@ -159,6 +165,17 @@ def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
 def copy(optimizer: Any) -> Any:
     """A new optimizer of the same configuration."""
     return type(optimizer).from_config(optimizer.get_config())
+
+
+def rate_log(name: str) -> str:
+    """What the learning rate of a model is called in the logs of an epoch."""
+    return f"{name}_learning_rate"
+
+
+def learning_rates(by_model: Mapping[str, Any]) -> dict[str, float]:
+    """The learning rate of each optimizer at present, as it is logged."""
+    rates = {rate_log(name): inner.learning_rate for name, inner in by_model.items()}
+    return {log: float(ops.convert_to_numpy(rate)) for log, rate in rates.items()}
 
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
