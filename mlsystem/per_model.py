@@ -61,7 +61,7 @@ class For(keras.callbacks.Callback):
         """Called by Keras, with the system."""
         view = View(model, self.name)
         super().set_model(model)
-        if model.compiled and model.built:
+        if model._run.is_ready:
             _check_optimizer(view, self.callback)
         self.callback.set_model(view)
         monitor.choose_mode(self.callback, model)
@@ -140,7 +140,7 @@ def _owner(log: str, models: Iterable[str]) -> str:
 def _check(name: Any, callback: Any) -> None:
     if not isinstance(name, str):
         raise ValueError(f"For got {name!r} for the name of a model; it takes a string.")
-    if not isinstance(callback, keras.callbacks.Callback):
+    if not isinstance(callback, keras.callbacks.Callback) or isinstance(callback, For):
         raise ValueError(
             f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Of several, give "
             "each a For; of a class, make an instance."

@@ -192,18 +192,18 @@ def apart(**attributes):
 
 
 @pytest.mark.parametrize(
-    "system, spoiled, ends",
+    "system, value, spoiled, ends",
     [
-        (apart, 3, 3),
-        (Around, 3, 3),
-        (lambda: apart(phases=["a", "b"]), 3, 3),
-        (lambda: apart(update_every={"b": 2}), 4, 4),
-        (lambda: apart(update_every={"b": 2}), 3, 6),  # nobody looks at that loss
+        (apart, np.nan, 3, 3),
+        (apart, np.inf, 3, 3),
+        (Around, np.nan, 3, 3),
+        (lambda: apart(phases=["a", "b"]), np.nan, 3, 3),
+        (lambda: apart(update_every={"b": 2}), np.nan, 4, 4),
+        (lambda: apart(update_every={"b": 2}), np.nan, 3, 6),  # nobody looks at that loss
     ],
-    ids=["own", "nested", "phase", "every second", "left out"],
+    ids=["own", "infinite", "nested", "phase", "every second", "left out"],
 )
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_training_ends_when_any_loss_is_no_number(system, spoiled, ends, value):
+def test_training_ends_when_any_loss_is_no_number(system, value, spoiled, ends):
     x, batches = np.ones((6, 2), "float32"), []
     x[spoiled - 1, 1] = value
     count = kc.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(batch))

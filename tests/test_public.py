@@ -193,7 +193,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
     assert python(code, KERAS_HOME=str(tmp_path)) == [installed, installed]
 
 
-@pytest.mark.parametrize("name", ["routing", "schedule", "members", "optimizers"])
+@pytest.mark.parametrize("name", ["routing", "schedule", "members", "optimizers", "per_model"])
 def test_the_examples_in_docstrings_hold(name):
     module = importlib.import_module(f"mlsystem.{name}")
     result = doctest.testmod(module)
