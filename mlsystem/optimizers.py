@@ -16,7 +16,8 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     """The optimizers of a system as Keras' trainer and callbacks see them.
 
     `iterations` counts the batches; each model's optimizer counts its own updates.
-    `learning_rate` reads that of the first model, and sets all in proportion.
+    `learning_rate` reads that of the first model, and sets all in proportion: the bound of a
+    callback, as `min_lr`, is one for the first model.
 
     Args:
         optimizers: dict of the optimizer of each model.

@@ -79,16 +79,14 @@ class For(keras.callbacks.Callback):
 
     def _tell(self, hook: str, *given: Any, logs: Any = None) -> None:
         """Calls the callback's own hook, with the logs as the model sees them."""
-        indices = int("epoch" in hook or "batch" in hook)
-        index, rest = given[:indices], given[indices:]
-        logs = rest[0] if rest else logs
-        names = seen_names(logs or {}, self.name, models(self.model))
+        counted = "epoch" in hook or "batch" in hook  # by an index, before the logs
+        *index, logs = given if len(given) > counted else (*given, logs)
+        logs = {} if logs is None else logs
+        names = seen_names(logs, self.name, models(self.model))
         seen = {name: logs[full] for name, full in names.items()}
-        after = dict(seen)
-        getattr(self.callback, hook)(*index, after)
-        for name, value in after.items():
-            if logs is not None and value is not seen.get(name, logs):
-                logs[names.get(name) or full_name(name, self.name)] = value
+        getattr(self.callback, hook)(*index, seen)
+        for name, value in seen.items():
+            logs[names.get(name) or full_name(name, self.name)] = value
 
 
 def spread(callbacks: Iterable[Any], system: Any) -> list[Any]:
