@@ -5,7 +5,6 @@
 - `EMA`: a frozen copy of a model that follows it.
 - `callbacks`: callbacks of `fit`, beside those of Keras.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
-- `callbacks`: `callbacks.For` applies a Keras callback to one model of a system.
 """
 
 from mlsystem import backend as _backend

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, hooks, monitor, routing
+from mlsystem.checkpoint import Checkpoint
 from mlsystem.view import View, models
 
 _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
@@ -40,7 +41,8 @@ class For(keras.callbacks.Callback):
 
     Args:
         name: name of the model in the system: `generator`, `critics/0`, `vae/encoder`.
-        callback: any Keras callback but `BackupAndRestore`; each model needs one of its own.
+        callback: any callback but `BackupAndRestore` and `Checkpoint`, which are for a whole `fit`;
+            each model needs one of its own.
 
     Raises:
         ValueError: by the constructor, for what is no callback; by `fit`, before training starts,
@@ -143,10 +145,10 @@ def _check(name: Any, callback: Any) -> None:
             f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Of several, give "
             "each a For; of a class, make an instance."
         )
-    if isinstance(callback, keras.callbacks.BackupAndRestore):
+    if isinstance(callback, (keras.callbacks.BackupAndRestore, Checkpoint)):
+        what = type(callback).__name__
         raise ValueError(
-            f"For('{name}', BackupAndRestore(...)) would restore one model in the middle of "
-            "training the others. Give BackupAndRestore without For."
+            f"{what} is for a whole `fit`, of which '{name}' is a part. Give it without For."
         )
 
 

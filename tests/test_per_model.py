@@ -21,7 +21,7 @@ from trained import (
 )
 
 import mlsystem as ml
-from mlsystem.callbacks import For
+from mlsystem.callbacks import Checkpoint, For
 
 RATES = ("generator_learning_rate", "discriminator_learning_rate")
 
@@ -58,7 +58,8 @@ def test_checkpoints_are_those_of_the_model(tmp_path):
     best = f"{history['generator_loss'][-1]:.1f}.keras"
     model = keras.models.load_model(tmp_path / best, custom_objects=TOYS)
     assert type(model) is Fooler and number(model.weight) == approx(after(4)[0])
-    model.load_weights(tmp_path / "2.weights.h5")
+    model = TinyGAN(0.0, 0.0).setup(ones()).generator
+    keras.Model.load_weights(model, tmp_path / "2.weights.h5")
     assert number(model.weight) == approx(after(3)[0])
 
 
@@ -104,6 +105,23 @@ def test_weights_that_the_system_owns():
     stop = kc.EarlyStopping("loss", baseline=-1.0, patience=2, restore_best_weights=True)
     critics.fit(ones(), epochs=2, verbose=0, callbacks=[For("self", stop)])
     assert number(critics.temperature) == approx(number(stop.best_weights[0]))
+
+
+def test_what_callbacks_of_a_model_remember_is_resumed(tmp_path):
+    def gan_and_callbacks():
+        plateau = kc.ReduceLROnPlateau("val_loss", 0.5, patience=2)
+        watched = [For("discriminator", plateau), kc.SwapEMAWeights(), Checkpoint(tmp_path)]
+        return averaging("generator"), watched
+
+    gan, callbacks = gan_and_callbacks()
+    straight = train(gan, *callbacks[:2], epochs=4)
+    train(gan_and_callbacks()[0], *gan_and_callbacks()[1], epochs=2)
+    resumed, callbacks = gan_and_callbacks()
+    history = train(resumed, *callbacks, epochs=4, resume=tmp_path)
+    assert {name: values[-2:] for name, values in history.items()} == {
+        name: values[-2:] for name, values in straight.items()
+    }
+    assert history["discriminator_learning_rate"][-1] == approx(0.005)
 
 
 # What the callback sees ---------------------------------------------------------------------
@@ -253,7 +271,8 @@ NAMES = "'critics/0', 'critics/1', 'heads/left', 'self'"
         (lambda: [For("self", kc.History)], ["'self'", "History", "make an instance"]),
         (lambda: [For("self", [HALVE])], ["'self'", "one Keras callback", "give each a For"]),
         (lambda: [For("self", For("self", HALVE))], ["'self'", "one Keras callback", "For object"]),
-        (lambda: [For("self", kc.BackupAndRestore("x"))], ["'self'", "without For"]),
+        (lambda: [For("self", kc.BackupAndRestore("x"))], ["Backup", "'self'", "without For"]),
+        (lambda: [For("self", Checkpoint("x"))], ["Checkpoint", "'self'", "without For"]),
     ],
 )
 def test_what_cannot_be_is_said_before_training(callbacks, parts):
