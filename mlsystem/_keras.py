@@ -45,6 +45,7 @@ __all__ = [
     "compile_metrics",
     "compute_loss",
     "compute_output_spec",
+    "direction",
     "file_entries",
     "functional_init_arguments",
     "get_stateless_scope",
@@ -57,6 +58,7 @@ __all__ = [
     "own_losses",
     "own_metrics",
     "register_as",
+    "schedule",
     "set_values",
     "state_entries",
     "torch_modules",
@@ -117,6 +119,17 @@ def optimized_weights(optimizer: Any) -> list[Any]:
     """The weights that an optimizer was built for."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
     return list(inner._trainable_variables)
+
+
+def schedule(optimizer: Any) -> Any:
+    """The schedule that the learning rate of an optimizer follows; None for one that is set."""
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+
+
+def direction(metric: Any) -> str | None:
+    """Whether a metric is better when it goes "up" or "down"; None where it does not say."""
+    return getattr(metric, "_direction", None)
 
 
 def global_seed() -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine
+from mlsystem import _keras, engine, monitor, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
+from mlsystem.hooks import has
 from mlsystem.position import Position
 from mlsystem.resume import Resume
 
@@ -37,7 +38,10 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def start(self, model: Any, epoch: Any) -> None:
         """Tells the callbacks of their model, once it is built, and of the length of an epoch."""
+        self.callbacks: list[Any] = per_model.spread(self.callbacks, model)
         self.set_model(model)
+        for callback in self.callbacks:
+            monitor.choose_mode(callback, model)
         self.set_params(self.waiting | {"steps": epoch.num_batches})
         checkpoints = [c for c in self.callbacks if isinstance(c, Checkpoint)]
         if self.resume is not None or checkpoints:
@@ -85,10 +89,4 @@ class CallbackList(keras.callbacks.CallbackList):
             super().on_test_batch_end(batch, logs)
 
     def _hears(self, *hooks: str) -> bool:
-        return any(_has(callback, hook) for callback in self.callbacks for hook in hooks)
-
-
-def _has(callback: Any, hook: str) -> bool:
-    """Whether a callback does anything at a hook: by a method or a function of its own."""
-    own = getattr(getattr(callback, hook), "__func__", None)
-    return own is not getattr(keras.callbacks.Callback, hook)
+        return any(has(callback, hook) for callback in self.callbacks for hook in hooks)

@@ -1,5 +1,10 @@
-"""Callbacks for the `fit` of models and systems."""
+"""Callbacks for the `fit` of models and systems, beside those of Keras, which all work too.
+
+- `Checkpoint`: files from which `fit(resume=...)` goes on exactly where it was.
+- `For`: applies a Keras callback to one model of a system.
+"""
 
 from mlsystem.checkpoint import Checkpoint
+from mlsystem.per_model import For
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "For"]

@@ -66,6 +66,9 @@ def _build_optimizers(system: Any) -> None:
         optimizers.check_built(name, optimizer, models[name].trainable_weights)
     with _keras.DotNotTrackScope():
         system.optimizer = optimizers.SystemOptimizer(chosen) if chosen else None
+    for name in chosen:
+        log = optimizers.rate_log(name)
+        system._run.logs.claim(log, f"the learning rate of '{name}'")
 
 
 def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:

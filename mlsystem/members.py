@@ -1,6 +1,6 @@
 """The models of a system: layers set as attributes, in lists, in dicts and in nested systems."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -40,6 +40,17 @@ class Own:
     def trainable_weights(self) -> list[Any]:
         """Those that are trained at present."""
         return [v for v in self.weights if v.trainable]
+
+    trainable_variables = trainable_weights
+
+    def get_weights(self) -> list[Any]:
+        """Their values, as of a layer."""
+        return [weight.numpy() for weight in self.weights]
+
+    def set_weights(self, values: Sequence[Any]) -> None:
+        """Sets their values, as of a layer."""
+        for weight, value in zip(self.weights, values, strict=True):
+            weight.assign(value)
 
 
 def direct(system: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     """The optimizers of a system as Keras' trainer and callbacks see them.
 
     `iterations` counts the batches; each model's optimizer counts its own updates.
-    `learning_rate` reads that of the first model, and sets all in proportion.
+    `learning_rate` reads that of the first model, and sets all in proportion: the bound of a
+    callback, as `min_lr`, is one for the first model.
 
     Args:
         optimizers: dict of the optimizer of each model.
@@ -66,7 +67,8 @@ class SystemOptimizer(keras.optimizers.Optimizer):
             inner.learning_rate = value * ratio
 
     def _check_settable(self, value: Any) -> None:
-        alone = f"`system.optimizers['{next(iter(self.by_model))}'].learning_rate`"
+        first = next(iter(self.by_model))
+        alone = f"`system.optimizers['{first}'].learning_rate` or by `ml.callbacks.For('{first}', ...)`"
         if callable(value):
             raise TypeError(
                 f"The learning rates of a system were set to {type(value).__name__}, and scale to "
@@ -209,6 +211,18 @@ def copy(optimizer: Any) -> Any:
             "`get_config` does not hold all that its constructor takes. Mend that, or give each "
             f"model one of its own. {type(error).__name__}: {error}"
         ) from error
+
+
+def rate_log(name: str) -> str:
+    """What the learning rate of a model is called in the logs of an epoch."""
+    return f"{name}_learning_rate"
+
+
+def learning_rates(by_model: Mapping[str, Any]) -> dict[str, float]:
+    """The learning rate of each optimizer at present, as it is logged."""
+    found = {n: getattr(inner, "learning_rate", None) for n, inner in by_model.items()}
+    rates = {n: rate for n, rate in found.items() if rate is not None}  # a MultiOptimizer has none
+    return {rate_log(n): float(ops.convert_to_numpy(rate)) for n, rate in rates.items()}
 
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:

@@ -227,7 +227,9 @@ class MLSystem(MLModel):
 
     def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         means, shown = self.get_metrics_result(), self._run.shown | logs
-        return loss_first({name: means.get(name, value) for name, value in shown.items()})
+        logs = loss_first({name: means.get(name, value) for name, value in shown.items()})
+        training = self._run.purpose == "train_step"
+        return logs | optimizers.learning_rates(self.optimizers) if training else logs
 
     def _metric_names(self) -> set[str]:
         found = configure.metrics_of(self).items()

@@ -69,7 +69,8 @@ def fails(system, *parts, error=ValueError, x=X, y=None, fit=None, **given):
 
 def test_the_painter_itself_trains():
     logs = painter().fit(X, verbose=0).history
-    assert set(logs) == {"loss", "brush_loss", "critic_loss"}
+    rates = {"brush_learning_rate", "critic_learning_rate"}
+    assert set(logs) == {"loss", "brush_loss", "critic_loss"} | rates
 
 
 # Names --------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class TinyGAN(ml.MLSystem):
 
     routing = "own"
 
-    def __init__(self, generator=2.0, discriminator=3.0):
-        super().__init__()
+    def __init__(self, generator=2.0, discriminator=3.0, **kwargs):
+        super().__init__(**kwargs)
         self.generator = Fooler(generator, keras.optimizers.SGD(0.1))
         self.discriminator = Judge(discriminator, keras.optimizers.SGD(0.01))
         self.forwards = []
