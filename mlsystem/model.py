@@ -267,7 +267,6 @@ class MLModel(Learner):
             raise ValueError(
                 f"'{self.name}' has no weights to load into yet. Call setup(batch) first."
             )
-        self._ready_optimizers()
         saving.load_weights(self, filepath, skip_mismatch)
 
     def _ready_optimizers(self) -> None:

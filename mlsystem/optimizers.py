@@ -68,7 +68,9 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def _check_settable(self, value: Any) -> None:
         first = next(iter(self.by_model))
-        alone = f"`system.optimizers['{first}'].learning_rate` or by `ml.callbacks.For('{first}', ...)`"
+        alone = (
+            f"`system.optimizers['{first}'].learning_rate` or `ml.callbacks.For('{first}', ...)`"
+        )
         if callable(value):
             raise TypeError(
                 f"The learning rates of a system were set to {type(value).__name__}, and scale to "

@@ -25,7 +25,7 @@ class Seeds(_keras.KerasSaveable):
         self._held = (lambda: model,)  # out of the sight of Keras, which would save it again
 
     def _obj_type(self) -> str:
-        return "Operation"
+        return "Layer"  # a kind that Keras knows, whose own attributes it leaves out
 
     def _states(self) -> list[Any]:
         model = self._held[0]()
@@ -48,7 +48,10 @@ class Seeds(_keras.KerasSaveable):
 
 def load_weights(model: Any, path: Any, skip_mismatch: bool) -> None:
     """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
-    found, expected = _read(path), _keras.state_entries(model)
+    found = _read(path)
+    if any(where.split("/")[0] == "optimizer" for where in found):
+        model._ready_optimizers()
+    expected = _keras.state_entries(model)
     found = _with_seeds(found, expected)
     if differences := list(_differences(expected, found)):
         _say(model, path, [text for *_, text in differences], skip_mismatch)

@@ -59,7 +59,7 @@ def test_checkpoints_are_those_of_the_model(tmp_path):
     model = keras.models.load_model(tmp_path / best, custom_objects=TOYS)
     assert type(model) is Fooler and number(model.weight) == approx(after(4)[0])
     model = TinyGAN(0.0, 0.0).setup(ones()).generator
-    keras.Model.load_weights(model, tmp_path / "2.weights.h5")
+    model.load_weights(tmp_path / "2.weights.h5")
     assert number(model.weight) == approx(after(3)[0])
 
 
