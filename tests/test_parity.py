@@ -3,6 +3,7 @@
 Needs jax, torch and tensorflow in one environment; each runs in a process of its own.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,20 +14,37 @@ import pytest
 
 BACKENDS = ("jax", "torch", "tensorflow")
 NAMES = ("vae", "gan", "wgan_gp", "dann", "byol")
+SAVED = ("wgan_gp", "byol")
 SCRIPT = Path(__file__).with_name("parity_systems.py")
 
 
+def run(backend, path, *files):
+    """Runs the script on a backend, in a process of its own, and reads what it wrote."""
+    env = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    path.parent.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, str(SCRIPT), str(path), *files], check=True, env=env)
+    return dict(np.load(path))
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("parity")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
     """What each backend wrote."""
-    folder = tmp_path_factory.mktemp("parity")
-    found = {}
-    for backend in BACKENDS:
-        path = folder / f"{backend}.npz"
-        env = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run([sys.executable, str(SCRIPT), str(path)], check=True, env=env)
-        found[backend] = dict(np.load(path))
-    return found
+    return {backend: run(backend, folder / backend / "results.npz") for backend in BACKENDS}
+
+
+@pytest.fixture(scope="module")
+def loaded(folder, results):
+    """The losses after each file that another backend saved: `{backend: {file: losses}}`."""
+    files = {b: [str(file) for file in sorted((folder / b).glob("*.keras"))] for b in BACKENDS}
+    return {
+        b: run(b, folder / b / "loaded.npz", *(f for o in BACKENDS if o != b for f in files[o]))
+        for b in BACKENDS
+    }
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
@@ -42,4 +60,13 @@ def test_the_losses_agree(results, name, backend):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_final_weights_agree(results, name, backend):
     ours, theirs = results["jax"][f"{name}_weights"], results[backend][f"{name}_weights"]
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend, other", list(itertools.permutations(BACKENDS, 2)))
+@pytest.mark.parametrize("name", SAVED)
+def test_what_another_backend_saved_goes_on(folder, results, loaded, name, backend, other):
+    ours = results[other][f"{name}_after"]
+    theirs = loaded[backend][str(folder / other / f"{name}.keras")]
+    assert ours.shape == theirs.shape and len(ours) == 20
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-6)
