@@ -57,6 +57,7 @@ __all__ = [
     "optimized_weights",
     "own_losses",
     "own_metrics",
+    "portable",
     "register_as",
     "schedule",
     "set_values",
@@ -167,6 +168,21 @@ def basic_config(layer: Any) -> dict[str, Any]:
     return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
 
 
+def portable(config: Any) -> Any:
+    """Changes what Keras serialized so that every backend reads it.
+
+    On torch, Keras' optimizers are of classes of its own, which no other backend has.
+    """
+    if isinstance(config, dict):
+        inside = str(config.get("module")).startswith("keras.src.backend.")
+        if inside and hasattr(keras.optimizers, str(config.get("class_name"))):
+            config |= {"module": "keras.optimizers", "registered_name": None}
+    if isinstance(config, (dict, list, tuple)):
+        for value in config.values() if isinstance(config, dict) else config:
+            portable(value)
+    return config
+
+
 class _Entries(H5IOStore):
     """What Keras saves to a file or loads from it, in memory: arrays by object and number."""
 
@@ -212,7 +228,18 @@ def _arrays(entry: Any) -> dict[str, Any]:
 
 def load_entries(model: Any, entries: Any) -> None:
     """Loads into a model what `file_entries` read, which must fit."""
-    _load_state(model, _Entries(entries), None, "", visited_saveables=set())
+    failed: dict[int, Any] = {}
+    _load_state(
+        model,
+        _Entries(entries),
+        None,
+        "",
+        visited_saveables=set(),
+        failed_saveables=set(),
+        error_msgs=failed,
+    )
+    for saveable, error in failed.values():
+        raise ValueError(f"{saveable} cannot load its part of the file: {error}") from error
 
 
 def made_dataset(epoch: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from mlsystem import _keras
+
 _OF_KERAS = ("name", "trainable", "dtype")
 
 
@@ -18,6 +20,10 @@ class Arguments:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.given = given
+
+
+class CannotSave(NotImplementedError):
+    """What Keras raises where a model cannot be saved, with the class and the argument."""
 
 
 def remember(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -41,14 +47,19 @@ def config(model: Any, basic: Mapping[str, Any]) -> dict[str, Any]:
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     taken = {n: v for n, v in basic.items() if n in _OF_KERAS and (takes_all or n in parameters)}
     given = model._arguments.given
-    return taken | {n: _serialized(model, n, v) for n, v in given.items() if n not in taken}
+    return taken | {n: serialized(model, n, v) for n, v in given.items() if n not in taken}
 
 
-def _serialized(model: Any, name: str, value: Any) -> Any:
+def serialized(model: Any, name: str, value: Any) -> Any:
+    """One argument as Keras saves it."""
     try:
-        return keras.saving.serialize_keras_object(value)
+        if any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(value)):
+            raise TypeError("A variable would be loaded as the number in it.")
+        return _keras.portable(keras.saving.serialize_keras_object(value))
+    except CannotSave:  # said of a model in a model
+        raise
     except Exception as error:
-        raise NotImplementedError(
+        raise CannotSave(
             f"'{model.name}' cannot be saved: Keras cannot serialize the argument {name} of "
             f"{type(model).__name__}, {value!r}. Override `get_config` and `from_config`, or save "
             "its weights alone with `save_weights`."

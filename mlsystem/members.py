@@ -6,20 +6,20 @@ from typing import Any
 import keras
 
 
-def walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str, Any]]:
     """The layers in one attribute with their paths, lists and dicts spelled out.
 
     >>> [path for path, _ in walk("critics", [keras.layers.Dense(1), keras.layers.Dense(1)])]
     ['critics/0', 'critics/1']
     """
-    if isinstance(value, keras.Layer):
+    if isinstance(value, kind):
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from walk(f"{path}/{key}", item)
+            yield from walk(f"{path}/{key}", item, kind)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from walk(f"{path}/{i}", item)
+            yield from walk(f"{path}/{i}", item, kind)
 
 
 def holds_layer(value: Any) -> bool:

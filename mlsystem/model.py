@@ -59,6 +59,10 @@ class MLModel(Learner):
     `keras.Model`, and stands wherever one does: `MLModel(inputs=..., outputs=...)`,
     `compile(loss=...)`, `compute_loss` and saving work as in Keras.
 
+    `save` and `keras.saving.load_model` give back a subclass that is registered with
+    `keras.saving.register_keras_serializable` and whose constructor takes what Keras can serialize:
+    numbers, models, layers, optimizers, and lists and dicts of these. It needs no `get_config`.
+
     Args:
         net: any Keras model or layer, or a network of the backend's own kind: a
             `torch.nn.Module`, a `flax.linen.Module`. Leave it out where `forward` is overridden.
@@ -241,9 +245,26 @@ class MLModel(Learner):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Rebuilds a model from its configuration."""
-        if getattr(cls.get_config, "_is_default", False) and "layers" not in config:
+        if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
             config = arguments.restored(config, custom_objects)
         return super().from_config(config, custom_objects)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model with its optimizer and random seeds. See `keras.Model.save`.
+
+        `keras.saving.load_model` gives it back, compiled, and `load_weights` reads the file too.
+
+        Args:
+            filepath: where to, ending in `.keras`.
+            args: as in Keras.
+            kwargs: as in Keras.
+
+        Raises:
+            NotImplementedError: Keras cannot serialize an argument of the constructor. Nothing
+                was written.
+        """
+        keras.saving.serialize_keras_object(self)  # Keras empties the file before it does so
+        super().save(filepath, *args, **kwargs)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
@@ -270,9 +291,10 @@ class MLModel(Learner):
         saving.load_weights(self, filepath, skip_mismatch)
 
     def _ready_optimizers(self) -> None:
-        """Makes the state of the optimizers, where there are weights."""
-        self._ensure_compiled()
-        self._finish_build()
+        """Makes the state of the optimizers, but for a model that a system trains."""
+        if self.trainable_weights and not self._run.key:
+            self._ensure_compiled()
+            self._finish_build()
 
     def get_build_config(self) -> Any:
         """The shapes of the batch that the model was readied with, else what Keras remembers."""

@@ -104,30 +104,34 @@ class SystemOptimizer(keras.optimizers.Optimizer):
             inner.finalize_variable_values(_keras.optimized_weights(inner))
 
     def _state(self) -> dict[str, Any]:
-        """The variables by the names that they are saved under: `generator.0`."""
+        """The variables by the names that they are saved under: `generator.Adam.0`."""
         return {"iterations": self.iterations} | {
-            f"{name.replace('/', ':')}.{i}": variable
+            f"{_key(name, inner)}.{i}": variable
             for name, inner in self.by_model.items()
             for i, variable in enumerate(inner.variables)
         }
 
+    def _ratio_keys(self) -> list[str]:
+        return [f"{_key(name, inner)}.ratio" for name, inner in self.by_model.items()]
+
     def save_own_variables(self, store: Any) -> None:
         """Called by Keras, which fills one group of a file here."""
-        store["ratios"] = np.array(self._ratios)
-        for name, variable in self._state().items():
-            store[name] = variable
+        for key, ratio in zip(self._ratio_keys(), self._ratios, strict=True):
+            store[key] = np.array(ratio)
+        for key, variable in self._state().items():
+            store[key] = variable
 
     def load_own_variables(self, store: Any) -> None:
         """Called by Keras with one group of a file, which must hold the state of each optimizer."""
-        state, found = self._state(), set(store.keys())
-        if differ := sorted({"ratios", *state} ^ found):
+        state, ratios = self._state(), self._ratio_keys()
+        if differ := sorted({*ratios, *state} ^ set(store.keys())):
             raise ValueError(
                 f"The file does not hold the state of the optimizers of {list(self.by_model)}. In "
                 f"only one of the file and the system: {', '.join(differ)}."
             )
-        self._ratios = [float(ratio) for ratio in store["ratios"]]
-        for name, variable in state.items():
-            variable.assign(store[name])
+        self._ratios = [float(store[key]) for key in ratios]
+        for key, variable in state.items():
+            variable.assign(store[key])
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, as Keras saves it."""
@@ -142,6 +146,11 @@ class SystemOptimizer(keras.optimizers.Optimizer):
             for name, inner in config["optimizers"].items()
         }
         return cls(optimizers, name=config["name"])
+
+
+def _key(name: str, optimizer: Any) -> str:
+    """What the state of one optimizer is saved under; those of two classes mean other things."""
+    return f"{name.replace('/', ':')}.{type(optimizer).__name__}"
 
 
 def one_each(

@@ -9,23 +9,52 @@ from typing import Any
 
 import numpy as np
 
-from mlsystem import _keras
+from mlsystem import _keras, members
 
 Entries = Mapping[str, Mapping[str, Any]]
 
 
-class Seeds(_keras.KerasSaveable):
-    """The seeds of a model, which Keras leaves out of the files that it saves.
-
-    They stand beside the weights in a group of their own, so that Keras' own models can read the
-    files, and this library those of Keras: a file without seeds leaves them as they are.
-    """
+class _Part(_keras.KerasSaveable):
+    """Something of a model that stands in a group of its own in the files that Keras saves."""
 
     def __init__(self, model: Any) -> None:
         self._held = (lambda: model,)  # out of the sight of Keras, which would save it again
 
     def _obj_type(self) -> str:
-        return "Layer"  # a kind that Keras knows, whose own attributes it leaves out
+        return "Loss"  # one of those that Keras knows
+
+
+class Members(_Part):
+    """What a system holds in lists and dicts, saved by its names there (`critics:0`).
+
+    Keras numbers what is in a list or a dict by class, so that a dict in another order would be
+    loaded into the wrong models; older versions leave out lists in lists.
+    """
+
+    def _found(self) -> dict[str, Any]:
+        system = self._held[0]()
+        found = [
+            item
+            for name in system._containers()
+            for item in members.walk(name, getattr(system, name), _keras.KerasSaveable)
+        ]
+        return {path.replace("/", ":"): saveable for path, saveable in found}
+
+    def __dir__(self) -> list[str]:
+        return list(self._found())
+
+    def __getattr__(self, name: str) -> Any:
+        if ":" in name and name in (found := self._found()):
+            return found[name]
+        raise AttributeError(name)
+
+
+class Seeds(_Part):
+    """The seeds of a model, which Keras leaves out of the files that it saves.
+
+    They stand beside the weights in a group of their own, so that Keras' own models can read the
+    files, and this library those of Keras: a file without seeds leaves them as they are.
+    """
 
     def _states(self) -> list[Any]:
         model = self._held[0]()
@@ -49,10 +78,10 @@ class Seeds(_keras.KerasSaveable):
 def load_weights(model: Any, path: Any, skip_mismatch: bool) -> None:
     """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
     found = _read(path)
-    if any(where.split("/")[0] == "optimizer" for where in found):
+    if "optimizer" in {where.partition("/")[0] for where in found}:
         model._ready_optimizers()
     expected = _keras.state_entries(model)
-    found = _with_seeds(found, expected)
+    found = _wanted(_with_seeds(found, expected), expected)
     if differences := list(_differences(expected, found)):
         _say(model, path, [text for *_, text in differences], skip_mismatch)
         found = _merged(expected, found, {(where, group) for where, group, _ in differences})
@@ -80,26 +109,54 @@ def _with_seeds(found: Entries, expected: Entries) -> Entries:
     return found if any(where in found for where in seeds) else {**found, **seeds}
 
 
+def _wanted(found: Entries, expected: Entries) -> Entries:
+    """Without the optimizers of models that have none, as those that a system trains."""
+    return {
+        where: entry
+        for where, entry in found.items()
+        if where in expected or where.rpartition("/")[2] != "optimizer"
+    }
+
+
 def _differences(expected: Entries, found: Entries) -> Any:
     """What does not fit: `(where, group, what)`, in the order of the model."""
     for where in {**expected, **found}:
-        ours, theirs = expected.get(where, {}), found.get(where, {})
-        for key in {**ours, **theirs}:
-            if text := _difference(ours.get(key), theirs.get(key)):
-                yield where, _group(key), f"{where}/{key}".lstrip("/") + f": {text}"
+        ours, theirs = _grouped(expected.get(where, {})), _grouped(found.get(where, {}))
+        for group in {**ours, **theirs}:
+            if group not in ours or group not in theirs:
+                yield where, group, f"{_named(where, group)} {_missing(theirs.get(group))}"
+                continue
+            for key in {**ours[group], **theirs[group]}:
+                if text := _difference(ours[group].get(key), theirs[group].get(key)):
+                    yield where, group, f"{_named(where, key)} {text}"
+
+
+def _named(where: str, key: str) -> str:
+    """A place in a file as a user knows it: `critics/0/net/dense/1`."""
+    path = f"{where}/{key}".replace("_members/", "").replace("_seeds", "random seeds")
+    return f"{path.replace(':', '/').strip('/') or 'own weights'}:"
+
+
+def _grouped(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """An entry in what is loaded together: a layer's variables, or those of one optimizer."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in entry.items():
+        groups.setdefault(_group(key), {})[key] = value
+    return groups
+
+
+def _missing(theirs: Any) -> str:
+    return "is not in the file" if theirs is None else "is in the file alone"
 
 
 def _difference(ours: Any, theirs: Any) -> str | None:
-    if theirs is None:
-        return "is not in the file"
-    if ours is None:
-        return "is in the file alone"
+    if ours is None or theirs is None:
+        return _missing(theirs)
     shapes = tuple(theirs.shape), tuple(ours.shape)
     return None if shapes[0] == shapes[1] else f"has shape {shapes[0]} in the file, not {shapes[1]}"
 
 
 def _group(key: str) -> str:
-    """What is loaded together: the variables of a layer, or those of one model's optimizer."""
     return key.rpartition(".")[0]
 
 

@@ -1,5 +1,6 @@
 """MLSystem: a model made of models, which learn together."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,12 @@ from keras import ops
 
 from mlsystem import (
     _keras,
+    arguments,
     collect,
     configure,
     members,
     optimizers,
+    saving,
     step,
     variants,
 )
@@ -52,6 +55,10 @@ class MLSystem(MLModel):
 
     A system can be a member of another; there it counts as one member with one loss, its sum.
 
+    `save` writes all that training goes on from, and `keras.saving.load_model` gives it back,
+    compiled: see `MLModel` for what a constructor may take. In the file, models go by their names,
+    whatever their order.
+
     Attributes:
         routing: which losses each model follows, one row per model. `"sum"` (default): all.
             `"own"`: the loss of its own name, and those that bear no model's name. A table
@@ -90,6 +97,22 @@ class MLSystem(MLModel):
     def _attributes(self) -> Iterable[str]:
         """The names of the attributes that may hold members, in the order they were set."""
         return [*self.__dict__.get("_member_attributes", ())]
+
+    def _containers(self) -> list[str]:
+        """The names of the lists and dicts."""
+        held = [name for name in self._attributes() if hasattr(self, name)]
+        return [name for name in held if not isinstance(getattr(self, name), keras.Layer)]
+
+    @functools.cached_property  # one object: Keras knows what it has saved by its id
+    def _members(self) -> saving.Members:
+        """What Keras saves in place of the lists and dicts."""
+        return saving.Members(self)
+
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names: each model by its own, and those in lists
+        # and dicts by `_members`. In `layers` they would be numbered by class.
+        hidden = {"layers", *self._containers()}
+        return [name for name in super().__dir__() if name not in hidden]
 
     # What users override ---------------------------------------------------------------------
 
@@ -248,15 +271,43 @@ class MLSystem(MLModel):
         if not (config := super().get_compile_config()):
             return config
         given = self._run.given | ({"optimizer": dict(self.optimizers)} if self.optimizers else {})
-        given |= {name: self.__dict__[name] for name in _DECLARED if _is_plain(self, name)}
-        return config | {k: keras.saving.serialize_keras_object(v) for k, v in given.items()}
+        config |= {name: arguments.serialized(self, name, v) for name, v in given.items()}
+        return config | self._declared()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded system as the saved one was. Called by Keras."""
+        super().compile_from_config(self._declare(config))
+
+    def get_build_config(self) -> Any:
+        """What the weights are made from, and what a system that others train was declared."""
+        config = super().get_build_config()
+        return config if self.compiled or not config else config | self._declared()
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights of a loaded system. Called by Keras."""
+        super().build_from_config(self._declare(config))
+
+    def _declared(self) -> dict[str, Any]:
+        """Routing and the like, where set on the system, and which members are frozen.
+
+        What holds variables is left out: constructors make the variables, and what holds them.
+        """
+        own = {name: self.__dict__[name] for name in _DECLARED if name in self.__dict__}
+        plain = {name: value for name, value in own.items() if not _holds_variables(value)}
+        leaves = members.leaves(self).items()
+        frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
+        plain |= {"frozen": frozen} if frozen else {}
+        return {name: arguments.serialized(self, name, value) for name, value in plain.items()}
+
+    def _declare(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Sets what `_declared` said, and returns the rest."""
         for name in _DECLARED:
             if name in config:
                 setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
-        super().compile_from_config({k: v for k, v in config.items() if k not in _DECLARED})
+        leaves = members.leaves(self)
+        for name in config.get("frozen", ()):
+            leaves[name].trainable = False
+        return {n: value for n, value in config.items() if n not in (*_DECLARED, "frozen")}
 
     # A learner of many -----------------------------------------------------------------------
 
@@ -344,7 +395,5 @@ class MLSystem(MLModel):
         return super().predict(x, *args, **kwargs)
 
 
-def _is_plain(system: MLSystem, name: str) -> bool:
-    """Whether an attribute was set to names and numbers; what holds more, constructors make."""
-    leaves = keras.tree.flatten(system.__dict__.get(name, system))
-    return all(leaf is None or isinstance(leaf, (str, int, float)) for leaf in leaves)
+def _holds_variables(value: Any) -> bool:
+    return any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(value))

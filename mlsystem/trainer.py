@@ -145,7 +145,8 @@ class Trainer(_keras.Hooks):
 
     def get_compile_config(self) -> Any:
         """What `compile` was given, as Keras saves it."""
-        config = super().get_compile_config()  # in which "auto" is resolved for this backend
+        config = _keras.portable(super().get_compile_config())
+        # In which "auto" is resolved for this backend.
         return config and {**config, "jit_compile": self._run.jit_compile}
 
     def _run_step(self, step: str, method: Any, *args: Any, **kwargs: Any) -> Any:

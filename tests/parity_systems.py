@@ -1,10 +1,13 @@
 """Five systems whose weights, data and noise come from NumPy, so that backends can be compared.
 
 Run as a script, it trains each for 20 steps and writes losses and final weights:
-`KERAS_BACKEND=jax python tests/parity_systems.py results.npz`.
+`KERAS_BACKEND=jax python tests/parity_systems.py results.npz`. Beside that file it saves some of
+the systems, which it then trains for 20 steps more; given these files (`more.npz byol.keras`), it
+takes those steps from there.
 """
 
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +16,8 @@ from keras import layers, ops
 import mlsystem as ml
 
 STEPS, BATCH, FEATURES, LATENT = 20, 16, 12, 4
+SAVED = ("wgan_gp", "byol")
+registered = keras.saving.register_keras_serializable("parity")
 bce = keras.losses.BinaryCrossentropy(from_logits=True)
 
 
@@ -25,6 +30,7 @@ def mlp(*units):
     return keras.Sequential([*hidden, layers.Dense(units[-1])])
 
 
+@registered
 class Member(ml.MLModel):
     """A net whose system says what it is to blame for."""
 
@@ -61,6 +67,7 @@ def conv_judge():
     )
 
 
+@registered
 class GAN(ml.MLSystem):
     routing = "own"
 
@@ -89,6 +96,7 @@ class GAN(ml.MLSystem):
         }
 
 
+@registered
 class WGANGP(ml.MLSystem):
     routing = "own"
     phases = (("critic",), ("critic",), ("generator",))
@@ -135,6 +143,7 @@ class DANN(ml.MLSystem):
         return {"label": label, "domain": bce(truth, outputs["domain"])}
 
 
+@registered
 class BYOL(ml.MLSystem):
     def __init__(self):
         super().__init__()
@@ -146,6 +155,7 @@ class BYOL(ml.MLSystem):
         self.online = member(keras.Sequential([*net, layers.Dense(8)]))
         self.predictor = member(mlp(8, 8))
         self.target = ml.EMA(self.online, momentum=0.9)
+        self.seed = keras.random.SeedGenerator(7)  # nothing is drawn from it: backends differ there
 
     def forward(self, x, training=None):
         one, two = x["data"] + 0.1 * x["other"], x["data"] - 0.1 * x["other"]
@@ -205,25 +215,55 @@ class Losses(keras.callbacks.Callback):
         self.kept.append([float(ops.convert_to_numpy(logs[name])) for name in sorted(logs)])
 
 
-def train(name, **given):
-    """The losses of each step, the final weights and the history of one system."""
+def made(name, **given):
+    """A system with its weights."""
     system, (x, y) = SYSTEMS[name](), data()
     system.compile(**given)
     system.setup(({k: v[:BATCH] for k, v in x.items()}, y[:BATCH]))
     give_weights(system)
+    return system
+
+
+def fit(system):
+    """The losses of each step, and the history."""
     losses = Losses()
-    fit = system.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
-    weights = [ops.convert_to_numpy(w).ravel() for w in system.weights]
-    return np.array(losses.kept), np.concatenate(weights), fit.history
+    given = {"batch_size": BATCH, "shuffle": False, "verbose": 0, "callbacks": [losses]}
+    history = system.fit(*data(), **given).history
+    return np.array(losses.kept), history
+
+
+def numbers(system):
+    """All weights as one array."""
+    return np.concatenate([ops.convert_to_numpy(w).ravel() for w in system.weights])
+
+
+def train(name, **given):
+    """The losses of each step, the final weights and the history of one system."""
+    losses, history = fit(system := made(name, **given))
+    return losses, numbers(system), history
 
 
 def main(path):
-    """Trains all and writes `NAME_losses` and `NAME_weights`."""
+    """Trains all and writes `NAME_losses` and `NAME_weights`, and `NAME_after` of those saved."""
     results = {}
     for name in SYSTEMS:
-        results[f"{name}_losses"], results[f"{name}_weights"], _ = train(name)
+        results[f"{name}_losses"], _ = fit(system := made(name))
+        results[f"{name}_weights"] = numbers(system)
+        if name in SAVED:
+            system.save(Path(path).with_name(f"{name}.keras"))
+            results[f"{name}_after"], _ = fit(system)
+    np.savez(path, **results)
+
+
+def go_on(path, files):
+    """Takes the steps after those of each file, and writes their losses by its name."""
+    results = {}
+    for file in files:
+        system = keras.saving.load_model(file)
+        assert int(system.optimizer.iterations) == STEPS
+        results[file], _ = fit(system)
     np.savez(path, **results)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1]) if len(sys.argv) == 2 else go_on(sys.argv[1], sys.argv[2:])
