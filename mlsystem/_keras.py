@@ -247,6 +247,7 @@ def made_dataset(epoch: Any) -> Any:
     shuffles = getattr(epoch.data_adapter, "_shuffle", False)
     if shuffles in (False, "batch") or epoch._distribute_strategy.num_replicas_in_sync > 1:
         return None
+    epoch._distributed_dataset = None  # its copy of the data goes before the next is made
     return epoch.data_adapter.get_tf_dataset()
 
 
