@@ -25,8 +25,8 @@ class CallbackList(keras.callbacks.CallbackList):
     """
 
     def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
-        shows = given["verbose"] != 0
-        super().__init__(given["callbacks"], add_history="epochs" in given, add_progbar=shows)
+        self.trains, shows = "epochs" in given, given["verbose"] != 0
+        super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
         self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))  # they look last
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.data, self.resume = given.get("x"), resume
@@ -43,15 +43,21 @@ class CallbackList(keras.callbacks.CallbackList):
         for callback in self.callbacks:
             monitor.choose_mode(callback, model)
         self.set_params(self.waiting | {"steps": epoch.num_batches})
-        checkpoints = [c for c in self.callbacks if isinstance(c, Checkpoint)]
-        if self.resume is not None or checkpoints:
-            self._follow(model, epoch, checkpoints)
+        if self.is_followed():
+            self._follow(model, epoch)
 
-    def _follow(self, model: Any, epoch: Any, checkpoints: list[Checkpoint]) -> None:
+    def _checkpoints(self) -> list[Checkpoint]:
+        return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
+
+    def is_followed(self) -> bool:
+        """Whether someone needs to know where in its data the call is."""
+        return self.trains and (self.resume is not None or bool(self._checkpoints()))
+
+    def _follow(self, model: Any, epoch: Any) -> None:
         self.position, self.states = Position(epoch, self.data), CallbackStates(self.callbacks)
         if self.resume is not None:
             self.resume.start(model, self.position, self.states)
-        for checkpoint in checkpoints:
+        for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
 
     def on_train_begin(self, logs: Any = None) -> None:

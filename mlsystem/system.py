@@ -12,6 +12,7 @@ from mlsystem import (
     arguments,
     collect,
     configure,
+    engine,
     members,
     optimizers,
     saving,
@@ -308,6 +309,9 @@ class MLSystem(MLModel):
         for name in config.get("frozen", ()):
             leaves[name].trainable = False
         return {n: value for n, value in config.items() if n not in (*_DECLARED, "frozen")}
+
+    def _prepare(self, epoch: Any) -> None:
+        engine.chosen.reshuffle(epoch)
 
     # A learner of many -----------------------------------------------------------------------
 

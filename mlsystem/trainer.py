@@ -92,8 +92,9 @@ class Trainer(_keras.Hooks):
         ready.ready(self, batches)
 
     def _prepare(self, epoch: Any) -> None:
-        """Has arrays come in another order in each epoch."""
-        engine.chosen.reshuffle(epoch)
+        """Has the order of arrays come from where a checkpoint finds it; else it is Keras'."""
+        if self._run.callbacks is not None and self._run.callbacks.is_followed():
+            engine.chosen.reshuffle(epoch)
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from toys import Pair
 
 import mlsystem as ml
 
@@ -296,3 +297,18 @@ def test_predict_needs_no_targets(learner):
     predicted = model.predict(X, batch_size=SIZE, verbose=0)
     predicted = predicted if learner is Regressor else predicted["first"]
     np.testing.assert_allclose(predicted, X.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_come_in_another_order_in_each_epoch():
+    class Logged(Pair):
+        def forward(self, x):
+            self.log("first", x[0])
+            return super().forward(x)
+
+    firsts = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: firsts.append(logs["first"])
+    )
+    x = np.arange(64, dtype="float32")[:, None] / 64
+    Logged().fit(x, batch_size=64, epochs=4, verbose=0, callbacks=[note])
+    assert len({float(first) for first in firsts}) == 4
