@@ -5,6 +5,7 @@
 - `Functional`, `functional_init_arguments`: a model that is built from inputs and outputs.
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
+- `global_state`: the generator that draws without a seed come from, if there is one.
 - `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
 - `H5IOStore`, `KerasSaveable` and the two `_state` functions: what a file of weights holds.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
@@ -18,11 +19,12 @@ from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
+from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from keras.src.random.seed_generator import global_seed_generator
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
@@ -50,6 +52,7 @@ __all__ = [
     "functional_init_arguments",
     "get_stateless_scope",
     "global_seed",
+    "known_global_seed",
     "load_entries",
     "loss_tracker",
     "made_dataset",
@@ -64,6 +67,7 @@ __all__ = [
     "state_entries",
     "torch_modules",
     "unlock",
+    "untrack",
     "values",
     "was_called",
 ]
@@ -133,6 +137,12 @@ def direction(metric: Any) -> str | None:
     return getattr(metric, "_direction", None)
 
 
+def known_global_seed() -> Any:
+    """The state of that generator; None where nothing has drawn without a seed yet."""
+    known = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if known is None else known.state
+
+
 def global_seed() -> Any:
     """The state of the generator that draws without a seed come from; made if there is none."""
     return global_seed_generator().state
@@ -155,6 +165,11 @@ def torch_modules() -> SimpleNamespace:
 def was_called(layer: Any) -> bool:
     """Whether a layer was ever called."""
     return bool(layer._called)
+
+
+def untrack(layer: Any, part: Any) -> None:
+    """Has a layer forget a part of it."""
+    layer._tracker.untrack(part)
 
 
 def unlock(layer: Any) -> None:

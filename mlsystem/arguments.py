@@ -43,6 +43,11 @@ def remember(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> No
 
 def config(model: Any, basic: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as Keras saves them; with `basic`, what the constructor takes for Keras."""
+    if not hasattr(model, "_arguments"):
+        raise CannotSave(
+            f"'{model.name}' cannot be saved: {type(model).__name__} was given arguments by "
+            "*args, which have no names. Name them, or override `get_config` and `from_config`."
+        )
     parameters = inspect.signature(type(model).__init__).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     taken = {n: v for n, v in basic.items() if n in _OF_KERAS and (takes_all or n in parameters)}

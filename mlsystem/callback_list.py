@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine, monitor, per_model
+from mlsystem import _keras, callback_state, engine, monitor, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.hooks import has
@@ -26,13 +26,15 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
+        _check(given["callbacks"])
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
         self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))  # they look last
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.data, self.resume = given.get("x"), resume
+        self.names = callback_state.names(self.callbacks)
         self.states: CallbackStates | None = None
         if resume is not None:
-            given["initial_epoch"] = resume.epoch
+            given["initial_epoch"] = resume.first_epoch(self.names, given["epochs"])
         if not engine.chosen.runs_ahead():
             _keras.call_in_turn(self)
 
@@ -54,11 +56,19 @@ class CallbackList(keras.callbacks.CallbackList):
         return self.trains and (self.resume is not None or bool(self._checkpoints()))
 
     def _follow(self, model: Any, epoch: Any) -> None:
-        self.position, self.states = Position(epoch, self.data), CallbackStates(self.callbacks)
+        self.position, self.states = (
+            Position(epoch, self.data),
+            CallbackStates(self.callbacks, self.names),
+        )
         if self.resume is not None:
+            self._say(f"Training goes on from {self.resume.place()}.")
             self.resume.start(model, self.position, self.states)
         for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
+
+    def _say(self, text: str) -> None:
+        if self.waiting["verbose"] != 0:
+            print(text)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Called by Keras' trainer; so are the others."""
@@ -67,12 +77,6 @@ class CallbackList(keras.callbacks.CallbackList):
             self.states.begin()
         if self.resume is not None:
             self.resume.begin()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """See Keras."""
-        if self.resume is not None and epoch == self.resume.epoch:
-            self.resume.begin_epoch(self.position)
-        super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """See Keras."""
@@ -96,3 +100,14 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def _hears(self, *hooks: str) -> bool:
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)
+
+
+def _check(callbacks: Any) -> None:
+    """Refuses what is no callback, and two that would remove each other's files."""
+    found = keras.tree.flatten(callbacks or [])
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ValueError(f"callbacks hold {callback!r}, which is no instance of a Callback.")
+    folders = [callback.folder for callback in found if isinstance(callback, Checkpoint)]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"Two Checkpoints write to '{folders[0]}'. Give each a folder of its own.")

@@ -17,40 +17,55 @@ class CallbackStates:
 
     Args:
         callbacks: the callbacks of a `fit`.
+        given: the names of those that the user gave.
     """
 
-    def __init__(self, callbacks: Iterable[Any]) -> None:
+    def __init__(self, callbacks: Iterable[Any], given: list[str]) -> None:
+        self.given = given
         self.callbacks = list(_walk(callbacks))
         self.start: list[dict[str, Any]] = []
 
     def begin(self) -> None:
         """Notes what the callbacks remember at the beginning of training."""
-        self.start = [_kept(callback) for callback in self.callbacks]
+        self.start = [_kept(callback) for _, callback in self.callbacks]
 
     def read(self) -> list[Any]:
-        """The class of each callback, and its attributes that have changed."""
+        """The name of each callback, and its attributes that have changed."""
         return [
-            {"class": type(callback).__name__, "attributes": _changed(callback, start)}
-            for callback, start in zip(self.callbacks, self.start, strict=True)
+            {"name": name, "attributes": _changed(callback, start)}
+            for (name, callback), start in zip(self.callbacks, self.start, strict=True)
         ]
 
     def write(self, states: list[Any]) -> None:
-        """Sets the attributes again, of callbacks of the same class in the same order."""
+        """Sets the attributes again, of callbacks of the same name in the same order."""
         left = list(states)
-        for callback in self.callbacks:
-            found = next((s for s in left if s["class"] == type(callback).__name__), None)
+        for name, callback in self.callbacks:
+            found = next((state for state in left if state["name"] == name), None)
             if found is not None:
                 left.remove(found)
                 for name, value in found["attributes"].items():
                     setattr(callback, name, value)
 
 
-def _walk(callbacks: Iterable[Any]) -> Iterator[Any]:
-    """Callbacks, and those that they hold."""
+def names(callbacks: Iterable[Any]) -> list[str]:
+    """The names of the callbacks that a user gave.
+
+    >>> names([keras.callbacks.EarlyStopping("loss"), keras.callbacks.History()])
+    ['EarlyStopping(loss)']
+    """
+    own = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+    return [name for name, callback in _walk(callbacks) if not isinstance(callback, own)]
+
+
+def _walk(callbacks: Iterable[Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Callbacks, and those that they hold, by class, by what they monitor, and by model."""
     for callback in callbacks:
-        yield callback
+        told: list[Any] = [getattr(callback, of, None) for of in ("name", "monitor")]
+        named = ", ".join(text for text in told if isinstance(text, str))
+        name = f"{outer}{type(callback).__name__}({named})"
+        yield name, callback
         held = [v for v in vars(callback).values() if isinstance(v, keras.callbacks.Callback)]
-        yield from _walk(held)
+        yield from _walk(held, f"{name}/")
 
 
 def _kept(callback: Any) -> dict[str, Any]:

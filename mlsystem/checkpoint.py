@@ -1,5 +1,6 @@
 """Checkpoint: files from which training goes on exactly where it was."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,23 @@ class Checkpoint(keras.callbacks.Callback):
 
     The script can be started again and again: without a checkpoint in the folder it begins anew.
 
-    Where training goes on is exact for arrays, for a `keras.utils.PyDataset` (its attributes that
-    are numbers, strings, random generators, and lists or vectors of integers are kept), on torch
-    for its `DataLoader`, and for any data set with `get_state` and `set_state`, or `state_dict` and
-    `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read from their
-    beginning to the batch where the run stopped, which is exact if they yield the same again: with
-    a fixed order, or one that a seed fixes for each epoch. The batches of an unfinished epoch are
-    read once more without training on them.
+    Where training goes on is exact for arrays, for a `keras.utils.PyDataset` with one worker (its
+    attributes that are numbers, strings, random generators, and lists or vectors of integers are
+    kept), on torch for its `DataLoader`, and for any data set with `get_state` and `set_state`, or
+    `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read
+    from their beginning to the batch where the run stopped, which is exact if they yield the same
+    each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A `PyDataset` whose
+    several workers draw at random or reorder it goes on in another order. The batches of an
+    unfinished epoch are read once more without training on them.
+
+    Callbacks of the same class that monitor the same log, for the same model, get back those of
+    their attributes that are numbers, strings, arrays, and lists and dicts of these. A run that
+    they have ended, as `EarlyStopping` does, stays so until other callbacks are given.
 
     Args:
         folder: where the files go; made if need be.
         every: "epoch", or a number of batches. The end of training is written in any case.
-        keep: number of the newest files to keep; None keeps all.
+        keep: number of the newest files to keep in the folder; None keeps all.
         best: `(name, "min" or "max")` of a log at the end of an epoch. The best epoch is kept as
             `best.weights.h5` besides.
 
@@ -56,7 +62,8 @@ class Checkpoint(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         _check(every, keep, best)
-        self.folder, self.every, self.keep, self.best = Path(folder), every, keep, best
+        self.folder = _folder(folder)
+        self.every, self.keep, self.best = every, keep, best
         self.best_value: float | None = None
         self.saved = 0  # the number of batches at the last one
         self._written: set[Path] = set()
@@ -82,7 +89,8 @@ class Checkpoint(keras.callbacks.Callback):
         if later:
             raise ValueError(
                 f"The folder '{self.folder}' holds {max(later).name}, which this run has not "
-                "written. Go on from it with fit(resume=folder), or choose another folder."
+                "written. Go on from it with fit(resume=folder), choose another folder, or remove "
+                "the files that are later than where you go on."
             )
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -138,6 +146,15 @@ class Checkpoint(keras.callbacks.Callback):
     def _write(self, path: Path, ended: bool) -> None:
         parts = self.model, self._position, self._callbacks, self._epoch, ended
         snapshot.write(path, self.model, resume.state(*parts))
+
+
+def _folder(given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"Checkpoint got the folder {given!r}; give its path.")
+    folder = Path(given).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Checkpoint got '{given}', which is a file; give a folder.")
+    return folder
 
 
 def _name(total: int) -> str:

@@ -235,7 +235,7 @@ class MLModel(Learner):
     def get_config(self) -> dict[str, Any]:
         """The configuration: the arguments of the constructor, as far as Keras can save them."""
         of_keras = not getattr(type(self).get_config, "_is_default", False)
-        if of_keras or isinstance(self, _keras.Functional) or not hasattr(self, "_arguments"):
+        if of_keras or isinstance(self, _keras.Functional):
             return super().get_config()
         return arguments.config(self, _keras.basic_config(self))
 

@@ -68,8 +68,7 @@ class Position:
             return 0
         self.first, self.drawn, self.batch = back["first"], back["drawn"], back["batch"]
         randomness.restore(self.first)
-        for _ in range(self.drawn):
-            next(iterator)
+        _skip(iterator, self.drawn)
         self.epoch._steps_seen += self.drawn - self.batch
         self._go_on(back["now"]["random"])
         return self.batch
@@ -111,6 +110,17 @@ class Position:
     def begin_epoch(self, state: dict[str, Any]) -> None:
         """Puts all that is random where it was at the end of the last epoch."""
         self._restore(state["now"])
+
+
+def _skip(iterator: Any, batches: int) -> None:
+    for i in range(batches):
+        try:
+            next(iterator)
+        except StopIteration:
+            raise ValueError(
+                f"The data ended after {i} batches, and the checkpoint was written after "
+                f"{batches}. Go on with the same data."
+            ) from None
 
 
 def _nothing() -> None:

@@ -26,10 +26,12 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def seed() -> Any:
-    """The seed of what draws without one of its own, by Keras."""
-    return np.array(ops.convert_to_numpy(_keras.global_seed()))
+    """The seed of what draws without one of its own, by Keras; None if nothing has."""
+    known = _keras.known_global_seed()
+    return None if known is None else np.array(ops.convert_to_numpy(known))
 
 
 def set_seed(value: Any) -> None:
     """Sets that seed."""
-    _keras.global_seed().assign(value)
+    if value is not None:
+        _keras.global_seed().assign(value)

@@ -1,5 +1,6 @@
 """Going on from a checkpoint, from the very batch that it was written at."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,24 @@ from mlsystem import randomness, saving, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
+_ADVICE = "Go on with the models and optimizers that it was written of, or choose another folder"
+
 
 def find(place: Any) -> "Resume | None":
     """The newest checkpoint in a folder, or the one that is named; None where there is none yet."""
     if place is None:
         return None
-    path = Path(place)
-    if path.is_dir() or not path.name.endswith(snapshot.ENDING):
-        if path.is_file():
-            raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
-        written = sorted(path.glob(f"step-*{snapshot.ENDING}"))
-        return Resume(written[-1]) if written else None
-    return Resume(path)
+    if not isinstance(place, (str, os.PathLike)):
+        raise TypeError(
+            f"fit got resume={place!r}; give the folder of a Checkpoint, or a file in it."
+        )
+    path = Path(place).expanduser()
+    if path.name.endswith(snapshot.ENDING) and not path.is_dir():
+        return Resume(path)
+    if path.is_file() or path.suffix in (".keras", ".h5"):
+        raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
+    written = sorted(path.glob(f"step-*{snapshot.ENDING}"))
+    return Resume(written[-1]) if written else None
 
 
 class Resume:
@@ -37,11 +44,22 @@ class Resume:
         self.position: dict[str, Any] = self.state["position"]
         self.inside = self.position.get("batch", 0) > 0  # an epoch
 
+    def first_epoch(self, callbacks: list[str], epochs: int) -> int:
+        """The epoch to go on with; none where the same callbacks have ended the run already."""
+        is_over = self.state["stopped"] and self.state["given"] == callbacks
+        return max(self.epoch, epochs) if is_over else self.epoch
+
+    def place(self) -> str:
+        """Where training goes on, in words."""
+        batch = f", batch {self.position['batch'] + 1}" if self.inside else ""
+        return f"{self.path}, epoch {self.epoch + 1}{batch}"
+
     def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
         """Gives the model its state; called once it is ready."""
         self.model, self.callbacks = model, callbacks
+        self.data = position
         self._check(position.epoch)
-        saving.load_weights(model, self.path, skip_mismatch=False)
+        saving.load_weights(model, self.path, False, _ADVICE)
         position.go_to(self.position)
         position.when_back = self._restore
 
@@ -60,19 +78,22 @@ class Resume:
             )
 
     def begin(self) -> None:
-        """Gives the callbacks their state; called once they know that training begins."""
+        """Gives callbacks and generators their state; called once callbacks know of the training.
+
+        Where it goes on inside an epoch, more follows at its next batch.
+        """
+        self._remember()
+        if not self.inside:
+            self.data.begin_epoch(self.position)
+
+    def _remember(self) -> None:
         self.callbacks.write(self.state["callbacks"])
         randomness.set_seed(self.state["seed"])
 
-    def begin_epoch(self, position: Position) -> None:
-        """Called before the first epoch begins; inside one, more follows at its next batch."""
-        if not self.inside:
-            position.begin_epoch(self.position)
-
     def _restore(self) -> None:
         """What the beginning of an epoch has changed is put back to its middle."""
-        saving.load_weights(self.model, self.path, skip_mismatch=False)
-        self.begin()
+        saving.load_weights(self.model, self.path, False, _ADVICE)
+        self._remember()
         self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
         for name, values in self.state["metrics"].items():
             for variable, value in zip(_metrics(self.model).get(name, ()), values, strict=False):
@@ -87,6 +108,8 @@ def state(
         "epoch": epoch + ended,
         "position": position.read(ended),
         "callbacks": callbacks.read(),
+        "given": callbacks.given,
+        "stopped": bool(model.stop_training),
         "seed": randomness.seed(),
         "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
         "shown": [] if ended else list(model._run.shown),

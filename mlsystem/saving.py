@@ -75,7 +75,10 @@ class Seeds(_Part):
             states[i].assign(store[str(i)])
 
 
-def load_weights(model: Any, path: Any, skip_mismatch: bool) -> None:
+_ADVICE = "Load it into the model that it was saved from, or leave out what differs with "
+
+
+def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> None:
     """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
     found = _read(path)
     if "optimizer" in {where.partition("/")[0] for where in found}:
@@ -83,7 +86,8 @@ def load_weights(model: Any, path: Any, skip_mismatch: bool) -> None:
     expected = _keras.state_entries(model)
     found = _wanted(_with_seeds(found, expected), expected)
     if differences := list(_differences(expected, found)):
-        _say(model, path, [text for *_, text in differences], skip_mismatch)
+        advice = advice or f"{_ADVICE}skip_mismatch=True"
+        _say(model, path, [text for *_, text in differences], skip_mismatch, advice)
         found = _merged(expected, found, {(where, group) for where, group, _ in differences})
     _keras.load_entries(model, found)
 
@@ -95,7 +99,7 @@ def _read(path: Any) -> Entries:
                 return _keras.file_entries(io.BytesIO(archive.read("model.weights.h5")))
         return _keras.file_entries(Path(path))
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(f"There is no file '{path}'.") from None
     except Exception as error:
         raise ValueError(
             f"'{path}' cannot be read as a file of Keras weights: it is damaged, cut off, or "
@@ -160,16 +164,13 @@ def _group(key: str) -> str:
     return key.rpartition(".")[0]
 
 
-def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool) -> None:
+def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool, advice: str) -> None:
     more = f"\n  and {len(differences) - 20} more" if len(differences) > 20 else ""
     listed = "".join(f"\n  {text}" for text in differences[:20]) + more
     if skip_mismatch:
         warnings.warn(f"Of '{path}', what does not fit was left out:{listed}", stacklevel=4)
         return
-    raise ValueError(
-        f"'{path}' does not fit '{model.name}'; nothing was loaded. Load it into the model that it "
-        f"was saved from, or leave out what differs with skip_mismatch=True:{listed}"
-    )
+    raise ValueError(f"'{path}' does not fit '{model.name}'; nothing was loaded. {advice}:{listed}")
 
 
 def _merged(expected: Entries, found: Entries, bad: set[tuple[str, str]]) -> Entries:

@@ -62,12 +62,20 @@ def read(path: Path) -> dict[str, Any]:
         text = bytes(group.pop("json")).decode()
         return plain.unpack(json.loads(text), {int(i): array for i, array in group.items()})
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(
+            f"There is no checkpoint '{path}'. In its folder are {_others(path)}."
+        ) from None
     except Exception as error:
         raise ValueError(
-            f"'{path}' is no checkpoint, or a damaged one; nothing was loaded. Give a file that "
-            f"ml.callbacks.Checkpoint wrote, or a folder of them. {type(error).__name__}: {error}"
+            f"'{path}' is no checkpoint, or a damaged one; nothing was loaded. Checkpoints are "
+            "what ml.callbacks.Checkpoint writes, and files of weights are for `load_weights`. "
+            f"Beside it are {_others(path)}. {type(error).__name__}: {error}"
         ) from error
+
+
+def _others(path: Path) -> str:
+    names = sorted(other.name for other in path.parent.glob(f"*{ENDING}") if other != path)
+    return ", ".join(names) or f"no others in '{path.parent}'"
 
 
 def clean(folder: Path) -> None:

@@ -86,6 +86,9 @@ class MLSystem(MLModel):
                 f"A member of {type(self).__name__} cannot be called '{name}', which means "
                 "something to a system already. Choose another name."
             )
+        before = getattr(self, name, None) if name in self._attributes() else None
+        if isinstance(before, keras.Layer) and before is not value:
+            _keras.untrack(self, before)  # or it would stay a part of the system
         super().__setattr__(name, value)
         if name in _DECLARED and hasattr(self, "_run"):
             self._run.reset()

@@ -113,10 +113,13 @@ class Trainer(_keras.Hooks):
             args: the other arguments of `keras.Model.fit`.
             resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
                 the very batch it stopped at, up to `epochs`; from the beginning where there is none
-                yet. Or one such file.
+                yet. Or one such file. Give the same data, batch size and callbacks as before; the
+                data themselves are not compared. `initial_epoch` counts where there is none yet.
             kwargs: the other arguments of `keras.Model.fit`.
         """
         self._run.resume = find(resume)
+        if resume is not None and self._run.resume is None and kwargs.get("verbose", "auto") != 0:
+            print(f"'{resume}' holds no checkpoint yet: training begins anew.")
         try:
             return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
         finally:
@@ -156,6 +159,8 @@ class Trainer(_keras.Hooks):
         given = call.arguments
         with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
             is_list = isinstance(given.get("callbacks"), keras.callbacks.CallbackList)
+            if is_list and "epochs" in given and self._run.resume is not None:
+                raise ValueError("fit(resume=) takes its callbacks as a list, not a CallbackList.")
             if "callbacks" in given and not is_list:
                 resume = self._run.resume if "epochs" in given else None
                 given["callbacks"] = self._run.callbacks = CallbackList(given, resume)

@@ -181,6 +181,48 @@ def test_a_run_that_is_complete_is_given_back(tmp_path):
     assert_same(fit(tmp_path, DATA["arrays"], every=3), whole("arrays"))
 
 
+def test_a_run_that_a_callback_ended_stays_so(tmp_path):
+    def ended(**given):
+        stopping = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=99.0)
+        return fit(tmp_path, DATA["arrays"], every="epoch", callbacks=[stopping], **given)
+
+    first = ended()
+    assert len(first[1]["loss"]) == 2
+    assert_same(ended(), first)
+    longer = fit(tmp_path, DATA["arrays"], every="epoch")  # without the callback that ended it
+    assert len(longer[1]["loss"]) == EPOCHS
+
+
+def test_callbacks_are_known_by_what_they_monitor(tmp_path):
+    stopping = keras.callbacks.EarlyStopping
+    both = [stopping(f"{name}_loss", mode="min") for name in ("denoiser", "critic")]
+    fit(tmp_path, DATA["arrays"], epochs=1, callbacks=both)
+    other = stopping("critic_loss", mode="min")
+    fit(tmp_path, DATA["arrays"], epochs=1, callbacks=[other])
+    assert other.best == both[1].best != both[0].best
+
+
+def test_a_checkpoint_draws_nothing(tmp_path):
+    plain = System()
+    keras.utils.set_random_seed(0)
+    state_of_python = random.getstate()
+    plain.fit(images(), verbose=0, shuffle=False, callbacks=[ml.callbacks.Checkpoint(tmp_path)])
+    if keras.backend.backend() != "torch":  # there the captured step asks for Keras' generator
+        assert random.getstate() == state_of_python
+
+
+def test_where_training_goes_on_is_printed(tmp_path, capsys):
+    system = System()
+    system.fit(images(), resume=tmp_path, verbose=2, callbacks=[checkpoint(tmp_path)])
+    assert "holds no checkpoint yet" in capsys.readouterr().out
+    system.fit(images(), epochs=2, resume=tmp_path, verbose=2)
+    assert "step-0000000002.weights.h5, epoch 2" in capsys.readouterr().out
+
+
+def checkpoint(folder):
+    return ml.callbacks.Checkpoint(folder)
+
+
 def test_files_are_kept_by_number_and_by_value(tmp_path):
     class Losses(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -266,6 +308,33 @@ def command(folder, epochs, out):
 def test_arguments_are_checked(given, word, tmp_path):
     with pytest.raises(ValueError, match=word):
         ml.callbacks.Checkpoint(tmp_path, **given)
+
+
+def test_what_is_no_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="which is a file"):
+        ml.callbacks.Checkpoint(tmp_path / "file")
+    with pytest.raises(TypeError, match="folder 3"):
+        ml.callbacks.Checkpoint(3)
+    with pytest.raises(TypeError, match="resume=True"):
+        System().fit(images(), resume=True)
+    with pytest.raises(ValueError, match="neither a folder nor a checkpoint"):
+        System().fit(images(), resume=tmp_path / "absent.keras")
+    with pytest.raises(ValueError, match="Two Checkpoints write to"):
+        System().fit(images(), callbacks=[checkpoint(tmp_path), checkpoint(tmp_path)])
+    with pytest.raises(ValueError, match="no instance of a Callback"):
+        System().fit(images(), callbacks=[ml.callbacks.Checkpoint])
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but will be ignored")
+def test_data_that_end_too_early_are_refused(tmp_path):
+    def few():
+        return {"x": ((images(BATCH),) for _ in range(2)), "steps_per_epoch": 4}
+
+    with pytest.raises(Interrupted):
+        fit(tmp_path, DATA["generator"], stop=4)
+    with pytest.raises(ValueError, match=r"ended after 2 batches, and the .* 3"):
+        fit(tmp_path, few)
 
 
 def test_a_folder_of_another_run_is_not_written_to(tmp_path):

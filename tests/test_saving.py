@@ -688,3 +688,19 @@ def test_copies_of_a_system_are_whole(tmp_path):
     assert type(clone) is Rows and clone.nets["a"] is not system.nets["a"]
     assert fit(copies[0]) == fit(system) == fit(copies[1])
     assert_same(copies[0], system)
+
+
+def test_arguments_without_names_cannot_be_saved(tmp_path):
+    class Star(ml.MLModel):
+        def __init__(self, *units):
+            super().__init__()
+            self.net = keras.Sequential([layers.Dense(n) for n in units])
+
+        def forward(self, x):
+            return self.net(x)
+
+    star = Star(2, 1)
+    star(np.ones((1, 2), "float32"))
+    with pytest.raises(NotImplementedError, match=r"Star was given arguments by \*args"):
+        star.save(tmp_path / "star.keras")
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,18 @@ def approx(expected):
     return pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+def test_a_model_can_stand_in_for_another():
+    class Other(TinyGAN):
+        def __init__(self):
+            super().__init__()
+            self.generator = Scale(5.0)
+
+    other = Other()
+    other.setup(ones())
+    assert weights(other) == {"generator": 5.0, "discriminator": 3.0}
+    assert len(other.weights) == 2
+
+
 def test_own_losses_update_simultaneously_from_the_old_weights():
     gan = TinyGAN(generator=2.0, discriminator=3.0)
     logs = gan.train_on_batch(ones() * 0.5, return_dict=True)
