@@ -24,7 +24,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
@@ -139,7 +139,7 @@ def direction(metric: Any) -> str | None:
 
 def known_global_seed() -> Any:
     """The state of that generator; None where nothing has drawn without a seed yet."""
-    known = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    known = global_state.get_global_attribute("global_seed_generator")
     return None if known is None else known.state
 
 
