@@ -26,7 +26,6 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
-        _check(given["callbacks"])
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
         self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))  # they look last
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
@@ -102,7 +101,7 @@ class CallbackList(keras.callbacks.CallbackList):
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)
 
 
-def _check(callbacks: Any) -> None:
+def check(callbacks: Any) -> None:
     """Refuses what is no callback, and two that would remove each other's files."""
     found = keras.tree.flatten(callbacks or [])
     for callback in found:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, engine, ready
-from mlsystem.callback_list import CallbackList
+from mlsystem.callback_list import CallbackList, check
 from mlsystem.logs import Logs
 from mlsystem.resume import Resume, find
 from mlsystem.signature import bind
@@ -162,6 +162,7 @@ class Trainer(_keras.Hooks):
             if is_list and "epochs" in given and self._run.resume is not None:
                 raise ValueError("fit(resume=) takes its callbacks as a list, not a CallbackList.")
             if "callbacks" in given and not is_list:
+                check(given["callbacks"])
                 resume = self._run.resume if "epochs" in given else None
                 given["callbacks"] = self._run.callbacks = CallbackList(given, resume)
             return method.__func__(*call.args, **call.kwargs)
