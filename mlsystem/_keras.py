@@ -49,6 +49,7 @@ __all__ = [
     "compute_output_spec",
     "direction",
     "file_entries",
+    "flat_layers",
     "functional_init_arguments",
     "get_stateless_scope",
     "global_seed",
@@ -60,6 +61,7 @@ __all__ = [
     "optimized_weights",
     "own_losses",
     "own_metrics",
+    "own_state",
     "portable",
     "register_as",
     "schedule",
@@ -165,6 +167,16 @@ def torch_modules() -> SimpleNamespace:
 def was_called(layer: Any) -> bool:
     """Whether a layer was ever called."""
     return bool(layer._called)
+
+
+def flat_layers(layer: Any) -> list[Any]:
+    """A layer and all the layers in it."""
+    return list(layer._flatten_layers())
+
+
+def own_state(layer: Any) -> list[Any]:
+    """The variables of a layer itself that no gradient is for, as the statistics of batch norm."""
+    return list(layer._non_trainable_variables)
 
 
 def untrack(layer: Any, part: Any) -> None:

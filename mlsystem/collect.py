@@ -109,7 +109,8 @@ def top(system: Any, names: Iterable[str]) -> list[str]:
 def rows(system: Any, names: Sequence[str]) -> routing.Rows:
     """Which of the losses each leaf of a system follows, with which weights."""
     weights = system._run.given.get("loss_weights")
-    table = routing.read(system.routing, _trained_members(system), top(system, names), weights)
+    trained, frozen = _trained_members(system), list(members.direct(system))
+    table = routing.read(system.routing, trained, top(system, names), weights, frozen)
     inner: dict[str, dict[str, routing.Row | None]] = {}
     for name, nested in members.nested(system).items():
         if name in table:

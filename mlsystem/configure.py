@@ -8,21 +8,52 @@ import keras
 from mlsystem import _keras, data, members, optimizers, routing, schedule
 from mlsystem.collect import has_own_loss
 
+TURNS = ("update_every", "update_start", "update_end")
+NONFINITE = ("skip", "raise", "keep")
+
 
 def configure(system: Any) -> None:
     """Reads the configuration of a system whose weights are built; names that do not exist fail."""
     system._run.members = members.leaves(system)
-    _build_optimizers(system)
-    names = list(system._models())
+    names = system._known_models()
+    leaves = system._run.members
+    system._run.flagged = [weight for name in names for weight in leaves[name].weights]
+    if system.nonfinite not in NONFINITE:
+        raise ValueError(f"nonfinite is {system.nonfinite!r}; give one of {', '.join(NONFINITE)}.")
+    if system.nonfinite != "keep":
+        system._run.logs.count_skips(names)
     system._run.phases = schedule.read_phases(system.phases, names)
-    system._run.every = schedule.read_every(system.update_every, names)
-    if system._run.every and system.steps_per_execution > 1:
-        raise ValueError(
-            f"'{system.name}' has update_every={system.update_every!r}, by which batches take "
-            f"different steps, and steps_per_execution={system.steps_per_execution}, which runs "
-            "several as one. Leave the latter at 1."
-        )
+    system._run.when = schedule.read_conditions(system.update_when, names)
+    system._run.turns = schedule.read_turns(
+        system.update_every, system.update_start, system.update_end, names
+    )
+    for model in system._run.when:
+        system._run.logs.make(f"{model}_updated", f"the share of updates of '{model}'")
+    _check_executions(system)
+    retrain(system)
     _read_given(system)
+
+
+def _check_executions(system: Any) -> None:
+    if system._run.turns and system.steps_per_execution > 1:
+        given = [name for name in TURNS if getattr(system, name)]
+        raise ValueError(
+            f"'{system.name}' has {' and '.join(given)}, by which batches take different steps, "
+            f"and steps_per_execution={system.steps_per_execution}, which runs several as one. "
+            "Leave the latter at 1."
+        )
+
+
+def retrain(system: Any) -> None:
+    """Sees to what depends on which models are frozen; called again where that has changed."""
+    _build_optimizers(system)
+    schedule.check_phases(system._run.phases, list(system._models()))
+    system._run.flags = flags(system)
+
+
+def flags(system: Any) -> tuple[bool, ...]:
+    """Whether each weight is trained at present."""
+    return tuple([weight.trainable for weight in system._run.flagged])
 
 
 def _read_given(system: Any) -> None:
@@ -54,18 +85,54 @@ def _own_optimizer(model: Any) -> Any:
 
 
 def _build_optimizers(system: Any) -> None:
-    models = system._models()
-    if set(system.optimizers) == set(models) and models:
-        return  # what changed since is another matter
-    chosen = optimizers.distinct(_chosen(system, list(models)))
+    """Gives an optimizer to each model that is trained; one frozen meanwhile keeps its own."""
+    leaves, before = system._run.members, dict(system.optimizers)
+    weights = {name: _optimized(system, name) for name in leaves}
+    chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
+    new = [name for name, mine in weights.items() if mine and name not in chosen]
+    chosen = optimizers.distinct(chosen | (_chosen(system, new) if new else {}))
     if system._run.given.get("auto_scale_loss", True):
-        chosen = {n: optimizers.with_loss_scaling(o, models[n]) for n, o in chosen.items()}
+        chosen |= {n: optimizers.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():
-        if not optimizer.built:
-            optimizer.build(models[name].trainable_weights)
-        optimizers.check_built(name, optimizer, models[name].trainable_weights)
-    with _keras.DotNotTrackScope():
-        system.optimizer = optimizers.SystemOptimizer(chosen) if chosen else None
+        chosen[name] = _built(name, optimizer, weights[name], name in new)
+    if chosen != before:
+        _set_optimizers(system, {name: chosen[name] for name in leaves if name in chosen})
+
+
+def optimized(system: Any) -> dict[str, list[int]]:
+    """The weights, by number, of each optimizer that is for others than are trained at present."""
+    found: dict[str, list[int]] = {}
+    for name, optimizer in system.optimizers.items():
+        leaf, weights = members.leaves(system)[name], _keras.optimized_weights(optimizer)
+        if [id(weight) for weight in weights] != [id(weight) for weight in leaf.trainable_weights]:
+            numbers = {id(weight): i for i, weight in enumerate(leaf.weights)}
+            found[name] = [numbers[id(weight)] for weight in weights]
+    return found
+
+
+def _optimized(system: Any, name: str) -> list[Any]:
+    """The weights of a model that its optimizer is for: of a loaded one as when it was saved."""
+    leaf = system._run.members[name]
+    saved = [leaf.weights[i] for i in system._run.optimized.get(name, ())]
+    known = {id(weight) for weight in saved}
+    return saved + [weight for weight in leaf.trainable_weights if id(weight) not in known]
+
+
+def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
+    if not optimizer.built:
+        optimizer.build(weights)
+    if is_new or optimizers.knows(optimizer, weights):
+        optimizers.check_built(name, optimizer, weights)
+        return optimizer
+    return optimizers.extended(optimizer, weights)
+
+
+def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
+    if system.optimizer is not None:
+        system.optimizer.take(chosen)
+    elif chosen:
+        with _keras.DotNotTrackScope():
+            system.optimizer = optimizers.SystemOptimizer(chosen)
     for name in chosen:
         log = optimizers.rate_log(name)
         system._run.logs.claim(log, f"the learning rate of '{name}'")
@@ -73,11 +140,13 @@ def _build_optimizers(system: Any) -> None:
 
 def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
     """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
-    given = system._run.given.get("optimizer")
-    chosen = optimizers.one_each(given, names) if given is not None else {}
+    given, known = system._run.given.get("optimizer"), system._known_models()
+    chosen: dict[str, Any] = {}
+    if given is not None:
+        chosen = optimizers.one_each(given, known if optimizers.is_by_model(given) else names)
     if all(name in chosen for name in names):
-        return chosen
-    configured = routing.by_name(system.configure_optimizers(), names, "configure_optimizers")
+        return {name: chosen[name] for name in names}
+    configured = routing.by_name(system.configure_optimizers(), known, "configure_optimizers")
     chosen = optimizers.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import _keras
+from mlsystem import _keras, select
 from mlsystem.model import MLModel
 from mlsystem.scope import Scope
 
@@ -114,16 +114,21 @@ class EMA(MLModel):
             average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
         self.started = True
 
-    def follow(self) -> None:
-        """Moves the copy towards its source; called after each update of the source."""
+    def follow(self, updated: Any = None) -> None:
+        """Moves the copy towards its source; called after each update of the source.
+
+        Args:
+            updated: a boolean scalar tensor, whether there was an update; None where there was.
+        """
         momentum = self.momentum
         if isinstance(momentum, keras.optimizers.schedules.LearningRateSchedule):
             momentum = momentum(self.updates.value)
-        self.updates.assign_add(1)
-        due = ops.equal(self.updates.value % self.every, 0)
+        self.updates.assign_add(1 if updated is None else ops.cast(updated, "int32"))
+        turn = ops.equal(self.updates.value % self.every, 0) if self.every > 1 else None
+        due = select.both(updated, turn)
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             new = _mixed(average, weight, momentum)
-            average.assign(ops.where(due, new, average.value) if self.every > 1 else new)
+            average.assign(new if due is None else ops.where(due, new, average.value))
 
 
 def _check(model: Any, momentum: Any, every: int) -> None:

@@ -1,15 +1,10 @@
-"""The condition `when` of an update: decided inside the compiled step, by selecting values.
-
-A branch with an update inside works on TensorFlow and in eager torch, and leaks tracers on JAX.
-"""
+"""The conditions of an update, decided inside the compiled step: `when` and `update_when`."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from keras import ops
-
-from mlsystem import step
+from mlsystem import routing, select, step
 
 
 @contextlib.contextmanager
@@ -19,25 +14,26 @@ def gate(learner: Any, when: Any) -> Iterator[None]:
     if when is None:
         yield
         return
-    condition = _condition(when)
+    condition = select.scalar(when, "The condition `when` given to update")
     if this:
         this.gate = condition
-    state = learner._gated_variables()
-    before = [ops.copy(v.value) for v in state]
     try:
-        yield
-        for variable, old in zip(state, before, strict=True):
-            variable.assign(ops.where(condition, variable.value, old))
+        with select.only(condition, learner._gated_variables()):
+            yield
     finally:
         if this:
             this.gate = None
 
 
-def _condition(when: Any) -> Any:
-    when = ops.convert_to_tensor(when)
-    if len(when.shape) != 0:
+def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:
+    """Whether a model is to be updated, by its function of the losses in `update_when`."""
+    try:
+        wanted = condition(losses)
+    except KeyError as error:
         raise ValueError(
-            f"update got a condition `when` of shape {tuple(when.shape)}. "
-            "Give one boolean, a scalar."
-        )
-    return ops.cast(when, "bool")
+            f"update_when of '{name}' asks for the loss {error}, which does not exist. "
+            f"{routing.listing(losses)}"
+        ) from error
+    if wanted is None:
+        raise ValueError(f"update_when of '{name}' returned None. Does it end in a `return`?")
+    return select.scalar(wanted, f"The condition that update_when gives for '{name}'")

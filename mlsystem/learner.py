@@ -4,15 +4,15 @@ A `Learner` is a Keras model that trains some models by some losses. What these 
 its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
-from mlsystem import engine, losses, routing, step
+from mlsystem import engine, gate, losses, routing, select, step
 from mlsystem.data import Batch, batch
 from mlsystem.differentiate import Gradients, gradients, scaled
-from mlsystem.gate import gate
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -48,7 +48,7 @@ class Learner(Trainer):
         """
         taken, outputs = self._forward_losses(batch(data), training=False)
         if this := step.of(self):
-            this.count(taken, set(taken.losses))
+            this.count(taken, dict.fromkeys(taken.losses))
         self._update_metrics(batch(data), outputs, None)
         return self._step_logs()
 
@@ -67,8 +67,8 @@ class Learner(Trainer):
 
         Args:
             data: the batch.
-            models: names of models or of lists of them; all by default. Those that
-                `update_every` does not have updated on this batch are left out.
+            models: names of models or of lists of them; all by default. Those that are frozen, or
+                not updated on this batch (`update_every` and its kin), are left out.
             when: a boolean scalar tensor that decides, inside the compiled step, whether weights
                 and optimizers change and whether anything is logged.
             phase: the index given to a `forward` that names `phase`.
@@ -80,10 +80,11 @@ class Learner(Trainer):
         names = self._due(models)
         if not names:
             return None, {}
-        with gate(self, when):
+        with gate.gate(self, when):
+            before = [(variable, ops.copy(variable.value)) for variable in self._forward_state()]
             found = self.gradients(data, names, phase=phase)
-            self.apply_gradients(found)
-            self._update_metrics(batch(data), found.outputs, names)
+            updated = self._apply(found, before)
+            self._update_metrics(batch(data), found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
@@ -119,7 +120,7 @@ class Learner(Trainer):
             name: name of the loss; by default those of the models.
 
         Returns:
-            The loss, a scalar tensor; None where `update_every` leaves no model to update.
+            The loss, a scalar tensor; None where there is no model to update on this batch.
         """
         names = self._due(models)
         if not names:
@@ -134,11 +135,7 @@ class Learner(Trainer):
 
         Logs the losses that the gradients of these models were last taken of.
         """
-        names = self._due(gradients)
-        for name in names:
-            self._apply_to(name, list(gradients[name]))
-        self._follow(names)
-        self._count_pending(names)
+        self._apply(gradients)
 
     def log(self, name: str, value: Any) -> None:
         """Logs the mean over the epoch of something that is not a loss.
@@ -173,16 +170,26 @@ class Learner(Trainer):
         """The losses of one forward pass, and their named terms."""
         raise NotImplementedError
 
-    def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
-        """Updates the metrics of some models, or of all."""
+    def _update_metrics(
+        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
+    ) -> None:
+        """Updates the metrics of models that were updated, where they were, or of all."""
         raise NotImplementedError
 
     def _phase_models(self) -> list[list[str]]:
         """The models of each phase."""
         return [list(self._models())]
 
-    def _follow(self, models: Iterable[str]) -> None:
-        """Moves the copies that follow some models, after an update of these."""
+    def _known_models(self) -> list[str]:
+        """The names of the models that are trained, or would be if they were not frozen."""
+        return list(self._models())
+
+    def _follow(self, updated: Mapping[str, Any]) -> None:
+        """Moves the copies that follow some models, where these were updated."""
+
+    def _forward_state(self) -> list[Any]:
+        """The variables that a forward pass on a bad batch may spoil."""
+        return []
 
     # How the step goes -----------------------------------------------------------------------
 
@@ -207,8 +214,10 @@ class Learner(Trainer):
 
     def _names(self, models: Any) -> list[str]:
         """The models that are named, groups spelled out; all by default."""
-        known = list(self._models())
-        return known if models is None else routing.resolve(models, known, "models")
+        trained = self._models()
+        if models is None:
+            return list(trained)
+        return [n for n in routing.resolve(models, self._known_models(), "models") if n in trained]
 
     def _due(self, models: Any) -> list[str]:
         """Those of the models that are updated on this batch."""
@@ -220,7 +229,7 @@ class Learner(Trainer):
 
         def forward() -> tuple[Taken, Any]:
             value = loss_fn()
-            return Taken({name: losses.scalar(value, f"The loss '{name}'")}), None
+            return Taken({name: losses.scalar(value, f"The loss '{name}'")}, whole=False), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
         return self._pend(*gradients(self, forward, lambda _: rows, names))
@@ -234,7 +243,38 @@ class Learner(Trainer):
             }
         return found
 
-    def _apply_to(self, name: str, found: list[Any]) -> None:
+    def _apply(
+        self, gradients: Mapping[str, Any], before: Sequence[tuple[Any, Any]] = ()
+    ) -> dict[str, Any]:
+        """Applies gradients; returns, by model, the condition under which it was updated.
+
+        `before` are variables with the values that they get back where a gradient is not finite.
+        """
+        finite = {name: self._finite(name, gradients[name]) for name in self._due(gradients)}
+        if (all_finite := functools.reduce(select.both, finite.values(), None)) is not None:
+            select.keep(all_finite, before)
+        updated = {name: self._wanted(name, condition) for name, condition in finite.items()}
+        for name, condition in updated.items():
+            self._apply_to(name, list(gradients[name]), condition)
+        self._follow(updated)
+        self._count_pending(updated)
+        return updated
+
+    def _finite(self, name: str, found: Sequence[Any]) -> Any:
+        """Whether gradients are finite, a boolean tensor; None where nobody asks."""
+        return None
+
+    def _wanted(self, name: str, finite: Any) -> Any:
+        """Under which condition a model is updated: that of `update_when`, and that given."""
+        condition, this = self._run.when.get(name), step.of(self)
+        _, taken = this.pending.get(name, (None, None)) if this else (None, None)
+        if condition is None or taken is None or not taken.whole:
+            return finite
+        wanted = gate.ask(name, condition, taken.losses | taken.terms)
+        self.log(f"{name}_updated", select.both(wanted, finite))
+        return select.both(wanted, finite)
+
+    def _apply_to(self, name: str, found: list[Any], condition: Any) -> None:
         weights = self._models()[name].trainable_weights
         if len(found) != len(weights):
             raise ValueError(
@@ -242,15 +282,21 @@ class Learner(Trainer):
                 f"which has {len(weights)} trainable weights."
             )
         optimizer = self.optimizers[name]
-        engine.chosen.apply(optimizer, scaled(optimizer, found), weights)
+        engine.chosen.apply(optimizer, scaled(optimizer, found), weights, condition)
 
     # The logs --------------------------------------------------------------------------------
 
-    def _count_pending(self, models: Iterable[str]) -> None:
-        if this := step.of(self):
-            pending = [this.pending.pop(name) for name in models if name in this.pending]
-            for taken in {id(taken): taken for _, taken in pending}.values():
-                this.count(taken, set().union(*(names for names, t in pending if t is taken)))
+    def _count_pending(self, updated: Mapping[str, Any]) -> None:
+        """Counts the losses that models follow, where one of these models was updated."""
+        if not (this := step.of(self)):
+            return
+        pending = [(*this.pending.pop(n), c) for n, c in updated.items() if n in this.pending]
+        for taken in {id(taken): taken for _, taken, _ in pending}.values():
+            conditions: dict[str, list[Any]] = {}
+            for names, other, condition in pending:
+                for name in names if other is taken else ():
+                    conditions.setdefault(name, []).append(condition)
+            this.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
 
     def _track(self, name: str, owner: str, value: Any, weight: Any, gated: bool = False) -> None:
         """Adds a value to the running mean of a name; a gated one may have been kept out."""

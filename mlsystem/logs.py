@@ -21,6 +21,7 @@ class Logs:
         self.gated: set[str] = set()
         self.filled: set[str] = set()
         self.sealed = False
+        self.skips: dict[str, Any] = {}
 
     def claim(self, name: str, owner: str) -> None:
         """Takes a name for one owner; a name that is taken by another is an error."""
@@ -32,10 +33,27 @@ class Logs:
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
         """Adds one value to a running mean, made at the first one."""
+        self.make(name, owner)
+        self.trackers[name].update_state(value, sample_weight=weight)
+
+    def make(self, name: str, owner: str) -> None:
+        """Makes the running mean of a name, where there is none."""
         self.claim(name, owner)
         if name not in self.trackers:
             self.trackers[name] = self._new(name)
-        self.trackers[name].update_state(value, sample_weight=weight)
+
+    def count_skips(self, models: Iterable[str]) -> None:
+        """Makes a counter of the skipped updates of each model."""
+        for model in models:
+            name = f"{model}_skipped"
+            self.claim(name, f"the number of skipped updates of '{model}'")
+            if model not in self.skips:
+                with _keras.DotNotTrackScope():
+                    self.skips[model] = keras.metrics.Sum(name=name, dtype="float32")
+
+    def skipped(self) -> dict[str, int]:
+        """How many updates of each model were skipped since the logs were emptied."""
+        return {m: int(ops.convert_to_numpy(total.total)) for m, total in self.skips.items()}
 
     def _new(self, name: str) -> Any:
         if self.sealed:
@@ -58,7 +76,7 @@ class Logs:
 
     def metrics(self) -> list[Any]:
         """The trackers, as Keras asks for a model's metrics."""
-        return list(loss_first(self.trackers).values())
+        return [*loss_first(self.trackers).values(), *self.skips.values()]
 
     def results(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """The running means of some names, or of all that hold a value."""

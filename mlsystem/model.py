@@ -1,6 +1,6 @@
 """MLModel: a Keras model with its own loss and its own optimizer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -388,7 +388,9 @@ class MLModel(Learner):
         terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
         return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key))
 
-    def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
+    def _update_metrics(
+        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
+    ) -> None:
         """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
         if this := step.of(self):
             logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)

@@ -85,6 +85,12 @@ class SystemOptimizer(keras.optimizers.Optimizer):
                     f"{why}. Set those of other models one by one, as in {alone}."
                 )
 
+    def take(self, optimizers: Mapping[str, Any]) -> None:
+        """Replaces the optimizers, as where a model is no longer frozen."""
+        ratios = dict(zip(self._by_model, self._ratios, strict=True))
+        self._by_model = MappingProxyType(dict(optimizers))
+        self._ratios = [ratios.get(name, 1.0) for name in optimizers]
+
     def count_batch(self) -> None:
         """Counts one batch more in `iterations`."""
         self.iterations.assign_add(1)
@@ -157,13 +163,18 @@ def one_each(
     given: Any, models: Sequence[str], learning_rate: Any = None, **kwargs: Any
 ) -> dict[str, Any]:
     """An optimizer per model, from one class, name or instance or a dict of these by model."""
-    if isinstance(given, Mapping) and "class_name" not in given:
+    if is_by_model(given):
         given = routing.by_name(given, models, "optimizer")
     else:
         given = dict.fromkeys(models, given)
     if learning_rate is not None:
         kwargs["learning_rate"] = learning_rate
     return distinct(make_each(given, kwargs))
+
+
+def is_by_model(given: Any) -> bool:
+    """Whether optimizers are given by model, and not one for all."""
+    return isinstance(given, Mapping) and "class_name" not in given
 
 
 def make_each(given: Mapping[str, Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -212,6 +223,21 @@ def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def extended(optimizer: Any, weights: Sequence[Any]) -> Any:
+    """A copy that knows more weights, with the state that the optimizer has."""
+    known = _keras.optimized_weights(optimizer)
+    ids = {id(weight) for weight in known}
+    new = copy(optimizer)
+    new.build([*known, *(weight for weight in weights if id(weight) not in ids)])
+    states: dict[str, list[Any]] = {}
+    for variable in optimizer.variables:
+        states.setdefault(variable.path, []).append(variable)
+    for variable in new.variables:  # of two weights of one name, the first comes first
+        if same := states.get(variable.path):
+            variable.assign(ops.copy(same.pop(0).value))
+    return new
+
+
 def copy(optimizer: Any) -> Any:
     """A new optimizer of the same configuration."""
     try:
@@ -238,12 +264,17 @@ def learning_rates(by_model: Mapping[str, Any]) -> dict[str, float]:
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
     """Refuses an optimizer that was built for the weights of another model."""
-    known = {id(weight) for weight in _keras.optimized_weights(optimizer)}
-    if any(id(weight) not in known for weight in weights):
+    if not knows(optimizer, weights):
         raise ValueError(
             f"The optimizer of '{name}' ({type(optimizer).__name__}) was built for other weights. "
             "Give each model an optimizer of its own."
         )
+
+
+def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
+    """Whether an optimizer was built for weights."""
+    known = {id(weight) for weight in _keras.optimized_weights(optimizer)}
+    return all(id(weight) in known for weight in weights)
 
 
 def with_loss_scaling(optimizer: Any, layer: Any) -> Any:

@@ -44,15 +44,19 @@ def by_name(given: Mapping[str, Any], names: Sequence[str], what: str) -> dict[s
 
 
 def read(
-    routing: Any, models: Sequence[str], losses: Sequence[str], loss_weights: Any = None
+    routing: Any,
+    models: Sequence[str],
+    losses: Sequence[str],
+    loss_weights: Any = None,
+    others: Sequence[str] = (),
 ) -> Rows:
-    """The row of each model.
+    """The row of each model. Others, which are frozen, may have one in the table, too.
 
     >>> read("own", ["generator", "critic"], ["generator", "critic", "cycle"])["critic"]
     {'critic': (1.0,), 'cycle': (1.0,)}
     """
     if isinstance(routing, Mapping):
-        rows = _table(routing, models, losses)
+        rows = _table(routing, models, losses, others)
     elif routing in ("sum", "own"):
         rows = {m: dict.fromkeys(_followed(routing, m, models, losses), (1.0,)) for m in models}
     else:
@@ -71,19 +75,24 @@ def _followed(
     return [name for name in losses if not (owners := named(name, models)) or model in owners]
 
 
-def _table(routing: Mapping[str, Any], models: Sequence[str], losses: Sequence[str]) -> Rows:
+def _table(
+    routing: Mapping[str, Any],
+    models: Sequence[str],
+    losses: Sequence[str],
+    others: Sequence[str],
+) -> Rows:
     if wrong := {m: row for m, row in routing.items() if not isinstance(row, Mapping)}:
         raise ValueError(
             f"routing gives {wrong!r}; the row of a model is a dict {{loss: weight}} "
             f"of the losses {list(losses)}."
         )
-    table = by_name(routing, models, "routing")
+    table = by_name(routing, list(dict.fromkeys([*models, *others])), "routing")
     if missing := [m for m in models if m not in table]:
         raise ValueError(
             f"routing has no row for {', '.join(repr(m) for m in missing)}: say which of the "
             f"losses {list(losses)} each model follows, or freeze it with `trainable = False`."
         )
-    return {m: _row(m, row, losses) for m, row in table.items()}
+    return {m: _row(m, row, losses) for m, row in table.items() if m in models}
 
 
 def _row(model: str, row: Mapping[str, Any], losses: Sequence[str]) -> Row:

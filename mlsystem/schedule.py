@@ -1,6 +1,7 @@
-"""When each model is updated: phases within a batch, and every n-th batch. Plain Python."""
+"""When each model is updated: phases within a batch, and on which batches. Plain Python."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlsystem import routing
@@ -14,26 +15,82 @@ def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
     """
     if phases is None:
         return [list(models)]
-    read = [routing.resolve(group, models, "phases") for group in phases]
-    if missing := [m for m in models if not any(m in group for group in read)]:
+    return [routing.resolve(group, models, "phases") for group in phases]
+
+
+def check_phases(phases: Sequence[Sequence[str]], trained: Sequence[str]) -> None:
+    """Refuses phases that leave out a model which is to be trained."""
+    if missing := [m for m in trained if not any(m in group for group in phases)]:
         raise ValueError(
             f"phases leaves out {', '.join(repr(m) for m in missing)}, which would never be "
             "updated. Name it in a phase, or freeze it with `trainable = False`."
         )
-    return read
 
 
-def read_every(update_every: Any, models: Sequence[str]) -> dict[str, int]:
-    """After how many batches each model is updated; every batch where nothing is said."""
-    if not isinstance(update_every or {}, Mapping):
-        raise ValueError(f"update_every is {update_every!r}; give a dict {{model: n}}.")
-    every = routing.by_name(update_every or {}, models, "update_every")
-    for model, n in every.items():
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"update_every gives {n!r} for '{model}'; give a whole number from 1.")
-    return every
+@dataclass(frozen=True)
+class Turn:
+    """On which batches a model is updated.
+
+    >>> [seen for seen in range(8) if Turn(every=2, start=3, end=7).is_due(seen)]
+    [3, 5]
+    """
+
+    every: int = 1
+    start: int = 0
+    end: int | None = None
+
+    def is_due(self, seen: int) -> bool:
+        """Whether it is updated on the batch that follows on those seen."""
+        is_over = self.end is not None and seen >= self.end
+        return seen >= self.start and not is_over and (seen + 1) % self.every == 0
 
 
-def due(every: Mapping[str, int], models: Sequence[str], batch: int) -> frozenset[str]:
-    """The models that are updated on a batch, counted from 1."""
-    return frozenset(m for m in models if batch % every.get(m, 1) == 0)
+def read_turns(every: Any, start: Any, end: Any, models: Sequence[str]) -> dict[str, Turn]:
+    """The turns of those models that are not updated on every batch."""
+    numbers = {
+        "every": _numbers(every, models, "update_every", least=1),
+        "start": _numbers(start, models, "update_start", least=0),
+        "end": _numbers(end, models, "update_end", least=1),
+    }
+    turns: dict[str, Turn] = {}
+    for model in models:
+        turn = Turn(**{what: given[model] for what, given in numbers.items() if model in given})
+        if turn.end is not None and turn.end <= turn.start:
+            raise ValueError(
+                f"'{model}' would never be updated: its update_end, {turn.end}, does not come "
+                f"after its update_start, {turn.start}."
+            )
+        if turn != Turn():
+            turns[model] = turn
+    return turns
+
+
+def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[str, int]:
+    if not isinstance(given or {}, Mapping):
+        raise ValueError(f"{what} is {given!r}; give a dict {{model: number of batches}}.")
+    numbers = routing.by_name(given or {}, models, what)
+    for model, n in numbers.items():
+        if isinstance(n, bool) or not isinstance(n, int) or n < least:
+            raise ValueError(f"{what} gives {n!r} for '{model}'; give a whole number from {least}.")
+    return numbers
+
+
+def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
+    """The function of the losses that decides on each update of a model."""
+    if not isinstance(update_when or {}, Mapping):
+        raise ValueError(
+            f"update_when is {update_when!r}; give a dict {{model: function of the losses}}."
+        )
+    conditions = routing.by_name(update_when or {}, models, "update_when")
+    for model, condition in conditions.items():
+        if not callable(condition):
+            raise ValueError(
+                f"update_when gives {condition!r} for '{model}'; give a function of the losses, as "
+                f"`lambda losses: losses['{model}'] > 0.5`."
+            )
+    return conditions
+
+
+def due(turns: Mapping[str, Turn], models: Sequence[str], seen: int) -> frozenset[str]:
+    """The models that are updated on the batch that follows on those seen."""
+    return frozenset(m for m in models if m not in turns or turns[m].is_due(seen))

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import data, engine
+from mlsystem import data, engine, select
 
 _running = threading.local()
 
@@ -17,21 +17,23 @@ _running = threading.local()
 class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
-    `owners` says which loss each term is part of.
+    `owners` says which loss each term is part of, and `whole` whether these are the losses of the
+    learner, and not one that somebody else minimizes.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 @dataclass
 class Step:
     """One train or test step of a learner, from its batch to its logs.
 
-    `sums` and `counts` gather each loss and term over the phases in which it counted, and
-    `owners` says which loss a term is part of. `gate` is the condition of the update in progress
-    and `gated` what was counted under one. `pending` holds for each model the losses that its
+    `counted` holds each loss and term, with whether it counts, once for each phase, and `owners`
+    says which loss a term is part of. `gate` is the condition of the update in progress and `gated`
+    what was counted under one. `pending` holds for each model the losses that its
     gradients were last taken of, `touched` are the names logged in this step and
     `measured` the members whose metrics were updated.
     """
@@ -41,41 +43,54 @@ class Step:
     training: bool
     gate: Any = None
     gated: set[str] = field(default_factory=set)
-    sums: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, Any] = field(default_factory=dict)
+    counted: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     measured: set[str] = field(default_factory=set)
     logs: dict[str, Any] | None = None
 
-    def count(self, taken: Taken, losses: set[str]) -> None:
-        """Counts some losses and their terms once more, unless the gate is shut."""
-        self.owners |= taken.owners
-        self._add(taken.losses, losses)
-        self._add(taken.terms, {term for term, owner in taken.owners.items() if owner in losses})
+    def count(self, taken: Taken, losses: Mapping[str, Any]) -> None:
+        """Counts some losses and their terms once more, each where its condition holds.
 
-    def _add(self, values: Mapping[str, Any], names: set[str]) -> None:
-        for name in [name for name in values if name in names]:
-            value, one = values[name], 1
-            if self.gate is not None:
-                self.gated.add(name)
-                value = ops.where(self.gate, value, ops.zeros_like(value))
-                one = ops.cast(self.gate, value.dtype)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + one
+        The condition None always does; so does the gate where there is none.
+        """
+        self.owners |= taken.owners
+        shared: dict[int, Any] = {}  # one tensor for what hangs on the same condition
+        for name, value in [*taken.losses.items(), *taken.terms.items()]:
+            loss = taken.owners.get(name, name)
+            if loss in losses:
+                condition = losses[loss]
+                if id(condition) not in shared:
+                    shared[id(condition)] = select.both(self.gate, condition)
+                self._count(name, value, shared[id(condition)])
+
+    def _count(self, name: str, value: Any, condition: Any) -> None:
+        if condition is not None:
+            self.gated.add(name)
+            value = ops.where(condition, value, ops.zeros((), value.dtype))
+        self.counted.setdefault(name, []).append((value, condition))
 
     def means(self) -> dict[str, tuple[Any, Any]]:
-        """The mean of each loss and term over its phases, with its weight; empties the sums."""
-        means = {name: self._mean(name) for name in self.sums}
-        self.sums.clear()
-        self.counts.clear()
+        """The mean of each loss and term over its phases, with its weight; empties the counts."""
+        weights: dict[int, Any] = {}
+        means = {name: self._mean(name, weights) for name in self.counted}
+        self.counted.clear()
         return means
 
-    def _mean(self, name: str) -> tuple[Any, Any]:
-        total, count = self.sums[name], self.counts[name]
-        if isinstance(count, int):
-            return total / count if count > 1 else total, self.batch.size
+    def _mean(self, name: str, weights: dict[int, Any]) -> tuple[Any, Any]:
+        values, conditions = zip(*self.counted[name], strict=True)
+        total = sum(values[1:], values[0])
+        if all(condition is None for condition in conditions):
+            return total / len(values) if len(values) > 1 else total, self.batch.size
+        one = ops.ones((), total.dtype)
+        ones = [one if c is None else ops.cast(c, total.dtype) for c in conditions]
+        if len(ones) == 1:
+            key = id(conditions[0])
+            if key not in weights:
+                weights[key] = ones[0] * ops.cast(self.batch.size, total.dtype)
+            return total, weights[key]
+        count = sum(ones[1:], ones[0])
         counted = ops.cast(count > 0, total.dtype)
         return total / ops.maximum(count, 1), counted * ops.cast(self.batch.size, total.dtype)
 

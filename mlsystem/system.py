@@ -14,8 +14,10 @@ from mlsystem import (
     configure,
     engine,
     members,
+    nonfinite,
     optimizers,
     saving,
+    select,
     step,
     variants,
 )
@@ -27,7 +29,8 @@ from mlsystem.routing import Rows, followed, named
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
-_DECLARED = ("routing", "phases", "update_every")
+_SAVED = ("routing", "phases", *configure.TURNS, "nonfinite")
+_DECLARED = (*_SAVED, "update_when")  # made by constructors, as what holds variables
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -69,7 +72,22 @@ class MLSystem(MLModel):
             forward pass of its own: `[("critic",)] * 5 + [("generator",)]`. By default one phase
             with all models, from one forward pass and the old weights.
         update_every: `{model: n}`: the model is updated when the number of batches seen, this
-            one included, is a multiple of n. Steps of your own leave it out on other batches too.
+            one included, is a multiple of n. Steps of your own leave it out on other batches too,
+            and it costs nothing there; so with the next two.
+        update_start: `{model: n}`: the model is not updated on the first n batches.
+        update_end: `{model: n}`: the model is updated on the first n batches only.
+        update_when: `{model: condition}`: a function of the losses and their terms, a dict by name,
+            that gives a boolean scalar: the model is updated where it is true, which is decided
+            inside the compiled step: `{"critic": lambda losses: losses["critic"] > 0.5}`. The
+            share of batches on which it was is logged as `MODEL_updated`.
+        nonfinite: what becomes of an update whose gradient is not finite. "skip" (default): the
+            model, its optimizer and the logs stay as they are, and batch norm too; `MODEL_skipped`
+            in the logs of the epoch counts it, and a warning says so once. "raise": likewise, and
+            training ends with a FloatingPointError. "keep": it is applied. Optimizers that scale
+            the loss skip by themselves, and are left to it.
+
+    A model is frozen and unfrozen by its `trainable`, or that of its layers, at any time, also by a
+    callback in the middle of training: its optimizer keeps its state meanwhile.
 
     `forward` may name `y`, `training` and `phase` (the index of the phase; None outside training).
     Each phase runs it once, so that batch norm moves once a phase.
@@ -79,6 +97,10 @@ class MLSystem(MLModel):
     routing: Any = "sum"
     phases: Any = None
     update_every: Any = None
+    update_start: Any = None
+    update_end: Any = None
+    update_when: Any = None
+    nonfinite: str = "skip"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -237,7 +259,7 @@ class MLSystem(MLModel):
         super().reset_metrics()
         self._run.logs.reset()
         self._run.shown = {}
-        if self.optimizer is not None and self._run.every:
+        if self.optimizer is not None:
             self._run.batches = int(self.optimizer.iterations)
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -255,8 +277,9 @@ class MLSystem(MLModel):
     def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         means, shown = self.get_metrics_result(), self._run.shown | logs
         logs = loss_first({name: means.get(name, value) for name, value in shown.items()})
-        training = self._run.purpose == "train_step"
-        return logs | optimizers.learning_rates(self.optimizers) if training else logs
+        if self._run.purpose != "train_step":
+            return logs
+        return logs | optimizers.learning_rates(self.optimizers) | nonfinite.skipped(self)
 
     def _metric_names(self) -> set[str]:
         found = configure.metrics_of(self).items()
@@ -265,7 +288,7 @@ class MLSystem(MLModel):
         }
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Compiles the training step, one for each set of models that `update_every` makes due."""
+        """Compiles the training step, one for each set of models that are updated on a batch."""
         if force or self.train_function is None:
             self.train_function = variants.TrainFunction(self)
         return self.train_function
@@ -296,22 +319,25 @@ class MLSystem(MLModel):
 
         What holds variables is left out: constructors make the variables, and what holds them.
         """
-        own = {name: self.__dict__[name] for name in _DECLARED if name in self.__dict__}
+        own = {name: self.__dict__[name] for name in _SAVED if name in self.__dict__}
         plain = {name: value for name, value in own.items() if not _holds_variables(value)}
         leaves = members.leaves(self).items()
         frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
-        plain |= {"frozen": frozen} if frozen else {}
+        optimized = configure.optimized(self)
+        plain |= {n: v for n, v in (("frozen", frozen), ("optimized", optimized)) if v}
         return {name: arguments.serialized(self, name, value) for name, value in plain.items()}
 
     def _declare(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Sets what `_declared` said, and returns the rest."""
-        for name in _DECLARED:
+        for name in _SAVED:
             if name in config:
                 setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
         leaves = members.leaves(self)
         for name in config.get("frozen", ()):
             leaves[name].trainable = False
-        return {n: value for n, value in config.items() if n not in (*_DECLARED, "frozen")}
+        self._run.optimized = dict(config.get("optimized", {}))
+        declared = (*_SAVED, "frozen", "optimized")
+        return {name: value for name, value in config.items() if name not in declared}
 
     def _prepare(self, epoch: Any) -> None:
         engine.chosen.reshuffle(epoch)
@@ -321,12 +347,8 @@ class MLSystem(MLModel):
     def _ensure_compiled(self) -> None:
         if not self.compiled:
             self.compile()
-        changed = set(self._models()) ^ set(self.optimizers)
-        if self._run.is_ready and changed:
-            raise ValueError(
-                f"{', '.join(map(repr, sorted(changed)))} became trainable or frozen since "
-                f"'{self.name}' was compiled. Call compile() again."
-            )
+        if self._run.is_ready:
+            configure.retrain(self)
 
     def _finish_build(self) -> None:
         for member in members.leaves(self).values():
@@ -348,8 +370,22 @@ class MLSystem(MLModel):
     def _has_loss(self) -> bool:
         return True
 
+    def _known_models(self) -> list[str]:
+        known = self._run.members or members.leaves(self)
+        return [name for name, member in known.items() if not isinstance(member, EMA)]
+
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
-        return collect.find(self, batch, outputs, training)
+        taken = collect.find(self, batch, outputs, training)
+        if not self._run.logs.sealed:
+            self._name_logs(taken)
+        return taken
+
+    def _name_logs(self, taken: Taken) -> None:
+        """Makes the running means of all losses: one that nobody follows yet may be one day."""
+        for name in taken.losses:
+            self._run.logs.make(*_log_of(name, "loss"))
+        for name in taken.terms:
+            self._run.logs.make(*_log_of(name, "term"))
 
     def _rows(self, losses: Sequence[str]) -> Rows:
         return collect.rows(self, losses)
@@ -357,29 +393,41 @@ class MLSystem(MLModel):
     def _phase_models(self) -> list[list[str]]:
         return self._run.phases
 
-    def _follow(self, models: Iterable[str]) -> None:
+    def _follow(self, updated: Mapping[str, Any]) -> None:
         trained = self._models()
-        updated = {id(v) for name in models for v in trained[name].trainable_weights}
+        conditions = {id(v): c for n, c in updated.items() for v in trained[n].trainable_weights}
         copies = [m for m in (self._run.members or {}).values() if isinstance(m, EMA)]
         for copy in copies:
-            if any(id(v) in updated for v in copy.source.trainable_weights):
-                copy.follow()
+            weights = copy.source.trainable_weights
+            if found := [conditions[id(v)] for v in weights if id(v) in conditions]:
+                copy.follow(select.any_of(found))
 
-    def _update_metrics(self, batch: Batch, outputs: Any, models: Iterable[str] | None) -> None:
+    def _forward_state(self) -> list[Any]:
+        return nonfinite.forward_state(self)
+
+    def _finite(self, name: str, found: Sequence[Any]) -> Any:
+        return nonfinite.finite(self, name, found)
+
+    def _update_metrics(
+        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
+    ) -> None:
         trained = self._models()
         for name, metrics in configure.metrics_of(self).items():
-            updated = models is None or followed([dict.fromkeys(models, ())], [name])
-            if updated or not named(name, trained):
+            mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
+            if updated is None or mine or not named(name, trained):
+                condition = select.any_of(mine) if mine else None
                 parts = (batch.y, outputs, batch.sample_weight)
-                configure.measure(name, metrics, *(configure.entry(self, p, name) for p in parts))
+                with select.only(condition, metrics.variables):
+                    own = (configure.entry(self, part, name) for part in parts)
+                    configure.measure(name, metrics, *own)
                 if this := step.of(self):
                     this.measured.add(name)
 
     def _flush(self, this: step.Step) -> None:
         means, owners = this.means(), this.owners
         for name, (value, weight) in means.items():
-            log, what = (name, "term") if name in owners else (f"{name}_loss", "loss")
-            self._track(log, f"the {what} '{name}'", value, weight, name in this.gated)
+            log = _log_of(name, "term" if name in owners else "loss")
+            self._track(*log, value, weight, name in this.gated)
         top = collect.top(self, [name for name in means if name not in owners])
         if top:
             total = sum(means[name][0] for name in top)
@@ -400,6 +448,16 @@ class MLSystem(MLModel):
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
         return super().predict(x, *args, **kwargs)
+
+
+def _log_of(name: str, what: str) -> tuple[str, str]:
+    """The name in the logs of a loss or of one of its terms, and whose it is."""
+    return name if what == "term" else f"{name}_loss", f"the {what} '{name}'"
+
+
+def _is_in(model: str, member: str) -> bool:
+    """Whether a model is a member, or in it."""
+    return bool(followed([{model: ()}], [member]))
 
 
 def _holds_variables(value: Any) -> bool:

@@ -9,6 +9,7 @@ from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.logs import Logs
 from mlsystem.resume import Resume, find
+from mlsystem.schedule import Turn
 from mlsystem.signature import bind
 from mlsystem.step import Taken
 
@@ -22,7 +23,12 @@ class Run:
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
-        self.every: dict[str, int] = {}
+        self.turns: dict[str, Turn] = {}
+        self.when: dict[str, Any] = {}
+        self.flagged: list[Any] = []
+        self.flags: tuple[bool, ...] = ()
+        self.skipped: dict[str, int] = {}
+        self.optimized: dict[str, list[int]] = {}
         self.losses: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()

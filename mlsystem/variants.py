@@ -1,9 +1,9 @@
-"""The training step compiled once for each set of models that `update_every` makes due."""
+"""The training step compiled once for each set of models that are updated on a batch."""
 
 from collections.abc import Callable
 from typing import Any
 
-from mlsystem import engine, schedule
+from mlsystem import configure, engine, nonfinite, schedule
 from mlsystem.logs import loss_first
 
 
@@ -15,26 +15,38 @@ class TrainFunction:
 
     def __init__(self, system: Any) -> None:
         self.system = system
-        self.steps: dict[frozenset[str] | None, Callable[..., Any]] = {}
+        self.steps: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
         """One training step on what Keras' trainer hands over."""
         run = self.system._run
+        self._see_what_is_frozen()
         run.due = self._due()
         try:
-            if run.due not in self.steps:
-                self.steps[run.due] = engine.chosen.train_function(self.system)
-            result = self._visible(self.steps[run.due](*args))
-            run.batches += 1  # only now: at the end of the data there was no batch
+            kind = run.due, run.flags
+            if kind not in self.steps:
+                self.steps[kind] = engine.chosen.train_function(self.system)
+            result = self._visible(self.steps[kind](*args))
+            run.batches += self.system.steps_per_execution  # at the end of the data there is none
+            nonfinite.check(self.system)
             return result
         finally:
             run.due = None
 
+    def _see_what_is_frozen(self) -> None:
+        system = self.system
+        if configure.flags(system) == system._run.flags:
+            return
+        before = dict(system.optimizers)
+        configure.retrain(system)
+        if dict(system.optimizers) != before:
+            self.steps.clear()
+
     def _due(self) -> frozenset[str] | None:
         run = self.system._run
-        if not run.every:
+        if not run.turns:
             return None
-        return schedule.due(run.every, list(self.system._models()), run.batches + 1)
+        return schedule.due(run.turns, list(self.system._models()), run.batches)
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)

@@ -141,7 +141,7 @@ def test_nothing_is_captured_anew_between_fits():
     for _ in range(3):
         pair.fit(ones(8), batch_size=4, verbose=0, validation_data=(ones(8), None))
         pair.predict(ones(8), batch_size=4, verbose=0)
-    assert len(pair.train_function.steps[None].programs) == 1
+    assert len(next(iter(pair.train_function.steps.values())).programs) == 1
     assert len(pair.test_function.programs) == 1
 
 

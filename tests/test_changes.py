@@ -33,19 +33,6 @@ def test_learning_rates_keep_their_proportions_through_zero():
     assert number(gan.optimizers["discriminator"].learning_rate) == approx(0.1)
 
 
-def test_freezing_between_fits_asks_for_compile():
-    pair = Pair()
-    pair.fit(ones(), verbose=0)
-    pair.a.trainable = False
-    with pytest.raises(ValueError, match=r"'a'.*compile"):
-        pair.fit(ones(), verbose=0)
-    pair.compile()
-    before = number(pair.a.weight)
-    pair.fit(ones(), verbose=0)
-    assert number(pair.a.weight) == before
-    assert list(pair.optimizers) == ["b"]
-
-
 def test_a_new_routing_holds_from_the_next_fit_and_keeps_the_optimizers():
     pair = Pair()
     pair.compile(optimizer="adam")

@@ -133,7 +133,7 @@ class Noisy(ml.MLSystem):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b = Scale(1.0), Scale(2.0)
+        self.a, self.b = (Scale(w, keras.optimizers.SGD(0.01)) for w in (1.0, 2.0))
         self.seed = keras.random.SeedGenerator(3)
 
     def forward(self, x):

@@ -79,7 +79,7 @@ def test_the_compiled_step_holds_no_second_forward_pass():
     x = {k: v[:16] for k, v in systems.data()[0].items()}
     gan = systems.GAN().setup(x)
     gan.train_on_batch(x)
-    text = gan.train_function.steps[None].lower((x, None, None)).compile().as_text()
+    text = next(iter(gan.train_function.steps.values())).lower((x, None, None)).compile().as_text()
     # forward: 4 products and 2 convolutions; into the discriminator 4 and 2, into the generator
     # 1 and 1 through the discriminator and 3 of its own
     assert text.count(" dot(") <= 12

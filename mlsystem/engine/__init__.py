@@ -7,7 +7,9 @@ Each engine file holds the same functions under the same names and arguments:
   each entry costs one backward pass, into its own variables only. A gradient is None where
   no loss of the entry depends on the variable. Variables assigned in `fn` stay assigned.
 - `grad(fn)`: the function that gives the gradient of the sum of `fn(x)`, differentiable again.
-- `apply(optimizer, gradients, weights)`: one optimizer's update of its weights.
+- `apply(optimizer, gradients, weights, condition)`: one optimizer's update of its weights, where a
+  condition, a boolean tensor, holds; None stands for one that does.
+- `all_finite(gradients)`: whether all numbers in some tensors are, a boolean tensor.
 - `step_scope(data)`: the context in which a step on a batch runs.
 - `random_state()`, `set_random_state(state)`: the backend's own random generators, as
   arrays.

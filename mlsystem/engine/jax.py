@@ -5,6 +5,7 @@ their values, and what is assigned inside a transformation is assigned again out
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
 
-from mlsystem import _keras
+from mlsystem import _keras, select
 from mlsystem.engine.jax_function import Function, stateless
 from mlsystem.scope import Scope
 
@@ -146,8 +147,19 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return gradient
 
 
-def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
     """See `mlsystem.engine`."""
+    with select.only(condition, [*weights, *optimizer.variables]):
+        _apply(optimizer, gradients, weights)
+
+
+def all_finite(gradients: list[Any]) -> Any:
+    """See `mlsystem.engine`."""
+    finite = [jax.numpy.all(jax.numpy.isfinite(gradient)) for gradient in gradients]
+    return functools.reduce(jax.numpy.logical_and, finite)
+
+
+def _apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
     if not isinstance(optimizer, _keras.LossScaleOptimizer):
         optimizer.apply(gradients, weights)
         return

@@ -44,9 +44,20 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return gradient
 
 
-def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
     """See `mlsystem.engine`."""
-    optimizer.apply(gradients, weights)
+    if condition is None:
+        optimizer.apply(gradients, weights)
+    else:
+        tf.cond(condition, lambda: optimizer.apply(gradients, weights), lambda: None)
+
+
+def all_finite(gradients: list[Any]) -> Any:
+    """See `mlsystem.engine`."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return None  # each replica has a gradient of its own, and would take its own branch
+    dense = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in dense])
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import torch
 from keras import ops, tree
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from mlsystem.engine.torch_faster import only
 from mlsystem.engine.torch_function import Function
 
 
@@ -63,9 +65,20 @@ def _input(x: Any) -> Any:
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-def apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
     """See `mlsystem.engine`."""
-    optimizer.apply(gradients, weights)
+    if get_proxy_mode() is not None and condition is not None:  # in a trace, which cannot branch
+        with only(condition, optimizer, weights):
+            optimizer.apply(gradients, weights)
+    elif condition is None or bool(condition):
+        optimizer.apply(gradients, weights)
+
+
+def all_finite(gradients: list[Any]) -> Any:
+    """See `mlsystem.engine`."""
+    # The largest number of each: NaN where there is one.
+    largest = torch._foreach_norm([g for g in gradients if g.numel()], float("inf"))
+    return torch.isfinite(torch.stack([norm.float() for norm in largest])).all()
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:

@@ -1,0 +1,52 @@
+"""Assignments that hold only under a condition, by selecting values: no branch.
+
+A branch with an assignment inside works on TensorFlow and in eager torch, and leaks tracers on JAX.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keras import ops
+
+
+@contextlib.contextmanager
+def only(condition: Any, variables: Iterable[Any]) -> Iterator[None]:
+    """Lets what happens inside change the variables only where the condition holds."""
+    known = [] if condition is None else list(variables)
+    before = [ops.copy(variable.value) for variable in known]
+    yield
+    keep(condition, zip(known, before, strict=True))
+
+
+def keep(condition: Any, before: Iterable[tuple[Any, Any]]) -> None:
+    """Gives variables back the values of before, unless the condition holds."""
+    for variable, old in before:
+        variable.assign(ops.where(condition, variable.value, old))
+
+
+def both(a: Any, b: Any) -> Any:
+    """Whether two conditions hold; None stands for one that always does."""
+    if a is None or b is None:
+        return b if a is None else a
+    return ops.logical_and(a, b)
+
+
+def any_of(conditions: list[Any]) -> Any:
+    """Whether one of some conditions holds."""
+    if any(condition is None for condition in conditions):
+        return None
+    found = conditions[0]
+    for condition in conditions[1:]:
+        found = found if condition is found else ops.logical_or(found, condition)
+    return found
+
+
+def scalar(value: Any, where: str) -> Any:
+    """A condition as one boolean tensor; anything but a scalar is an error."""
+    condition = ops.convert_to_tensor(value)
+    if len(condition.shape) != 0:
+        raise ValueError(
+            f"{where} is of shape {tuple(condition.shape)}. Give one boolean, a scalar."
+        )
+    return ops.cast(condition, "bool")
