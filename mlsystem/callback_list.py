@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, callback_state, engine, monitor, per_model
+from mlsystem import _keras, callback_state, engine, monitor, nonfinite, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.hooks import has
@@ -43,6 +43,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.set_model(model)
         for callback in self.callbacks:
             monitor.choose_mode(callback, model)
+        nonfinite.check_callbacks(model, self.callbacks)
         self.set_params(self.waiting | {"steps": epoch.num_batches})
         if self.is_followed():
             self._follow(model, epoch)

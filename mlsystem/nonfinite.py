@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from mlsystem import _keras, engine, step
-from mlsystem.ema import EMA
 
 
 def finite(system: Any, name: str, gradients: Sequence[Any]) -> Any:
@@ -24,7 +23,8 @@ def finite(system: Any, name: str, gradients: Sequence[Any]) -> Any:
         skipped = ops.logical_not(condition)
         if this.gate is not None:
             skipped = ops.logical_and(this.gate, skipped)
-        system._run.logs.skips[name].update_state(ops.cast(skipped, "float32"))
+        counter = system._run.logs.skips[name].total
+        counter.assign_add(ops.cast(skipped, counter.dtype))
     return condition
 
 
@@ -32,10 +32,8 @@ def forward_state(system: Any) -> list[Any]:
     """The variables that a forward pass on a bad batch spoils: the statistics of batch norm."""
     if system.nonfinite == "keep":
         return []
-    leaves = (system._run.members or {}).values()
-    models = [
-        leaf for leaf in leaves if isinstance(leaf, keras.Layer) and not isinstance(leaf, EMA)
-    ]
+    leaves = [(system._run.members or {}).get(name) for name in system._known_models()]
+    models = [leaf for leaf in leaves if isinstance(leaf, keras.Layer)]  # not `self`
     layers = [layer for model in models for layer in _keras.flat_layers(model) if layer.trainable]
     found = [v for layer in layers for v in _keras.own_state(layer)]
     return [v for v in found if keras.backend.is_float_dtype(v.dtype)]
@@ -50,6 +48,19 @@ def skipped(system: Any) -> dict[str, int]:
         if number or name in known:
             known[name] = number
     return {f"{name}_skipped": number for name, number in known.items()}
+
+
+def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
+    """Warns where a callback waits for a loss that will not come."""
+    inner = [getattr(callback, "callback", callback) for callback in callbacks]
+    waits = any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in inner)
+    if waits and getattr(system, "nonfinite", "keep") == "skip":
+        warnings.warn(
+            f"TerminateOnNaN will not see what it waits for: '{system.name}' skips updates that "
+            "are not finite, and does not log their losses. Set nonfinite = 'raise', which ends "
+            "training itself, or 'keep'.",
+            stacklevel=2,
+        )
 
 
 def check(system: Any) -> None:

@@ -210,6 +210,7 @@ def test_training_ends_when_any_loss_is_no_number(system, value, spoiled, ends):
     x[spoiled - 1, 1] = value
     count = kc.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(batch))
     learner = system()
+    learner.nonfinite = "keep"
     learner.fit(x, batch_size=1, shuffle=False, verbose=0, callbacks=[kc.TerminateOnNaN(), count])
     assert len(batches) == ends and learner.stop_training == (ends < 6)
 

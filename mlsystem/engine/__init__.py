@@ -9,7 +9,8 @@ Each engine file holds the same functions under the same names and arguments:
 - `grad(fn)`: the function that gives the gradient of the sum of `fn(x)`, differentiable again.
 - `apply(optimizer, gradients, weights, condition)`: one optimizer's update of its weights, where a
   condition, a boolean tensor, holds; None stands for one that does.
-- `all_finite(gradients)`: whether all numbers in some tensors are, a boolean tensor.
+- `all_finite(gradients)`: whether some gradients are finite, and the sum of their squares too, a
+  boolean tensor; None where the backend cannot act on it.
 - `step_scope(data)`: the context in which a step on a batch runs.
 - `random_state()`, `set_random_state(state)`: the backend's own random generators, as
   arrays.

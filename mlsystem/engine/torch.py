@@ -9,7 +9,7 @@ import torch
 from keras import ops, tree
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from mlsystem.engine.torch_faster import only
+from mlsystem.engine.torch_branch import only
 from mlsystem.engine.torch_function import Function
 
 
@@ -68,7 +68,7 @@ def _input(x: Any) -> Any:
 def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
     """See `mlsystem.engine`."""
     if get_proxy_mode() is not None and condition is not None:  # in a trace, which cannot branch
-        with only(condition, optimizer, weights):
+        with only(condition, [*weights, *optimizer.variables]):
             optimizer.apply(gradients, weights)
     elif condition is None or bool(condition):
         optimizer.apply(gradients, weights)
@@ -76,9 +76,8 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
 
 def all_finite(gradients: list[Any]) -> Any:
     """See `mlsystem.engine`."""
-    # The largest number of each: NaN where there is one.
-    largest = torch._foreach_norm([g for g in gradients if g.numel()], float("inf"))
-    return torch.isfinite(torch.stack([norm.float() for norm in largest])).all()
+    norms = torch._foreach_norm([g.detach() for g in gradients], 2, dtype=torch.float32)
+    return torch.stack(norms).sum() < float("inf")  # as NaN is not
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:

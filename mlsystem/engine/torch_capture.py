@@ -33,7 +33,8 @@ def capture(
         module: the module whose parameters and buffers it may use.
         values: the values of the state, then the buffers.
         inputs: the tensors of a batch.
-        fused: whether an optimizer may be one operation, which a compiler cannot look into.
+        fused: whether the graph is run as it is. An optimizer may be one operation then, and a
+            condition a branch, neither of which a compiler takes.
     """
 
     def flat(*given: torch.Tensor) -> Any:

@@ -6,20 +6,14 @@
 - Adam is written in ten operations: one, where no compiler is to look into it.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from keras import ops
 
-from mlsystem import _keras, select
-
 Replaced = list[tuple[Any, str, Any]]
-# Whether the update in progress is to be left out: 1.0, as torch says it, or 0.0.
-_left_out: contextvars.ContextVar[Any] = contextvars.ContextVar("left_out", default=None)
 
 
 def replaced(of_keras: Any, fused: bool) -> Replaced:
@@ -114,40 +108,9 @@ def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
             eps=self.epsilon,
             amsgrad=False,
             maximize=False,
-            found_inf=_left_out.get(),
         )
 
-    fused.is_one = True  # type: ignore[attr-defined]
     return fused
-
-
-@contextlib.contextmanager
-def only(condition: Any, optimizer: Any, weights: list[Any]) -> Iterator[None]:
-    """Lets an optimizer change its weights and its state only where the condition holds."""
-    state = [*weights, *optimizer.variables]
-    if not _is_one(optimizer, weights):
-        with select.only(condition, state):
-            yield
-        return
-    inside = {id(v) for v in [*weights, *optimizer._momentums, *optimizer._velocities]}
-    before = _left_out.set(1.0 - condition.to(torch.float32))
-    try:
-        with select.only(condition, [v for v in state if id(v) not in inside]):
-            yield
-    finally:
-        _left_out.reset(before)
-
-
-def _is_one(optimizer: Any, weights: list[Any]) -> bool:
-    """Whether an update is one operation, and nothing else is done to the weights."""
-    adam = _keras.torch_modules().adam
-    others = ("amsgrad", "weight_decay", "use_ema", "gradient_accumulation_steps")
-    return (
-        type(optimizer) is adam
-        and hasattr(adam._parallel_update_step, "is_one")
-        and not any(getattr(optimizer, name) for name in others)
-        and all(_fits(weight.value) and weight.constraint is None for weight in weights)
-    )
 
 
 def _fits(value: torch.Tensor) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from mlsystem import _keras
 from mlsystem.data import tensor
-from mlsystem.engine import torch_graph
+from mlsystem.engine import torch_branch, torch_graph
 from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
@@ -149,7 +149,7 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     # To seed from a variable on a GPU would wait for the GPU at each draw.
     on_cpu = all(value.device.type == "cpu" for value in inputs)
     graph = torch_graph.seeded(graph) if on_cpu else torch_graph.unseeded(graph)
-    return torch.inference_mode()(torch_graph.direct(graph).forward)
+    return torch.inference_mode()(torch_graph.direct(torch_branch.branched(graph)).forward)
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:

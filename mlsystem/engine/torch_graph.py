@@ -56,15 +56,15 @@ def direct(module: GraphModule) -> GraphModule:
 
 def _written(graph: Graph) -> set[Node]:
     """The tensors that some operation writes to, all that share their memory included."""
-    written = {_base(source) for n in graph.nodes if _writes(n) for source in n.all_input_nodes}
-    return {node for node in graph.nodes if _base(node) in written}
+    written = {base(source) for n in graph.nodes if _writes(n) for source in n.all_input_nodes}
+    return {node for node in graph.nodes if base(node) in written}
 
 
 def _writes(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _base(node: Node) -> Any:
+def base(node: Node) -> Any:
     """The tensor in whose memory a node lies, as far as can be told."""
     while _is_view(node) and node.all_input_nodes:
         node = node.all_input_nodes[0]

@@ -21,7 +21,7 @@ from keras import ops, tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
-from mlsystem.engine import torch_faster
+from mlsystem.engine import torch_branch, torch_faster
 
 _library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
 # Said to write to the seed, or it would count as dead code.
@@ -44,6 +44,7 @@ def traceable(state: list[Any], fused: bool) -> Iterator[None]:
         *torch_faster.replaced(of_keras, fused),
     ]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch_branch.allowed(fused))
         for owner, name, function in replaced:
             stack.enter_context(_replaced(owner, name, function))
         yield

@@ -1,0 +1,113 @@
+"""Branches in a captured graph: what a condition decides on is left out where it does not hold.
+
+A trace has no branches: the place where one begins and ends is marked, and what lies between
+becomes a graph of its own, which a run calls or not. It may write to what is there before, and
+nothing that it computes is known outside.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from mlsystem import select
+from mlsystem.engine import torch_graph
+
+# Whether the trace in progress is run as it is; a compiler has no branches.
+_has_branches: contextvars.ContextVar[bool] = contextvars.ContextVar("has_branches", default=False)
+
+_library = torch.library.Library("mlsystem", "FRAGMENT")  # type: ignore[no-untyped-call]
+for _mark in ("begin", "end"):
+    # Said to write to the condition, or it would count as dead code.
+    _library.define(f"{_mark}(Tensor(a!) condition) -> ()")  # type: ignore[no-untyped-call]
+    _library.impl(  # type: ignore[no-untyped-call]
+        _mark, lambda condition: None, "CompositeExplicitAutograd"
+    )
+_BEGIN, _END = torch.ops.mlsystem.begin.default, torch.ops.mlsystem.end.default
+
+
+@contextlib.contextmanager
+def allowed(has_branches: bool) -> Iterator[None]:
+    """Says whether a trace may hold branches."""
+    before = _has_branches.set(has_branches)
+    try:
+        yield
+    finally:
+        _has_branches.reset(before)
+
+
+@contextlib.contextmanager
+def only(condition: torch.Tensor, variables: list[Any]) -> Iterator[None]:
+    """In a trace, lets what happens inside change variables only where the condition holds."""
+    if not _has_branches.get():
+        with select.only(condition, variables):
+            yield
+        return
+    torch.ops.mlsystem.begin(condition)
+    yield
+    torch.ops.mlsystem.end(condition)
+
+
+def branched(module: GraphModule) -> GraphModule:
+    """Makes a graph of its own of each branch. Dead code is not removed any more after that."""
+    inside: list[Node] | None = None
+    for node in list(module.graph.nodes):
+        if node.target is _BEGIN:
+            inside = []
+        elif node.target is _END and inside is not None:
+            _outline(module, inside, node)
+            inside = None
+        elif inside is not None and node.op != "get_attr":
+            inside.append(node)
+    for node in [node for node in module.graph.nodes if node.target in (_BEGIN, _END)]:
+        module.graph.erase_node(node)
+    module.recompile()
+    return module
+
+
+def _outline(module: GraphModule, inside: list[Node], end: Node) -> None:
+    """Moves nodes into a graph of their own, called where they end."""
+    known = set(inside)
+    given = list(
+        dict.fromkeys(n for node in inside for n in node.all_input_nodes if n not in known)
+    )
+    branch = _graph_of(module, inside, given)
+    with module.graph.inserting_before(end):
+        module.graph.call_function(_Branch(branch), (end.args[0], *given))
+    for node in reversed(inside):
+        if set(node.users) - known:
+            node.replace_all_uses_with(_written(node, known), lambda user: user not in known)
+        module.graph.erase_node(node)
+
+
+def _graph_of(module: GraphModule, inside: list[Node], given: list[Node]) -> GraphModule:
+    graph = Graph()
+    copies = {node: graph.placeholder(node.name) for node in given}
+    for node in inside:
+        copies[node] = graph.node_copy(node, lambda source: copies[source])
+    graph.output(None)
+    return torch_graph.direct(GraphModule(module, graph))
+
+
+def _written(node: Node, inside: set[Node]) -> Node:
+    """The tensor from outside that a node is, written to in place."""
+    base = torch_graph.base(node)
+    if not isinstance(base, Node) or base in inside:
+        raise RuntimeError(f"What the branch computes in {node} is used outside of it.")
+    return base
+
+
+class _Branch:
+    """Runs a graph where a condition holds."""
+
+    __name__ = "branch"
+
+    def __init__(self, graph: GraphModule) -> None:
+        self.run = graph.forward
+
+    def __call__(self, condition: torch.Tensor, *given: Any) -> None:
+        if condition:
+            self.run(*given)
