@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mlsystem import routing, select, step
+from mlsystem import engine, routing, select, step
 
 
 @contextlib.contextmanager
@@ -18,7 +18,7 @@ def gate(learner: Any, when: Any) -> Iterator[None]:
     if this:
         this.gate = condition
     try:
-        with select.only(condition, learner._gated_variables()):
+        with select.only(condition, learner._gated_variables(), engine.chosen.kept):
             yield
     finally:
         if this:

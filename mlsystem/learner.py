@@ -81,7 +81,7 @@ class Learner(Trainer):
         if not names:
             return None, {}
         with gate.gate(self, when):
-            before = [(variable, ops.copy(variable.value)) for variable in self._forward_state()]
+            before = [(v, engine.chosen.kept(v.value)) for v in self._forward_state()]
             found = self.gradients(data, names, phase=phase)
             updated = self._apply(found, before)
             self._update_metrics(batch(data), found.outputs, updated)

@@ -4,17 +4,20 @@ A branch with an assignment inside works on TensorFlow and in eager torch, and l
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from keras import ops
 
 
 @contextlib.contextmanager
-def only(condition: Any, variables: Iterable[Any]) -> Iterator[None]:
-    """Lets what happens inside change the variables only where the condition holds."""
+def only(condition: Any, variables: Iterable[Any], kept: Callable[[Any], Any]) -> Iterator[None]:
+    """Lets what happens inside change the variables only where the condition holds.
+
+    `kept(value)` is a value that assignments leave as it is, by the engine.
+    """
     known = [] if condition is None else list(variables)
-    before = [ops.copy(variable.value) for variable in known]
+    before = [kept(variable.value) for variable in known]
     yield
     keep(condition, zip(known, before, strict=True))
 

@@ -417,7 +417,7 @@ class MLSystem(MLModel):
             if updated is None or mine or not named(name, trained):
                 condition = select.any_of(mine) if mine else None
                 parts = (batch.y, outputs, batch.sample_weight)
-                with select.only(condition, metrics.variables):
+                with select.only(condition, metrics.variables, engine.chosen.kept):
                     own = (configure.entry(self, part, name) for part in parts)
                     configure.measure(name, metrics, *own)
                 if this := step.of(self):

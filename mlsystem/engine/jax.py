@@ -14,7 +14,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
 
-from mlsystem import _keras, select
+from mlsystem import _keras
 from mlsystem.engine.jax_function import Function, stateless
 from mlsystem.scope import Scope
 
@@ -148,8 +148,24 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
     """See `mlsystem.engine`."""
-    with select.only(condition, [*weights, *optimizer.variables]):
-        _apply(optimizer, gradients, weights)
+    if condition is not None and not isinstance(condition, jax.core.Tracer):
+        if not condition:
+            return
+        condition = None
+    if condition is None and not isinstance(optimizer, _keras.LossScaleOptimizer):
+        optimizer.apply(gradients, weights)
+        return
+    # A branch that assigns would leak its tracers: hand it the values.
+    variables, count = [*weights, *optimizer.variables], len(weights)
+    before = [variable.value for variable in variables]
+
+    def applied() -> list[Any]:
+        new, state = optimizer.stateless_apply(before[count:], gradients, before[:count])
+        return [*new, *state]
+
+    after = applied() if condition is None else jax.lax.cond(condition, applied, lambda: before)
+    for variable, value in zip(variables, after, strict=True):
+        variable.assign(value)
 
 
 def all_finite(gradients: list[Any]) -> Any:
@@ -158,17 +174,9 @@ def all_finite(gradients: list[Any]) -> Any:
     return sum(squares) < jax.numpy.inf  # as NaN is not
 
 
-def _apply(optimizer: Any, gradients: list[Any], weights: list[Any]) -> None:
-    if not isinstance(optimizer, _keras.LossScaleOptimizer):
-        optimizer.apply(gradients, weights)
-        return
-    # It branches, and a branch that assigns would leak its tracers: hand it the values.
-    state = optimizer.variables
-    new_weights, new_state = optimizer.stateless_apply(
-        [v.value for v in state], gradients, [v.value for v in weights]
-    )
-    for variable, value in zip([*weights, *state], [*new_weights, *new_state], strict=True):
-        variable.assign(value)
+def kept(value: Any) -> Any:
+    """See `mlsystem.engine`."""
+    return value
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:

@@ -61,6 +61,11 @@ def all_finite(gradients: list[Any]) -> Any:
     return tf.add_n(squares) < float("inf")  # as NaN is not
 
 
+def kept(value: Any) -> Any:
+    """See `mlsystem.engine`."""
+    return tf.identity(value)
+
+
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     # At the end of the data, what does not wait for a batch runs once more: nothing may count it.

@@ -80,6 +80,11 @@ def all_finite(gradients: list[Any]) -> Any:
     return torch.stack(norms).sum() < float("inf")  # as NaN is not
 
 
+def kept(value: Any) -> Any:
+    """See `mlsystem.engine`."""
+    return value.detach().clone()
+
+
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     return torch.no_grad()

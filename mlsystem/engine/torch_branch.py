@@ -43,7 +43,7 @@ def allowed(has_branches: bool) -> Iterator[None]:
 def only(condition: torch.Tensor, variables: list[Any]) -> Iterator[None]:
     """In a trace, lets what happens inside change variables only where the condition holds."""
     if not _has_branches.get():
-        with select.only(condition, variables):
+        with select.only(condition, variables, torch.clone):
             yield
         return
     torch.ops.mlsystem.begin(condition)
