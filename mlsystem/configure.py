@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, data, members, optimizers, routing, schedule
-from mlsystem.collect import has_own_loss
+from mlsystem import _keras, collect, data, members, optimizers, routing, schedule
 
 TURNS = ("update_every", "update_start", "update_end")
 NONFINITE = ("skip", "raise", "keep")
@@ -48,6 +47,8 @@ def retrain(system: Any) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
     _build_optimizers(system)
     schedule.check_phases(system._run.phases, list(system._models()))
+    if system._run.names:  # of losses, once they are known
+        collect.rows(system, system._run.names)
     system._run.flags = flags(system)
 
 
@@ -161,7 +162,7 @@ def _losses(system: Any) -> dict[str, Any]:
     direct = members.direct(system)
 
     def lacks(name: str) -> bool:
-        return bool(direct[name].trainable_weights) and not has_own_loss(direct[name])
+        return bool(direct[name].trainable_weights) and not collect.has_own_loss(direct[name])
 
     given = _by_member(system._run.given.get("loss"), list(direct), "loss", lacks)
     return {name: _keras.CompileLoss(loss) for name, loss in given.items()}

@@ -229,10 +229,12 @@ class Learner(Trainer):
 
         def forward() -> tuple[Taken, Any]:
             value = loss_fn()
-            return Taken({name: losses.scalar(value, f"The loss '{name}'")}, whole=False), None
+            return Taken({name: losses.scalar(value, f"The loss '{name}'")}), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
-        return self._pend(*gradients(self, forward, lambda _: rows, names))
+        found, _ = gradients(self, forward, lambda _: rows, names)
+        found.taken.whole = False
+        return self._pend(found, rows)
 
     def _pend(self, found: Gradients, rows: routing.Rows) -> Gradients:
         """Remembers which losses to log once the gradients are applied."""
@@ -267,12 +269,15 @@ class Learner(Trainer):
     def _wanted(self, name: str, finite: Any) -> Any:
         """Under which condition a model is updated: that of `update_when`, and that given."""
         condition, this = self._run.when.get(name), step.of(self)
-        _, taken = this.pending.get(name, (None, None)) if this else (None, None)
-        if condition is None or taken is None or not taken.whole:
+        if condition is None or this is None or name not in this.pending:
             return finite
-        wanted = gate.ask(name, condition, taken.losses | taken.terms)
-        self.log(f"{name}_updated", select.both(wanted, finite))
-        return select.both(wanted, finite)
+        _, taken = this.pending[name]
+        if not taken.whole:
+            return finite
+        wanted = select.both(gate.ask(name, condition, taken.losses | taken.terms), finite)
+        share = ops.cast(wanted, "float32")
+        self._track(f"{name}_updated", f"the share of updates of '{name}'", share, this.batch.size)
+        return wanted
 
     def _apply_to(self, name: str, found: list[Any], condition: Any) -> None:
         weights = self._models()[name].trainable_weights

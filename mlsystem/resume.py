@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import randomness, saving, snapshot
+from mlsystem import frozen, randomness, saving, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
@@ -59,6 +59,8 @@ class Resume:
         self.model, self.callbacks = model, callbacks
         self.data = position
         self._check(position.epoch)
+        if self.state["frozen"] is not None:
+            frozen.restore(model, self.state["frozen"])
         saving.load_weights(model, self.path, False, _ADVICE)
         position.go_to(self.position)
         position.when_back = self._restore
@@ -111,6 +113,7 @@ def state(
         "given": callbacks.given,
         "stopped": bool(model.stop_training),
         "seed": randomness.seed(),
+        "frozen": frozen.state(model) if hasattr(model, "compute_losses") else None,
         "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
         "shown": [] if ended else list(model._run.shown),
     }

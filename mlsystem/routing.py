@@ -58,7 +58,8 @@ def read(
     if isinstance(routing, Mapping):
         rows = _table(routing, models, losses, others)
     elif routing in ("sum", "own"):
-        rows = {m: dict.fromkeys(_followed(routing, m, models, losses), (1.0,)) for m in models}
+        known = [*models, *others]
+        rows = {m: dict.fromkeys(_followed(routing, m, known, losses), (1.0,)) for m in models}
     else:
         raise ValueError(
             f"routing is {routing!r}. Give 'sum' (each model follows all losses), 'own' (each "

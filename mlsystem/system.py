@@ -382,6 +382,7 @@ class MLSystem(MLModel):
 
     def _name_logs(self, taken: Taken) -> None:
         """Makes the running means of all losses: one that nobody follows yet may be one day."""
+        self._run.names = list(taken.losses)
         for name in taken.losses:
             self._run.logs.make(*_log_of(name, "loss"))
         for name in taken.terms:

@@ -30,6 +30,7 @@ class Run:
         self.skipped: dict[str, int] = {}
         self.optimized: dict[str, list[int]] = {}
         self.losses: dict[str, Any] = {}
+        self.names: list[str] = []
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()
         self.direct: dict[str, Any] | None = None
@@ -51,6 +52,7 @@ class Run:
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
+        self.names = []
         self.direct = self.members = None
         self.rehearsed.clear()
 
