@@ -267,12 +267,19 @@ class MLSystem(MLModel):
         this = step.of(self)
         if this:
             self._flush(this)
-        logs = self._run.logs.results(this.touched if this else None)
+        logs = self._run.logs.results(self._logged(this))
         logs = loss_first(logs)
         for name, metric in configure.metrics_of(self).items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self)}
+
+    def _logged(self, this: step.Step | None) -> Iterable[str] | None:
+        """The names that a step has logged. TensorFlow wants one also where no model was due."""
+        if this is None or this.touched or not this.training:
+            return this.touched if this else None
+        self._run.logs.gated.add("loss")
+        return [name for name in ("loss",) if name in self._run.logs.trackers]
 
     def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         means, shown = self.get_metrics_result(), self._run.shown | logs

@@ -156,16 +156,33 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
         optimizer.apply(gradients, weights)
         return
     # A branch that assigns would leak its tracers: hand it the values.
-    variables, count = [*weights, *optimizer.variables], len(weights)
+    variables = [*weights, *optimizer.variables]
     before = [variable.value for variable in variables]
 
     def applied() -> list[Any]:
-        new, state = optimizer.stateless_apply(before[count:], gradients, before[:count])
-        return [*new, *state]
+        return _applied(optimizer, gradients, variables, before)
 
     after = applied() if condition is None else jax.lax.cond(condition, applied, lambda: before)
     for variable, value in zip(variables, after, strict=True):
         variable.assign(value)
+
+
+def _applied(optimizer: Any, gradients: list[Any], variables: list[Any], before: Any) -> list[Any]:
+    """The values of weights, and of what the optimizer keeps, after an update."""
+    count = len(gradients)
+    if isinstance(optimizer, _keras.LossScaleOptimizer):
+        new, state = optimizer.stateless_apply(before[count:], gradients, before[:count])
+        return [*new, *state]
+    with Scope(zip(variables, before, strict=True)) as scope:
+        optimizer.apply(gradients, variables[:count])
+    return [
+        _as(scope.get_current_value(variable), old)
+        for variable, old in zip(variables, before, strict=True)
+    ]
+
+
+def _as(value: Any, like: Any) -> Any:
+    return jax.lax.convert_element_type(value, like.dtype)  # of no weak type
 
 
 def all_finite(gradients: list[Any]) -> Any:
