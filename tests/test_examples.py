@@ -12,10 +12,13 @@ FILES = sorted(FOLDER.glob("*.py"))
 
 # What `main` of each example is given, so that it takes seconds.
 TINY = {
+    "annealed_vae": {"epochs": 2, "samples": 64, "seeds": (0,)},
+    "balanced_gan": {"count": 256, "epochs": 2, "seeds": (0,)},
     "byol": {"epochs": 1, "samples": 100},
     "classifier": {"epochs": 1, "samples": 64},
     "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
     "gan": {"epochs": 1, "samples": 100},
+    "td3": {"rounds": 1, "updates": 4, "count": 2, "steps": 8},
     "vae": {"epochs": 1, "samples": 64},
     "wgan_gp": {"epochs": 1, "samples": 64},
 }
