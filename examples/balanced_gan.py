@@ -3,8 +3,8 @@
     KERAS_BACKEND=jax python examples/balanced_gan.py
 
 `update_when` decides on each batch, inside the compiled step, whether a model is updated: here the
-discriminator, ten times as fast as its generator, and only while its loss is above a level. The data
-are eight Gaussians on a ring, on which a discriminator that wins leaves the generator few of them.
+discriminator, ten times as fast as its generator, and only while its loss is above a level. The
+data are eight Gaussians on a ring; a discriminator that wins leaves the generator few of them.
 """
 
 import mlsystem as ml  # first, so that it chooses an installed backend
