@@ -156,12 +156,3 @@ def entry(system: Any, structure: Any, path: str) -> Any:
 
 def _learns(member: Any) -> bool:
     return hasattr(member, "key") and not hasattr(member, "follow")
-
-
-def routed_variables(system: Any) -> list[Any]:
-    """The variables in the routing tables and among the loss weights, nested systems included."""
-    tables = list(system.routing.values()) if isinstance(system.routing, Mapping) else []
-    tables.append(system._run.given.get("loss_weights"))
-    values = [w for t in tables for w in (t.values() if isinstance(t, Mapping) else [t])]
-    inside = [v for inner in members.nested(system).values() for v in routed_variables(inner)]
-    return [weight for weight in values if isinstance(weight, keras.Variable)] + inside

@@ -106,6 +106,7 @@ class Learner(Trainer):
                 lambda: self._forward_losses(batch(data), training=True, phase=phase),
                 self._rows,
                 self._names(models),
+                self._balance(),
             )
         )
 
@@ -168,6 +169,10 @@ class Learner(Trainer):
     def _rows(self, losses: Sequence[str]) -> routing.Rows:
         """Which of the losses each model follows, with which weights."""
         raise NotImplementedError
+
+    def _balance(self) -> Any:
+        """What balances the losses, if anything does."""
+        return None
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The losses of one forward pass, and their named terms."""
@@ -251,6 +256,8 @@ class Learner(Trainer):
             pending = [this.pending.pop(name) for name in models if name in this.pending]
             for taken in {id(taken): taken for _, taken in pending}.values():
                 this.count(taken, set().union(*(names for names, t in pending if t is taken)))
+                while taken.then:
+                    taken.then.pop(0)()
 
     def _track(self, name: str, owner: str, value: Any, weight: Any, gated: bool = False) -> None:
         """Adds a value to the running mean of a name; a gated one may have been kept out."""

@@ -17,12 +17,14 @@ _running = threading.local()
 class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
-    `owners` says which loss each term is part of.
+    `owners` says which loss each term is part of. `then` is called, once, when gradients of these
+    losses are applied.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    then: list[Callable[[], None]] = field(default_factory=list)
 
 
 @dataclass

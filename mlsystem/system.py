@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -18,7 +19,9 @@ from mlsystem import (
     saving,
     step,
     variants,
+    weights,
 )
+from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data import Batch
 from mlsystem.ema import EMA
 from mlsystem.logs import loss_first
@@ -27,7 +30,7 @@ from mlsystem.routing import Rows, followed, named
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
-_DECLARED = ("routing", "phases", "update_every")
+_DECLARED = ("routing", "phases", "update_every", "balance")
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -70,6 +73,8 @@ class MLSystem(MLModel):
             with all models, from one forward pass and the old weights.
         update_every: `{model: n}`: the model is updated when the number of batches seen, this
             one included, is a multiple of n. Steps of your own leave it out on other batches too.
+        balance: an object of `ml.balance`, which weighs losses as they are minimized, or keeps
+            their gradients from conflicting; None for what `routing` says alone.
 
     `forward` may name `y`, `training` and `phase` (the index of the phase; None outside training).
     Each phase runs it once, so that batch norm moves once a phase.
@@ -79,6 +84,7 @@ class MLSystem(MLModel):
     routing: Any = "sum"
     phases: Any = None
     update_every: Any = None
+    balance: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -89,7 +95,8 @@ class MLSystem(MLModel):
         before = getattr(self, name, None) if name in self._attributes() else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system
-        super().__setattr__(name, value)
+        with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
+            super().__setattr__(name, value)
         if name in _DECLARED and hasattr(self, "_run"):
             self._run.reset()
             self.train_function = self.test_function = None
@@ -340,6 +347,8 @@ class MLSystem(MLModel):
                 "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
             )
         configure.configure(self)
+        weights.check(self)
+        prepare_balance(self)
 
     def _models(self) -> dict[str, Any]:
         known = self._run.members or members.leaves(self)
@@ -353,6 +362,9 @@ class MLSystem(MLModel):
 
     def _rows(self, losses: Sequence[str]) -> Rows:
         return collect.rows(self, losses)
+
+    def _balance(self) -> Any:
+        return self.balance
 
     def _phase_models(self) -> list[list[str]]:
         return self._run.phases
@@ -392,14 +404,25 @@ class MLSystem(MLModel):
             self.optimizer.count_batch()
 
     def _state_variables(self) -> list[Any]:
-        variables = [*super()._state_variables(), *configure.routed_variables(self)]
+        variables = [*super()._state_variables(), *weights.variables(self), *self._balancing()]
         return list({id(v): v for v in variables}.values())
+
+    def _gated_variables(self) -> list[Any]:
+        return [*super()._gated_variables(), *self._balancing()]
+
+    def _balancing(self) -> list[Any]:
+        return [] if self.balance is None else self.balance.variables
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns, batch by batch. See `keras.Model.predict`."""
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
         return super().predict(x, *args, **kwargs)
+
+
+def _trains(routing: Any) -> bool:
+    """Whether a routing holds what Keras would take for a weight of the system to train."""
+    return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 
 def _holds_variables(value: Any) -> bool:
