@@ -14,19 +14,23 @@ from mlsystem import (
     collect,
     configure,
     engine,
+    gradient_report,
     members,
     optimizers,
+    overview,
     saving,
     step,
     variants,
     weights,
 )
 from mlsystem.balance.base import prepare as prepare_balance
-from mlsystem.data import Batch
+from mlsystem.data import Batch, first_batch
 from mlsystem.ema import EMA
+from mlsystem.gradient_report import GradientReport
 from mlsystem.logs import loss_first
 from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
+from mlsystem.signature import bind
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -193,6 +197,46 @@ class MLSystem(MLModel):
         return configure.own_optimizers(self)
 
     # What users call -------------------------------------------------------------------------
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints Keras' summary, and a table of the models: how, when and by what each learns.
+
+        A row holds the number of weights, how many of them are trained, the optimizer and its
+        learning rate, when the model is updated, and the losses that it follows with their
+        weights: schedules by class and present value, variables by value. The losses are known
+        once the system has seen a batch (`setup` is enough where `compute_losses` can run on
+        shapes alone).
+
+        Args:
+            args: as in `keras.Model.summary`.
+            kwargs: likewise; `print_fn` gets the table too.
+        """
+        call = bind(super().summary, *args, **kwargs)
+        super().summary(*args, **kwargs)
+        (call.arguments["print_fn"] or print)(overview.text(self))
+
+    def gradient_report(self, data: Any) -> GradientReport:
+        """The norm of the gradient of each loss in each model, and what is amiss. Changes nothing.
+
+        ```python
+        report = gan.gradient_report(images[:64])
+        print(report)
+        assert not report.dead
+        report["generator"]["discriminator"]  # a norm
+        ```
+
+        Args:
+            data: one batch as the data set yields it, or a data set, as for `setup`.
+
+        Returns:
+            The norms by loss and model. `dead` lists the routes by which no gradient arrives: of
+            losses that a model follows and does not depend on. `unfollowed` lists those by which
+            one would arrive, of losses that the model does not follow. A system that is not set
+            up is set up first.
+        """
+        batch = first_batch(data)
+        self.setup(batch)
+        return gradient_report.report(self, batch)
 
     def compile(
         self,

@@ -7,6 +7,7 @@ import keras
 
 from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList, check
+from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
 from mlsystem.resume import Resume, find
 from mlsystem.signature import bind
@@ -40,12 +41,14 @@ class Run:
         self.symbols: Any = None
         self.resume: Resume | None = None
         self.taken: Taken | None = None
+        self.loss_names: list[str] = []
         self.callbacks: Any = None
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
         self.direct = self.members = None
+        self.loss_names = []
         self.rehearsed.clear()
 
 
@@ -124,6 +127,7 @@ class Trainer(_keras.Hooks):
             return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
         finally:
             self._run.resume = None
+            self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""

@@ -13,7 +13,7 @@ both = pytest.mark.parametrize("eagerly", [False, True])
 
 
 class Slopes(ml.MLSystem):
-    """Losses that are linear in the two weights w of one model: steep = s . w + c, flat = f . w + c.
+    """Losses that are linear in the two weights w of a model: steep = s . w + c, flat = f . w + c.
 
     The gradients are s and f whatever w is.
     """

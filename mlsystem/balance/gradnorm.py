@@ -96,12 +96,14 @@ class GradNorm(Learned):
 
     def learn(self, losses: Mapping[str, Any], passes: list[Pass], parts: Parts) -> None:
         """Moves the weights, where the shared models were updated."""
-        looks = [(one.loss, p) for one, p in zip(passes, parts, strict=True) if one.looked_at]
+        squares: dict[str, list[Any]] = {name: [] for name in losses}
+        looks = [(one, part) for one, part in zip(passes, parts, strict=True) if one.looked_at]
+        for one, part in looks:
+            squares[one.loss or ""] += _squares(part)
         if looks:
-            squares = {loss: [s for n, p in looks if n == loss for s in _squares(p)] for loss in losses}
             self._check_reached(squares)
-            norms = [ops.sqrt(sum(squares[name])) for name in losses]
-            self._move(dict(losses), ops.stack(norms))
+            norms = [ops.sqrt(sum(found)) for found in squares.values()]
+            self._move(losses, ops.stack(norms))
 
     def _check_reached(self, squares: Mapping[str, Any]) -> None:
         for name, found in squares.items():

@@ -100,7 +100,7 @@ class PCGrad(Balance):
 
 
 # The gradients of one weight by the loss they are of; under None that of the losses not named.
-Weight = Mapping[str | None, Any]
+Weight = dict[str | None, Any]
 
 
 def top(losses: Iterable[str]) -> list[str]:
@@ -121,8 +121,8 @@ def _split(one: Pass, names: list[str]) -> list[Pass]:
     return [Pass(row, one.models, loss) for loss, row in rows.items()]
 
 
-def _by_model(passes: list[Pass], parts: Parts) -> dict[str, list[dict[str | None, Any]]]:
-    found: dict[str, list[dict[str | None, Any]]] = {}
+def _by_model(passes: list[Pass], parts: Parts) -> dict[str, list[Weight]]:
+    found: dict[str, list[Weight]] = {}
     for one, part in zip(passes, parts, strict=True):
         for model, gradients in part.items():
             weights = found.setdefault(model, [{} for _ in gradients])
@@ -154,7 +154,7 @@ def _product(shared: list[Weight], a: str, b: str) -> Any:
     return sum((ops.sum(ops.cast(p, "float32") * ops.cast(q, "float32")) for p, q in pairs), zero)
 
 
-def _sum(weight: Weight, weights: Mapping[str, Any]) -> Any:
+def _sum(weight: Weight, weights: Mapping[Any, Any]) -> Any:
     """The gradient that moves one weight; None where no loss reaches it."""
     balanced = len(_of_tasks(weight)) > 1
     terms = [
