@@ -31,10 +31,12 @@ class Influence:
         """The norms on a batch, as `{loss: {model: norm}}`; None where no weight is reached."""
         with _without_effects(self.learner):
             found = self.run(data)
-        return {
-            loss: {m: None if n is None else float(ops.convert_to_numpy(n)) for m, n in row.items()}
-            for loss, row in found.items()
-        }
+        names, models = self.learner._run.loss_names, list(self.learner._models())
+        return {loss: {m: _number(found[loss][m]) for m in models} for loss in names}
+
+
+def _number(norm: Any) -> float | None:
+    return None if norm is None else float(ops.convert_to_numpy(norm))
 
 
 @step.make(training=True)

@@ -31,7 +31,7 @@ def _rows(system: Any) -> routing.Rows | None:
 
 
 def _line(system: Any, name: str, model: Any, rows: routing.Rows | None) -> list[str]:
-    if not model.built:
+    if not model.built and not model.weights:
         return [name, "not built", *("" for _ in _HEADING[2:])]
     weights, trained = (_count(w) for w in (model.weights, model.trainable_weights))
     if not model.trainable_weights:
