@@ -3,6 +3,7 @@
 - `MLModel`: a Keras model with its own loss and its own optimizer.
 - `MLSystem`: a model made of models, with a routing of losses to models.
 - `EMA`: a frozen copy of a model that follows it.
+- `balance`: ways to balance several losses while they are minimized.
 - `callbacks`: callbacks of `fit`, beside those of Keras.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """
@@ -11,11 +12,11 @@ from mlsystem import backend as _backend
 
 _backend.choose()
 
-from mlsystem import callbacks  # noqa: E402
+from mlsystem import balance, callbacks  # noqa: E402
 from mlsystem.autodiff import grad  # noqa: E402
 from mlsystem.ema import EMA  # noqa: E402
 from mlsystem.model import MLModel  # noqa: E402
 from mlsystem.system import MLSystem  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["EMA", "MLModel", "MLSystem", "callbacks", "grad"]
+__all__ = ["EMA", "MLModel", "MLSystem", "balance", "callbacks", "grad"]

@@ -50,6 +50,7 @@ __all__ = [
     "direction",
     "file_entries",
     "flat_layers",
+    "forget_global_seed",
     "functional_init_arguments",
     "get_stateless_scope",
     "global_seed",
@@ -148,6 +149,11 @@ def known_global_seed() -> Any:
 def global_seed() -> Any:
     """The state of the generator that draws without a seed come from; made if there is none."""
     return global_seed_generator().state
+
+
+def forget_global_seed() -> None:
+    """Has that generator made anew when something draws."""
+    global_state.set_global_attribute("global_seed_generator", None)
 
 
 def clear_losses(layer: Any) -> None:

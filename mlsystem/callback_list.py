@@ -11,6 +11,7 @@ import keras
 from mlsystem import _keras, callback_state, engine, monitor, nonfinite, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
+from mlsystem.gradient_norms import GradientNorms
 from mlsystem.hooks import has
 from mlsystem.position import Position
 from mlsystem.resume import Resume
@@ -27,7 +28,7 @@ class CallbackList(keras.callbacks.CallbackList):
     def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
-        self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))  # they look last
+        self.callbacks.sort(key=_turn)
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.data, self.resume = given.get("x"), resume
         self.names = callback_state.names(self.callbacks)
@@ -100,6 +101,11 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def _hears(self, *hooks: str) -> bool:
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)
+
+
+def _turn(callback: Any) -> int:
+    """Who adds to the logs comes first, and who keeps all comes last."""
+    return isinstance(callback, Checkpoint) - isinstance(callback, GradientNorms)
 
 
 def check(callbacks: Any) -> None:

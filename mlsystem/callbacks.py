@@ -2,9 +2,11 @@
 
 - `Checkpoint`: files from which `fit(resume=...)` goes on exactly where it was.
 - `For`: applies a Keras callback to one model of a system.
+- `GradientNorms`: logs how strongly each loss pulls at each model.
 """
 
 from mlsystem.checkpoint import Checkpoint
+from mlsystem.gradient_norms import GradientNorms
 from mlsystem.per_model import For
 
-__all__ = ["Checkpoint", "For"]
+__all__ = ["Checkpoint", "For", "GradientNorms"]

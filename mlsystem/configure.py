@@ -47,8 +47,8 @@ def retrain(system: Any) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
     _build_optimizers(system)
     schedule.check_phases(system._run.phases, list(system._models()))
-    if system._run.names:  # of losses, once they are known
-        collect.rows(system, system._run.names)
+    if system._run.loss_names:  # once they are known
+        collect.rows(system, system._run.loss_names)
     system._run.flags = flags(system)
 
 
@@ -226,12 +226,3 @@ def entry(system: Any, structure: Any, path: str) -> Any:
 
 def _learns(member: Any) -> bool:
     return hasattr(member, "key") and not hasattr(member, "follow")
-
-
-def routed_variables(system: Any) -> list[Any]:
-    """The variables in the routing tables and among the loss weights, nested systems included."""
-    tables = list(system.routing.values()) if isinstance(system.routing, Mapping) else []
-    tables.append(system._run.given.get("loss_weights"))
-    values = [w for t in tables for w in (t.values() if isinstance(t, Mapping) else [t])]
-    inside = [v for inner in members.nested(system).values() for v in routed_variables(inner)]
-    return [weight for weight in values if isinstance(weight, keras.Variable)] + inside

@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
-from mlsystem import engine, optimizers, routing
+from mlsystem import engine, optimizers, routing, weights
+from mlsystem.backward import Pass
 from mlsystem.step import Taken
 
 Forward = Callable[[], tuple[Taken, Any]]
@@ -26,11 +26,15 @@ def gradients(
     forward: Forward,
     rows: Callable[[Sequence[str]], routing.Rows],
     models: Sequence[str],
+    balance: Any = None,
 ) -> tuple[Gradients, routing.Rows]:
-    """Runs `forward` once and takes, for each model, the gradient of the losses in its row."""
+    """Runs `forward` once and takes, for each model, the gradient of the losses in its row.
+
+    A `balance` has a say in how these losses are weighed and their gradients put together.
+    """
     read: routing.Rows = {}
     owners: dict[str, str] = {}
-    groups: list[tuple[routing.Row, list[str]]] = []
+    passes: list[Pass] = []
 
     def run() -> Any:
         taken, outputs = forward()
@@ -40,59 +44,58 @@ def gradients(
     def plan(losses: dict[str, Any]) -> Any:
         table = rows(list(losses))
         read.update({name: table[name] for name in models})
-        groups.extend(routing.groups(read, _scale_keys(learner, models)))
-        return [
-            (_weights(learner, row, group), _variables(learner, group)) for row, group in groups
-        ]
+        groups = routing.groups(read, _scale_keys(learner, models))
+        made = [Pass(row, group) for row, group in groups]
+        passes.extend(made if balance is None else balance.passes(made, losses))
+        return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
 
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
-    by_model = _by_model(learner, groups, found)
     taken = Taken(losses, terms, owners)
-    return Gradients({name: by_model[name] for name in models}, taken, outputs), read
+    parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
+    by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
+    whole = {name: _whole(learner, name, by_model[name]) for name in models}
+    return Gradients(whole, taken, outputs), read
 
 
 def _scale_keys(learner: Any, models: Sequence[str]) -> dict[str, Any]:
     return {name: optimizers.scale_key(learner.optimizers[name]) for name in models}
 
 
-def _weights(learner: Any, row: routing.Row, group: list[str]) -> dict[str, Any]:
-    """The weight of each loss in a row, times what the optimizers of the group scale losses by."""
-    scale = optimizers.scale(learner.optimizers[group[0]])
-    return {name: _product(learner, factors, scale) for name, factors in row.items()}
+def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
+    """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
+    scale = optimizers.scale(learner.optimizers[one.models[0]])
+    return {n: _product(learner, factors, scale, losses[n]) for n, factors in one.row.items()}
 
 
-def _product(learner: Any, factors: tuple[Any, ...], scale: Any) -> Any:
+def _product(learner: Any, factors: tuple[Any, ...], scale: Any, loss: Any) -> Any:
     product = 1.0 if scale is None else scale
     for factor in factors:
-        product = product * _value(learner, factor)
+        product = product * weights.value(factor, learner._batches_seen, loss.dtype)
     return product
 
 
-def _value(learner: Any, factor: Any) -> Any:
-    if isinstance(factor, keras.optimizers.schedules.LearningRateSchedule):
-        return factor(learner._batches_seen())
-    return ops.convert_to_tensor(factor) if isinstance(factor, keras.Variable) else factor
-
-
-def _variables(learner: Any, group: list[str]) -> list[Any]:
+def _variables(learner: Any, one: Pass) -> list[Any]:
     models = learner._models()
-    return [v for name in group for v in models[name].trainable_weights]
+    return [v for name in one.models for v in models[name].trainable_weights]
 
 
-def _by_model(learner: Any, groups: Any, found: list[list[Any]]) -> dict[str, list[Any]]:
-    result: dict[str, list[Any]] = {}
-    models = learner._models()
-    for (_, group), row in zip(groups, found, strict=True):
-        taken = iter(row)
-        for name in group:
-            weights = models[name].trainable_weights
-            mine = [next(taken) for _ in weights]
-            _warn_if_unreached(learner, name, mine)
-            result[name] = _whole(weights, mine, optimizers.scale(learner.optimizers[name]))
-    return result
+def _by_model(learner: Any, one: Pass, found: list[Any]) -> dict[str, list[Any]]:
+    """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
+    scale, models, left = optimizers.scale(learner.optimizers[one.models[0]]), {}, iter(found)
+    for name in one.models:
+        mine = [next(left) for _ in learner._models()[name].trainable_weights]
+        models[name] = [
+            g if scale is None or g is None else g / ops.cast(scale, g.dtype) for g in mine
+        ]
+    return models
 
 
-def _warn_if_unreached(learner: Any, name: str, found: list[Any]) -> None:
+def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    return {name: mine for part in parts for name, mine in part.items()}
+
+
+def _whole(learner: Any, name: str, found: list[Any]) -> list[Any]:
+    """One model's gradients, with zeros for weights that no loss depends on."""
     if all(g is None for g in found) and name not in learner._run.warned:
         learner._run.warned.add(name)
         warnings.warn(
@@ -100,14 +103,8 @@ def _warn_if_unreached(learner: Any, name: str, found: list[Any]) -> None:
             "Check that `forward` calls it and that its routing names the right losses.",
             stacklevel=2,
         )
-
-
-def _whole(weights: list[Any], found: list[Any], scale: Any) -> list[Any]:
-    """One model's gradients, unscaled, with zeros for weights that no loss depends on."""
-    found = [
-        ops.zeros(w.shape, w.dtype) if g is None else g for w, g in zip(weights, found, strict=True)
-    ]
-    return found if scale is None else [g / ops.cast(scale, g.dtype) for g in found]
+    pairs = zip(learner._models()[name].trainable_weights, found, strict=True)
+    return [ops.zeros(w.shape, w.dtype) if g is None else g for w, g in pairs]
 
 
 def scaled(optimizer: Any, found: list[Any]) -> list[Any]:

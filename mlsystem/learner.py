@@ -107,6 +107,7 @@ class Learner(Trainer):
                 lambda: self._forward_losses(batch(data), training=True, phase=phase),
                 self._rows,
                 self._names(models),
+                self._balance(),
             )
         )
 
@@ -166,6 +167,10 @@ class Learner(Trainer):
         """Which of the losses each model follows, with which weights."""
         raise NotImplementedError
 
+    def _balance(self) -> Any:
+        """What balances the losses, if anything does."""
+        return None
+
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The losses of one forward pass, and their named terms."""
         raise NotImplementedError
@@ -204,6 +209,7 @@ class Learner(Trainer):
                 f"No model of '{self.name}' has a loss, so there is nothing to minimize. Give a "
                 "model a `loss` method or `loss=`, or override `compute_losses`."
             )
+        self._run.loss_names = list(taken.losses)
         return taken, outputs
 
     def _call_forward(self, batch: Batch, training: bool, phase: int | None = None) -> Any:
@@ -302,6 +308,14 @@ class Learner(Trainer):
                 for name in names if other is taken else ():
                     conditions.setdefault(name, []).append(condition)
             this.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
+            self._call_then(taken, select.any_of([c for _, t, c in pending if t is taken]))
+
+    def _call_then(self, taken: Taken, condition: Any) -> None:
+        """Lets the balance learn of what was applied, where it was."""
+        if taken.then:
+            with select.only(condition, self._balance().variables, engine.chosen.kept):
+                while taken.then:
+                    taken.then.pop(0)()
 
     def _track(self, name: str, owner: str, value: Any, weight: Any, gated: bool = False) -> None:
         """Adds a value to the running mean of a name; a gated one may have been kept out."""

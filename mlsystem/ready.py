@@ -120,6 +120,22 @@ def _build_eagerly(learner: Any, batch: data.Batch) -> None:
         ) from error
 
 
+def loss_names(learner: Any) -> list[str]:
+    """The names of the losses, found from the shapes of a batch; none where that does not work."""
+    found: dict[str, None] = {}
+
+    def run(x: Any, y: Any, sample_weight: Any) -> Any:
+        batch = data.Batch(x, y, sample_weight)
+        taken, outputs = learner._forward_losses(batch, training=False)
+        found.update(dict.fromkeys(taken.losses))
+        return outputs
+
+    with contextlib.suppress(Exception):
+        parts = keras.utils.unpack_x_y_sample_weight(learner._run.symbols)
+        _keras.compute_output_spec(run, *parts)
+    return list(found)
+
+
 def rehearse(learner: Any, step: str, batch: Any) -> None:
     """Runs one step whose effects on the state are thrown away."""
     logs, before = learner._run.logs, randomness.state()

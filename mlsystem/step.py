@@ -18,13 +18,15 @@ class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
     `owners` says which loss each term is part of, and `whole` whether these are the losses of the
-    learner, and not one that somebody else minimizes.
+    learner, and not one that somebody else minimizes. `then` is called, once, when gradients of
+    these losses are applied.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     whole: bool = True
+    then: list[Callable[[], None]] = field(default_factory=list)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -13,23 +14,29 @@ from mlsystem import (
     collect,
     configure,
     engine,
+    gradient_report,
     members,
     nonfinite,
     optimizers,
+    overview,
     saving,
     select,
     step,
     variants,
+    weights,
 )
-from mlsystem.data import Batch
+from mlsystem.balance.base import prepare as prepare_balance
+from mlsystem.data import Batch, first_batch
 from mlsystem.ema import EMA
+from mlsystem.gradient_report import GradientReport
 from mlsystem.logs import loss_first
 from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
+from mlsystem.signature import bind
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
-_SAVED = ("routing", "phases", *configure.TURNS, "nonfinite")
+_SAVED = ("routing", "phases", *configure.TURNS, "nonfinite", "balance")
 _DECLARED = (*_SAVED, "update_when")  # made by constructors, as what holds variables
 
 
@@ -85,6 +92,8 @@ class MLSystem(MLModel):
             in the logs of the epoch counts it, and a warning says so once. "raise": likewise, and
             training ends with a FloatingPointError. "keep": it is applied. Optimizers that scale
             the loss skip by themselves, and are left to it.
+        balance: an object of `ml.balance`, which weighs losses as they are minimized, or keeps
+            their gradients from conflicting; None for what `routing` says alone.
 
     A model is frozen and unfrozen by its `trainable`, or that of its layers, at any time, also by a
     callback in the middle of training: its optimizer keeps its state meanwhile.
@@ -101,6 +110,7 @@ class MLSystem(MLModel):
     update_end: Any = None
     update_when: Any = None
     nonfinite: str = "skip"
+    balance: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -111,7 +121,8 @@ class MLSystem(MLModel):
         before = getattr(self, name, None) if name in self._attributes() else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system
-        super().__setattr__(name, value)
+        with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
+            super().__setattr__(name, value)
         if name in _DECLARED and hasattr(self, "_run"):
             self._run.reset()
             self.train_function = self.test_function = None
@@ -208,6 +219,46 @@ class MLSystem(MLModel):
         return configure.own_optimizers(self)
 
     # What users call -------------------------------------------------------------------------
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints Keras' summary, and a table of the models: how, when and by what each learns.
+
+        A row holds the number of weights, how many of them are trained, the optimizer and its
+        learning rate, when the model is updated, and the losses that it follows with their
+        weights: schedules by class and present value, variables by value. The losses are known
+        once the system has seen a batch (`setup` is enough where `compute_losses` can run on
+        shapes alone).
+
+        Args:
+            args: as in `keras.Model.summary`.
+            kwargs: likewise; `print_fn` gets the table too.
+        """
+        call = bind(super().summary, *args, **kwargs)
+        super().summary(*args, **kwargs)
+        (call.arguments["print_fn"] or print)(overview.text(self))
+
+    def gradient_report(self, data: Any) -> GradientReport:
+        """The norm of the gradient of each loss in each model, and what is amiss. Changes nothing.
+
+        ```python
+        report = gan.gradient_report(images[:64])
+        print(report)
+        assert not report.dead
+        report["generator"]["discriminator"]  # a norm
+        ```
+
+        Args:
+            data: one batch as the data set yields it, or a data set, as for `setup`.
+
+        Returns:
+            The norms by loss and model. `dead` lists the routes by which no gradient arrives: of
+            losses that a model follows and does not depend on. `unfollowed` lists those by which
+            one would arrive, of losses that the model does not follow. A system that is not set
+            up is set up first.
+        """
+        batch = first_batch(data)
+        self.setup(batch)
+        return gradient_report.report(self, batch)
 
     def compile(
         self,
@@ -369,6 +420,8 @@ class MLSystem(MLModel):
                 "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
             )
         configure.configure(self)
+        weights.check(self)
+        prepare_balance(self)
 
     def _models(self) -> dict[str, Any]:
         known = self._run.members or members.leaves(self)
@@ -383,13 +436,12 @@ class MLSystem(MLModel):
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         taken = collect.find(self, batch, outputs, training)
-        if not self._run.logs.sealed:
+        if step.of(self) and not self._run.logs.sealed:
             self._name_logs(taken)
         return taken
 
     def _name_logs(self, taken: Taken) -> None:
         """Makes the running means of all losses: one that nobody follows yet may be one day."""
-        self._run.names = list(taken.losses)
         for name in taken.losses:
             self._run.logs.make(*_log_of(name, "loss"))
         for name in taken.terms:
@@ -397,6 +449,9 @@ class MLSystem(MLModel):
 
     def _rows(self, losses: Sequence[str]) -> Rows:
         return collect.rows(self, losses)
+
+    def _balance(self) -> Any:
+        return self.balance
 
     def _phase_models(self) -> list[list[str]]:
         return self._run.phases
@@ -448,8 +503,14 @@ class MLSystem(MLModel):
             self.optimizer.count_batch()
 
     def _state_variables(self) -> list[Any]:
-        variables = [*super()._state_variables(), *configure.routed_variables(self)]
+        variables = [*super()._state_variables(), *weights.variables(self), *self._balancing()]
         return list({id(v): v for v in variables}.values())
+
+    def _gated_variables(self) -> list[Any]:
+        return [*super()._gated_variables(), *self._balancing()]
+
+    def _balancing(self) -> list[Any]:
+        return [] if self.balance is None else self.balance.variables
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns, batch by batch. See `keras.Model.predict`."""
@@ -466,6 +527,11 @@ def _log_of(name: str, what: str) -> tuple[str, str]:
 def _is_in(model: str, member: str) -> bool:
     """Whether a model is a member, or in it."""
     return bool(followed([{model: ()}], [member]))
+
+
+def _trains(routing: Any) -> bool:
+    """Whether a routing holds what Keras would take for a weight of the system to train."""
+    return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 
 def _holds_variables(value: Any) -> bool:

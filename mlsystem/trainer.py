@@ -7,6 +7,7 @@ import keras
 
 from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList, check
+from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
 from mlsystem.resume import Resume, find
 from mlsystem.schedule import Turn
@@ -30,7 +31,6 @@ class Run:
         self.skipped: dict[str, int] = {}
         self.optimized: dict[str, list[int]] = {}
         self.losses: dict[str, Any] = {}
-        self.names: list[str] = []
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()
         self.direct: dict[str, Any] | None = None
@@ -47,13 +47,14 @@ class Run:
         self.symbols: Any = None
         self.resume: Resume | None = None
         self.taken: Taken | None = None
+        self.loss_names: list[str] = []
         self.callbacks: Any = None
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
-        self.names = []
         self.direct = self.members = None
+        self.loss_names = []
         self.rehearsed.clear()
 
 
@@ -132,6 +133,7 @@ class Trainer(_keras.Hooks):
             return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
         finally:
             self._run.resume = None
+            self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""

@@ -20,8 +20,12 @@ FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
 
 
 def test_the_public_names():
-    assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "callbacks", "grad"]
+    assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "balance", "callbacks", "grad"]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
+    assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
+    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms"]
+    for module in (mlsystem.balance, mlsystem.callbacks):
+        assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
 # Who imports what ---------------------------------------------------------------------------
@@ -193,7 +197,18 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
     assert python(code, KERAS_HOME=str(tmp_path)) == [installed, installed]
 
 
-@pytest.mark.parametrize("name", ["routing", "schedule", "members", "optimizers", "per_model"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "routing",
+        "schedule",
+        "members",
+        "optimizers",
+        "per_model",
+        "balance.pcgrad",
+        "gradient_report",
+    ],
+)
 def test_the_examples_in_docstrings_hold(name):
     module = importlib.import_module(f"mlsystem.{name}")
     result = doctest.testmod(module)

@@ -19,6 +19,10 @@ Each engine file holds the same functions under the same names and arguments:
 - `predict_scope(system)`: the context in which Keras' `predict` runs.
 - `rehearse(step, data, state)`: one step of a learner, whose effects on the `state`, and on what
   else its layers keep, are thrown away.
+- `trial(fn, learner)`: a function of a batch that gives what `fn` gives of it, whose effects on
+  the state of the learner are thrown away.
+- `peek(system, *given)`: given what Keras' `fit` calls a train function with, the first batch in it
+  and what to call it with after that; None where the data has ended.
 - `runs_ahead()`: whether a step may still be computing when its function has returned.
 - `reshuffle(epoch)`: has the order of shuffled arrays come from NumPy's generator, or the backend's
   own, anew in each epoch.

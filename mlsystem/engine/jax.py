@@ -5,6 +5,7 @@ their values, and what is assigned inside a transformation is assigned again out
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +231,20 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():
         jax.eval_shape(stateless(step, state), _keras.values(state), data)
+
+
+def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
+    """See `mlsystem.engine`."""
+    state = learner._state_variables()
+    compiled = jax.jit(lambda values, data: stateless(fn, state)(values, data)[0])
+    return lambda data: compiled(_keras.values(state), data)
+
+
+def peek(system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+    """See `mlsystem.engine`."""
+    state, batches = given
+    first = next(batches, None)
+    return first, (state, batches if first is None else itertools.chain([first], batches))
 
 
 def runs_ahead() -> bool:

@@ -1,7 +1,9 @@
 """The engine on TensorFlow: state in place, one tape, `gradient` once per distinct row."""
 
 import contextlib
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -98,12 +100,57 @@ def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
 
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
+    with _kept(state):
+        step(data)
+
+
+@contextlib.contextmanager
+def _kept(state: list[Any]) -> Iterator[None]:
+    """Puts variables back to what they were."""
     before = [tf.identity(variable.value) for variable in state]
     try:
-        step(data)
+        yield
     finally:
         for variable, value in zip(state, before, strict=True):
             variable.assign(value)
+
+
+def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
+    """See `mlsystem.engine`."""
+
+    def run(data: Any) -> Any:
+        with _kept([*learner._state_variables(), _keras.global_seed()]):
+            return fn(data)
+
+    return run
+
+
+def peek(system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+    """See `mlsystem.engine`."""
+    [batches] = given
+    if isinstance(batches, tf.distribute.DistributedIterator):
+        raise ValueError("GradientNorms looks at one device, and not at those of a strategy.")
+    drawn = list(itertools.islice(batches, system.steps_per_execution))
+    if not drawn:
+        return None, given
+    is_own = isinstance(batches, tf.data.Iterator)
+    return drawn[0], (iter(_dataset(drawn, batches.element_spec) if is_own else drawn),)
+
+
+def _dataset(drawn: list[Any], spec: Any) -> Any:
+    """A data set of some batches whose shapes are as vague as those of another, for one trace."""
+
+    def vague(spec: Any, leaf: Any) -> Any:
+        if not isinstance(spec, tf.TensorSpec):
+            return leaf
+        return tf.raw_ops.PlaceholderWithDefault(input=leaf, shape=spec.shape)
+
+    def batch(*parts: Any) -> Any:
+        whole = parts if isinstance(spec, tuple) else parts[0]
+        return tf.nest.map_structure(vague, spec, whole)
+
+    sets = [tf.data.Dataset.from_tensors(part).map(batch) for part in drawn]
+    return functools.reduce(lambda first, second: first.concatenate(second), sets)
 
 
 def runs_ahead() -> bool:

@@ -9,6 +9,7 @@ import torch
 from keras import ops, tree
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from mlsystem import _keras
 from mlsystem.engine.torch_branch import only
 from mlsystem.engine.torch_function import Function
 
@@ -128,14 +129,37 @@ def predict_scope(system: Any) -> Iterator[None]:
 
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
-    values = [variable.value for variable in state] + list(step.__self__.buffers())
+    with _kept(step.__self__, state):
+        step(data)
+
+
+@contextlib.contextmanager
+def _kept(module: Any, state: list[Any]) -> Iterator[None]:
+    """Puts variables, and the buffers of a module, back to what they were."""
+    values = [variable.value for variable in state] + list(module.buffers())
     before = [value.detach().clone() for value in values]
     try:
-        step(data)
+        yield
     finally:
         with torch.no_grad():
             for value, old in zip(values, before, strict=True):
                 value.copy_(old)
+
+
+def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
+    """See `mlsystem.engine`."""
+
+    def run(data: Any) -> Any:
+        with _kept(learner, [*learner._state_variables(), _keras.global_seed()]):
+            return fn(data)
+
+    return run
+
+
+def peek(system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+    """See `mlsystem.engine`."""
+    [batches] = given
+    return next(iter(batches), None), given
 
 
 def runs_ahead() -> bool:

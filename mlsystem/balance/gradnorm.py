@@ -1,0 +1,142 @@
+"""Losses weighed so that they train at similar rates."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import routing
+from mlsystem.backward import Pass
+from mlsystem.balance.base import Parts
+from mlsystem.balance.learned import Learned, variable
+
+_LEAST = 1e-4  # of a weight: the norms are those of positive ones
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class GradNorm(Learned):
+    r"""Weighs each loss so that its gradient in a shared model is as large as its progress asks.
+
+    With `G_i` the norm of the gradient of `w_i L_i` in the shared weights, `G` their mean, and
+    `r_i` the ratio `L_i / L_i(0)` over the mean of these ratios, the weights go down
+    `sum_i |G_i - G r_i^alpha|`, where the second part is held constant, and are then brought to
+    sum to the number of losses (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and algorithm 1). They
+    start at 1; `L_i(0)` is the loss on the first batch. The losses are to be positive.
+
+    ```python
+    self.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder", alpha=0.5)
+    ```
+
+    It costs one backward pass more per loss, into the shared model alone: the paper takes the last
+    layer that all tasks share, which can be a model of its own. A step whose losses or norms
+    are not finite teaches nothing.
+
+    Args:
+        losses: the names of two or more losses, which the shared model follows.
+        shared: the name of the model that the gradients are compared in, or a list of names.
+        alpha: how strongly losses that lag behind are sped up; 0 makes all norms equal.
+        optimizer: Keras optimizer of the weights, its class or its name; by default Adam(0.025).
+
+    Raises:
+        ValueError: before training, for a name that does not exist, and where the shared model does
+            not follow a loss, or the loss does not depend on it.
+    """
+
+    def __init__(
+        self, losses: Iterable[str], shared: Any, alpha: float = 1.5, optimizer: Any = None
+    ) -> None:
+        super().__init__(losses, optimizer or keras.optimizers.Adam(0.025), start=1.0)
+        self.shared, self.alpha = shared, alpha
+        self.models: list[str] = []
+        self.initial: dict[str, Any] = {}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, as Keras saves them."""
+        return super().get_config() | {"shared": self.shared, "alpha": self.alpha}
+
+    def own(self) -> dict[str, Any]:
+        """The weights, and the losses on the first batch."""
+        first = {f"{name.replace('/', ':')}:0": v for name, v in self.initial.items()}
+        return super().own() | first
+
+    def prepare(self, system: Any) -> None:
+        """Finds the shared models, and makes the variables."""
+        self.models = routing.resolve(self.shared, list(system._models()), "GradNorm(shared=)")
+        if not self.initial:  # no loss is as small as that: it stands for none yet
+            self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}
+        super().prepare(system)
+
+    def factors(self, loss: str) -> tuple[Any, ...]:
+        """The weight of a loss."""
+        return (self.parameters[loss],)
+
+    def weight(self, loss: str) -> Any:
+        """`w_i`, a scalar tensor."""
+        return self.parameters[loss].value
+
+    def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
+        """One pass more per loss into the shared models, only to look at."""
+        self.check(losses)
+        looks = [look for one in made for look in self._looks(one)]
+        return super().passes(made, losses) + looks
+
+    def _looks(self, one: Pass) -> list[Pass]:
+        shared = [name for name in one.models if name in self.models]
+        return [Pass(self._row(one, n), shared, n, True) for n in self.losses or () if shared]
+
+    def _row(self, one: Pass, loss: str) -> routing.Row:
+        row = {name: f for name, f in one.row.items() if self.owner(name) == loss}
+        if not row:
+            raise ValueError(
+                f"GradNorm balances the loss '{loss}', which the shared model '{one.models[0]}' "
+                f"does not follow: it follows {list(one.row)}. Route it there, or leave it out."
+            )
+        return row
+
+    def learn(self, losses: Mapping[str, Any], passes: list[Pass], parts: Parts) -> None:
+        """Moves the weights, where the shared models were updated."""
+        squares: dict[str, list[Any]] = {name: [] for name in losses}
+        looks = [(one, part) for one, part in zip(passes, parts, strict=True) if one.looked_at]
+        for one, part in looks:
+            squares[one.loss or ""] += _squares(part)
+        if looks:
+            self._check_reached(squares)
+            norms = [ops.sqrt(sum(found)) for found in squares.values()]
+            self._move(losses, ops.stack(norms))
+
+    def _check_reached(self, squares: Mapping[str, Any]) -> None:
+        for name, found in squares.items():
+            if not found:
+                raise ValueError(
+                    f"GradNorm balances the loss '{name}', which does not depend on the shared "
+                    f"weights, those of {self.models}. Leave it out, or name another model."
+                )
+
+    def _move(self, losses: Mapping[str, Any], norms: Any) -> None:
+        values = ops.stack([ops.cast(loss, "float32") for loss in losses.values()])
+        weights = ops.stack([self.weight(name) for name in losses])
+        known = ops.stack([self.initial[name].value for name in losses])
+        first = ops.where(known < 0, values, known)
+        found = weights * norms
+        slopes = ops.sign(found - self._target(found, values / first)) * norms
+        with self.only_if_finite(*ops.unstack(first), *ops.unstack(slopes)):
+            for i, name in enumerate(losses):
+                self.initial[name].assign(first[i])
+            self.descend({name: slopes[i] for i, name in enumerate(losses)})
+            self._renormalize()
+
+    def _target(self, found: Any, progress: Any) -> Any:
+        rates = progress / ops.mean(progress)
+        return ops.mean(found) * rates**self.alpha
+
+    def _renormalize(self) -> None:
+        floored = {n: ops.maximum(v.value, _LEAST) for n, v in self.parameters.items()}
+        factor = len(floored) / sum(floored.values())
+        for name, value in floored.items():
+            self.parameters[name].assign(value * factor)
+
+
+def _squares(part: Mapping[str, list[Any]]) -> list[Any]:
+    found = [g for mine in part.values() for g in mine if g is not None]
+    return [ops.sum(ops.square(ops.cast(g, "float32"))) for g in found]

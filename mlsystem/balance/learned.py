@@ -1,0 +1,125 @@
+"""Balances whose weights are learned, by an optimizer of their own."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import engine, optimizers
+from mlsystem.backward import Pass
+from mlsystem.balance.base import Balance, Parts, log
+from mlsystem.step import Taken
+
+
+class Learned(Balance):
+    """Holds one parameter per loss, and what moves them.
+
+    Args:
+        losses: the names of the losses.
+        optimizer: Keras optimizer, its class or its name.
+        start: the parameters at first.
+    """
+
+    def __init__(self, losses: Iterable[str], optimizer: Any, start: float) -> None:
+        if losses is None:
+            raise ValueError(f"{type(self).__name__} needs the names of the losses, a list.")
+        super().__init__(losses)
+        self.optimizer = optimizers.make(optimizer, "balance")
+        self.start = start
+        self.parameters: dict[str, Any] = {}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, as Keras saves them."""
+        return super().get_config() | {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer)
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Learned":
+        """Makes one of such a configuration, with a state of its own."""
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
+        return cls(**config | {"optimizer": optimizer})
+
+    def own(self) -> dict[str, Any]:
+        """The variables by the names that they are saved under, but for those of the optimizer."""
+        return {name.replace("/", ":"): v for name, v in self.parameters.items()}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The parameters, and the state of the optimizer."""
+        return [*self.own().values(), *self.optimizer.variables]
+
+    def prepare(self, system: Any) -> None:
+        """Makes the parameters."""
+        if self.parameters:
+            return
+        self.parameters = {name: variable(name, self.start) for name in self.losses or ()}
+        if not self.optimizer.built:
+            self.optimizer.build(list(self.parameters.values()))
+        optimizers.check_built("balance", self.optimizer, list(self.parameters.values()))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Called by Keras, which fills one group of a file here."""
+        for name, held in self.own().items():
+            store[name] = held
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file."""
+        if differ := sorted(set(self.own()) ^ set(store.keys())):
+            raise ValueError(
+                f"The file balances other losses than {self.losses}: {', '.join(differ)}."
+            )
+        for name, held in self.own().items():
+            held.assign(store[name])
+
+    def merged(
+        self, learner: Any, passes: list[Pass], parts: Parts, taken: Taken
+    ) -> dict[str, list[Any]]:
+        """The gradients as they are, and a lesson for later."""
+        names = {self.owner(name) for one in passes for name in one.row}
+        followed = [name for name in self.losses or () if name in names]
+        weights = {name: ops.copy(self.weight(name)) for name in followed}
+
+        def then() -> None:
+            log(learner, weights)
+            self.learn({name: taken.losses[name] for name in followed}, passes, parts)
+
+        taken.then.append(then)
+        pairs = zip(passes, parts, strict=True)
+        return {name: mine for one, p in pairs if not one.looked_at for name, mine in p.items()}
+
+    def weight(self, loss: str) -> Any:
+        """What a loss is weighed with at present, a scalar tensor."""
+        raise NotImplementedError
+
+    def learn(self, losses: Mapping[str, Any], passes: list[Pass], parts: Parts) -> None:
+        """Moves the parameters of the losses that were followed, given their values."""
+        raise NotImplementedError
+
+    def descend(self, gradients: Mapping[str, Any]) -> None:
+        """One step of the optimizer down these gradients."""
+        chosen = [self.parameters[name] for name in gradients]
+        engine.chosen.apply(self.optimizer, list(gradients.values()), chosen)
+
+    @contextlib.contextmanager
+    def only_if_finite(self, *values: Any) -> Iterator[None]:
+        """Keeps the state as it is where a loss or gradient is not finite, which would spoil it."""
+        finite = ops.all(ops.isfinite(ops.stack([ops.cast(v, "float32") for v in values])))
+        state = self.variables
+        before = [ops.copy(v.value) for v in state]
+        yield
+        for held, old in zip(state, before, strict=True):
+            held.assign(ops.where(finite, held.value, old))
+
+
+def variable(name: str, start: Any) -> Any:
+    """A number that is kept between steps, and that no model trains."""
+    return keras.Variable(
+        start,
+        dtype="float32",
+        trainable=False,
+        name=f"balance_{name.replace('/', '_')}",
+        aggregation="mean",
+    )

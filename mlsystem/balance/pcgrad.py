@@ -1,0 +1,164 @@
+"""Gradients without the parts in which they conflict."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import routing
+from mlsystem.backward import Pass
+from mlsystem.balance.base import Balance, Parts, log
+from mlsystem.step import Taken
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class PCGrad(Balance):
+    r"""Takes from the gradient of each loss what runs against that of another.
+
+    For each loss, its gradient is compared with those of the others in random order. One with
+    which its scalar product is negative takes away its own direction: `g_i -= (g_i . g_j) / |g_j|^2
+    g_j`. The sum of what is left moves the weights (Yu et al. 2020, arXiv:2001.06782, algorithm 1).
+    The gradients are those that the routing asks for, over all weights that two or more of the
+    losses reach; other weights are moved as ever.
+
+    ```python
+    balance = ml.balance.PCGrad()
+    ```
+
+    It costs one backward pass per loss, in place of one for all. Logged as `LOSS_weight` is how
+    often the gradient of the loss is in the sum: 1 where nothing conflicts.
+
+    Args:
+        losses: the names of two or more losses; all losses of the system by default.
+        seed: whole number that the random orders come from.
+
+    Raises:
+        ValueError: in the rehearsal, before training, for the name of a loss that does not exist.
+    """
+
+    def __init__(self, losses: Iterable[str] | None = None, seed: int | None = None) -> None:
+        super().__init__(losses)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, as Keras saves them."""
+        return super().get_config() | {"seed": self.seed}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The state of the random generator."""
+        return [self.generator.state]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Called by Keras, which fills one group of a file here."""
+        store["seed"] = self.generator.state
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file."""
+        self.generator.state.assign(store["seed"])
+
+    def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
+        """One pass for each loss, and one for those that are not named."""
+        self.check(losses)
+        names = top(losses) if self.losses is None else self.losses
+        return [part for one in made for part in _split(one, names)]
+
+    def merged(
+        self, learner: Any, passes: list[Pass], parts: Parts, taken: Taken
+    ) -> dict[str, list[Any]]:
+        """The sum of what is left of the gradients, by model."""
+        tasks = list(dict.fromkeys(one.loss for one in passes if one.loss is not None))
+        by_model = _by_model(passes, parts)
+        shared = [w for w in _all(by_model) if len(_of_tasks(w)) > 1]
+        weights: dict[str, Any] = {}
+        if len(tasks) > 1 and shared:
+            counts = self._counts(_products(shared, tasks))
+            weights = {name: counts[i] for i, name in enumerate(tasks)}
+            taken.then.append(lambda: log(learner, weights))
+        return {name: [_sum(w, weights) for w in mine] for name, mine in by_model.items()}
+
+    def _counts(self, products: Any) -> Any:
+        """How often each gradient is in the sum, given all their scalar products.
+
+        What is left of a gradient is a sum of the gradients, so that its scalar products follow
+        from those of the gradients.
+        """
+        n = products.shape[0]
+        one = ops.eye(n, dtype="float32")
+        left, squares = one, ops.diagonal(products)
+        orders = ops.argsort(keras.random.uniform((n, n), seed=self.generator), axis=-1)
+        for turn in range(n):
+            other = ops.one_hot(orders[:, turn], n, dtype="float32")
+            product = ops.sum(ops.matmul(left, products) * other, axis=1)
+            square = ops.sum(other * squares, axis=1)
+            conflicts = (product < 0) & (ops.sum(other * one, axis=1) == 0)
+            share = ops.where(conflicts, product / ops.where(conflicts, square, 1.0), 0.0)
+            left = left - share[:, None] * other
+        return ops.sum(left, axis=0)
+
+
+# The gradients of one weight by the loss they are of; under None that of the losses not named.
+Weight = dict[str | None, Any]
+
+
+def top(losses: Iterable[str]) -> list[str]:
+    """The losses that are no part of another.
+
+    >>> top(["vae", "vae/encoder", "critics/0"])
+    ['vae', 'critics/0']
+    """
+    known = list(losses)
+    return [n for n in known if not any(n.startswith(f"{other}/") for other in known)]
+
+
+def _split(one: Pass, names: list[str]) -> list[Pass]:
+    rows: dict[str | None, routing.Row] = {}
+    for entry, factors in one.row.items():
+        owners = [name for name in names if routing.named(name, [entry])]
+        rows.setdefault(max(owners, key=len, default=None), {})[entry] = factors
+    return [Pass(row, one.models, loss) for loss, row in rows.items()]
+
+
+def _by_model(passes: list[Pass], parts: Parts) -> dict[str, list[Weight]]:
+    found: dict[str, list[Weight]] = {}
+    for one, part in zip(passes, parts, strict=True):
+        for model, gradients in part.items():
+            weights = found.setdefault(model, [{} for _ in gradients])
+            for weight, gradient in zip(weights, gradients, strict=True):
+                if gradient is not None:
+                    weight[one.loss] = gradient
+    return found
+
+
+def _all(by_model: Mapping[str, list[Any]]) -> list[Weight]:
+    return [weight for mine in by_model.values() for weight in mine]
+
+
+def _of_tasks(weight: Weight) -> list[str]:
+    return [name for name in weight if name is not None]
+
+
+def _products(shared: list[Weight], tasks: list[str]) -> Any:
+    """The scalar products of the gradients of any two losses, over the shared weights."""
+    found = {(a, b): _product(shared, a, b) for i, a in enumerate(tasks) for b in tasks[i:]}
+    return ops.stack(
+        [ops.stack([found.get((a, b), found.get((b, a))) for b in tasks]) for a in tasks]
+    )
+
+
+def _product(shared: list[Weight], a: str, b: str) -> Any:
+    pairs = [(weight[a], weight[b]) for weight in shared if a in weight and b in weight]
+    zero = ops.zeros((), "float32")
+    return sum((ops.sum(ops.cast(p, "float32") * ops.cast(q, "float32")) for p, q in pairs), zero)
+
+
+def _sum(weight: Weight, weights: Mapping[Any, Any]) -> Any:
+    """The gradient that moves one weight; None where no loss reaches it."""
+    balanced = len(_of_tasks(weight)) > 1
+    terms = [
+        g * ops.cast(weights[name], g.dtype) if balanced and name in weights else g
+        for name, g in weight.items()
+    ]
+    return sum(terms[1:], terms[0]) if terms else None
