@@ -1,13 +1,13 @@
 """Balances whose weights are learned, by an optimizer of their own."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from mlsystem import engine, optimizers
+from mlsystem import engine, optimizers, select
 from mlsystem.backward import Pass
 from mlsystem.balance.base import Balance, Parts, log
 from mlsystem.step import Taken
@@ -103,15 +103,10 @@ class Learned(Balance):
         chosen = [self.parameters[name] for name in gradients]
         engine.chosen.apply(self.optimizer, list(gradients.values()), chosen)
 
-    @contextlib.contextmanager
-    def only_if_finite(self, *values: Any) -> Iterator[None]:
+    def only_if_finite(self, *values: Any) -> contextlib.AbstractContextManager[None]:
         """Keeps the state as it is where a loss or gradient is not finite, which would spoil it."""
         finite = ops.all(ops.isfinite(ops.stack([ops.cast(v, "float32") for v in values])))
-        state = self.variables
-        before = [ops.copy(v.value) for v in state]
-        yield
-        for held, old in zip(state, before, strict=True):
-            held.assign(ops.where(finite, held.value, old))
+        return select.only(finite, self.variables, engine.chosen.kept)
 
 
 def variable(name: str, start: Any) -> Any:

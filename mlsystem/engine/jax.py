@@ -147,7 +147,7 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return gradient
 
 
-def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None) -> None:
     """See `mlsystem.engine`."""
     if condition is not None and not isinstance(condition, jax.core.Tracer):
         if not condition:

@@ -66,7 +66,7 @@ def _input(x: Any) -> Any:
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any) -> None:
+def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None) -> None:
     """See `mlsystem.engine`."""
     if get_proxy_mode() is not None and condition is not None:  # in a trace, which cannot branch
         with only(condition, [*weights, *optimizer.variables]):
