@@ -2,9 +2,11 @@
 
 - `Checkpoint`: files from which `fit(resume=...)` goes on exactly where it was.
 - `For`: applies a Keras callback to one model of a system.
+- `Profile`: writes a trace of some steps.
 """
 
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.per_model import For
+from mlsystem.profile import Profile
 
-__all__ = ["Checkpoint", "For"]
+__all__ = ["Checkpoint", "For", "Profile"]

@@ -12,7 +12,6 @@ from mlsystem import (
     arguments,
     collect,
     configure,
-    engine,
     members,
     optimizers,
     saving,
@@ -313,8 +312,8 @@ class MLSystem(MLModel):
             leaves[name].trainable = False
         return {n: value for n, value in config.items() if n not in (*_DECLARED, "frozen")}
 
-    def _prepare(self, epoch: Any) -> None:
-        engine.chosen.reshuffle(epoch)
+    def _shuffles_anew(self) -> bool:
+        return True
 
     # A learner of many -----------------------------------------------------------------------
 

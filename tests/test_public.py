@@ -22,6 +22,7 @@ FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
 def test_the_public_names():
     assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "callbacks", "grad"]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
+    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "Profile"]
 
 
 # Who imports what ---------------------------------------------------------------------------
@@ -193,7 +194,9 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
     assert python(code, KERAS_HOME=str(tmp_path)) == [installed, installed]
 
 
-@pytest.mark.parametrize("name", ["routing", "schedule", "members", "optimizers", "per_model"])
+@pytest.mark.parametrize(
+    "name", ["routing", "schedule", "members", "optimizers", "per_model", "validation"]
+)
 def test_the_examples_in_docstrings_hold(name):
     module = importlib.import_module(f"mlsystem.{name}")
     result = doctest.testmod(module)
