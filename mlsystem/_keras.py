@@ -124,7 +124,8 @@ def call_in_turn(callbacks: Any) -> None:
 
 def wait_for(callbacks: Any) -> None:
     """Waits until a list of callbacks has told all of them of the batches so far."""
-    callbacks._flush_futures()
+    for future in list(callbacks._futures):
+        future.result()
 
 
 def set_evaluated(model: Any, epoch: Any) -> None:
