@@ -274,7 +274,7 @@ def test_training_does_not_feel_a_validation(kind):
 def test_nor_do_data_that_draw_at_random():
     def fit(**given):
         keras.utils.set_random_seed(0)
-        system = System()
+        system = Drawing()
         system.fit(Shuffled(), epochs=2, verbose=0, **given)
         return state(system)
 
@@ -325,7 +325,7 @@ def test_a_run_that_was_broken_off_has_all_its_validations(tmp_path):
     def fit(folder, stop=None):
         callbacks = [Checkpoint(folder, every=1), *([Interrupt(stop)] if stop else [])]
         given = {"validation_data": ROUGH, "validation_every": 3, "resume": folder}
-        return run("system", *callbacks, **given)
+        return run("update_every", *callbacks, **given)
 
     with pytest.raises(Interrupted):
         fit(tmp_path / "broken", 6)
