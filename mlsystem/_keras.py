@@ -9,10 +9,12 @@
 - `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
 - `H5IOStore`, `KerasSaveable` and the two `_state` functions: what a file of weights holds.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
+- `train_validation_split`: what `fit(validation_split=)` does.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
 import itertools
+import warnings
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +31,7 @@ from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
+from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.utils.tracking import DotNotTrackScope
 
@@ -49,6 +52,7 @@ __all__ = [
     "compute_output_spec",
     "direction",
     "file_entries",
+    "first_batches",
     "flat_layers",
     "forget_global_seed",
     "functional_init_arguments",
@@ -66,12 +70,15 @@ __all__ = [
     "portable",
     "register_as",
     "schedule",
+    "set_evaluated",
     "set_values",
+    "split",
     "state_entries",
     "torch_modules",
     "unlock",
     "untrack",
     "values",
+    "wait_for",
     "was_called",
 ]
 
@@ -116,6 +123,32 @@ def made_function(model: Any, step: str) -> Any:
 def call_in_turn(callbacks: Any) -> None:
     """Has a list of callbacks call them when a batch ends, and not in a thread beside the next."""
     callbacks._async_train = callbacks._async_test = False
+
+
+def wait_for(callbacks: Any) -> None:
+    """Waits until a list of callbacks has told all of them of the batches so far."""
+    for future in list(callbacks._futures):
+        future.result()
+
+
+def set_evaluated(model: Any, epoch: Any) -> None:
+    """Sets the iterator that `fit` keeps for its evaluations, and makes where it is None."""
+    model._eval_epoch_iterator = epoch
+
+
+def split(x: Any, y: Any, sample_weight: Any, validation_split: float) -> tuple[Any, Any]:
+    """What `fit` trains on and what it validates on, of arrays that it is to split."""
+    return train_validation_split((x, y, sample_weight), validation_split=validation_split)
+
+
+def first_batches(count: int, **data: Any) -> list[Any]:
+    """The first batches of anything that `fit` takes, as arrays; fewer where there are no more."""
+    epoch = EpochIterator(**data, steps_per_epoch=count)
+    steps = epoch.data_adapter.num_batches
+    epoch.steps_per_epoch = count if steps is None else min(count, steps)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        return [batch for _, _, batches in epoch for batch in batches]
 
 
 def own_metrics(model: Any) -> list[Any]:

@@ -4,6 +4,7 @@ Keras' own waits for the numbers in the logs of each batch, in a thread, whether
 reads them. On small networks that takes longer than the step.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from mlsystem.checkpoint import Checkpoint
 from mlsystem.gradient_norms import GradientNorms
 from mlsystem.hooks import has
 from mlsystem.position import Position
+from mlsystem.quiet import Quiet
 from mlsystem.resume import Resume
 
 
@@ -23,15 +25,22 @@ class CallbackList(keras.callbacks.CallbackList):
     Args:
         given: the arguments of the call.
         resume: what the call goes on from.
+        quiet: callbacks of our own, which are told last.
     """
 
-    def __init__(self, given: dict[str, Any], resume: Resume | None = None) -> None:
+    def __init__(
+        self, given: dict[str, Any], resume: Resume | None = None, quiet: Iterable[Quiet] = ()
+    ) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
         self.callbacks.sort(key=_turn)
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.data, self.resume = given.get("x"), resume
         self.names = callback_state.names(self.callbacks)
+        self.callbacks += quiet
+        self.quiet: list[Quiet] = []
+        self.prefix = ""  # of the logs of an evaluation
+        self.first = 0
         self.states: CallbackStates | None = None
         if resume is not None:
             given["initial_epoch"] = resume.first_epoch(self.names, given["epochs"])
@@ -48,6 +57,14 @@ class CallbackList(keras.callbacks.CallbackList):
         self.set_params(self.waiting | {"steps": epoch.num_batches})
         if self.is_followed():
             self._follow(model, epoch)
+        self.quiet = [callback for callback in self.callbacks if isinstance(callback, Quiet)]
+        for callback in self.quiet:
+            callback.follow(self, epoch)
+
+    def close(self) -> None:
+        """Called when the call is left, by an error too."""
+        for callback in self.quiet:
+            callback.close()
 
     def _checkpoints(self) -> list[Checkpoint]:
         return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
@@ -83,11 +100,16 @@ class CallbackList(keras.callbacks.CallbackList):
         """See Keras."""
         if self._hears("on_train_batch_begin", "on_batch_begin"):
             super().on_train_batch_begin(batch, logs)
+        self.first = batch
+        for callback in self.quiet:
+            callback.before_batches(batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """See Keras."""
         if self._hears("on_train_batch_end", "on_batch_end"):
             super().on_train_batch_end(batch, logs)
+        for callback in self.quiet:
+            callback.after_batches(self.first, batch)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """See Keras."""
@@ -97,7 +119,15 @@ class CallbackList(keras.callbacks.CallbackList):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """See Keras."""
         if self._hears("on_test_batch_end"):
-            super().on_test_batch_end(batch, logs)
+            super().on_test_batch_end(batch, self._named(logs))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """See Keras."""
+        super().on_test_end(self._named(logs))
+
+    def _named(self, logs: Any) -> Any:
+        named = self.prefix and isinstance(logs, dict)
+        return {self.prefix + name: value for name, value in logs.items()} if named else logs
 
     def _hears(self, *hooks: str) -> bool:
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)

@@ -3,10 +3,12 @@
 - `Checkpoint`: files from which `fit(resume=...)` goes on exactly where it was.
 - `For`: applies a Keras callback to one model of a system.
 - `GradientNorms`: logs how strongly each loss pulls at each model.
+- `Profile`: writes a trace of some steps.
 """
 
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.gradient_norms import GradientNorms
 from mlsystem.per_model import For
+from mlsystem.profile import Profile
 
-__all__ = ["Checkpoint", "For", "GradientNorms"]
+__all__ = ["Checkpoint", "For", "GradientNorms", "Profile"]

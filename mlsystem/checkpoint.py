@@ -62,19 +62,20 @@ class Checkpoint(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         _check(every, keep, best)
-        self.folder = _folder(folder)
+        self.folder = as_folder(folder, "Checkpoint")
         self.every, self.keep, self.best = every, keep, best
         self.best_value: float | None = None
         self.saved = 0  # the number of batches at the last one
         self._written: set[Path] = set()
         self._epoch = 0
+        self._is_left_off = False
         self._position: Any = None
 
     def follow(self, position: Position, callbacks: CallbackStates, resumed: Any) -> None:
         """Called by `fit` before training begins, with what a checkpoint is taken of."""
         self.folder.mkdir(parents=True, exist_ok=True)
         snapshot.clean(self.folder)
-        self._position, self._callbacks = position, callbacks
+        self._position, self._callbacks, self._is_left_off = position, callbacks, False
         if resumed is None:
             position.total = max(position.total, self.saved)
         self._check_folder(resumed)
@@ -112,11 +113,23 @@ class Checkpoint(keras.callbacks.Callback):
         return self._position.total // self.every > self.saved // self.every
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes what is due. Of the callbacks of a `fit`, this one is called last."""
+        """Writes what is due, when all who look at the end of an epoch have done so."""
+        if self._is_left_off:
+            return
         if self.best is not None and self._is_best(logs or {}):
             self._write(self.folder / f"best{snapshot.ENDING}", ended=True)
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
         if last or self.every == "epoch" or self._is_due():
+            self._write_step(ended=True)
+
+    def leave_off(self) -> None:
+        """Writes a checkpoint inside an epoch that training then leaves: it goes on from there."""
+        self._write_step(ended=False)
+        self._is_left_off = True
+
+    def write_end(self) -> None:
+        """Writes the end of an epoch, after which training ends, unless that is written."""
+        if self.saved != self._position.total:
             self._write_step(ended=True)
 
     def _is_best(self, logs: dict[str, Any]) -> bool:
@@ -148,12 +161,13 @@ class Checkpoint(keras.callbacks.Callback):
         snapshot.write(path, self.model, resume.state(*parts))
 
 
-def _folder(given: Any) -> Path:
+def as_folder(given: Any, what: str) -> Path:
+    """The path of a folder that a callback is to write to."""
     if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(f"Checkpoint got the folder {given!r}; give its path.")
+        raise TypeError(f"{what} got the folder {given!r}; give its path.")
     folder = Path(given).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Checkpoint got '{given}', which is a file; give a folder.")
+        raise ValueError(f"{what} got '{given}', which is a file; give a folder.")
     return folder
 
 
@@ -170,14 +184,15 @@ def _both(first: Any, second: Any) -> Any:
 
 
 def _check(every: Any, keep: Any, best: Any) -> None:
-    if every != "epoch" and not _is_count(every):
+    if every != "epoch" and not is_count(every):
         raise ValueError(f"Checkpoint got every={every!r}; give 'epoch' or a number of batches.")
-    if keep is not None and not _is_count(keep):
+    if keep is not None and not is_count(keep):
         raise ValueError(f"Checkpoint got keep={keep!r}; give a number of files from 1, or None.")
     pair = best if isinstance(best, (tuple, list)) and len(best) == 2 else (None, None)
     if best is not None and (not isinstance(pair[0], str) or pair[1] not in ("min", "max")):
         raise ValueError(f"Checkpoint got best={best!r}; give (name of a log, 'min' or 'max').")
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

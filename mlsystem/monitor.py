@@ -6,21 +6,41 @@ that these have there. In a system they go by the names of its models too.
 
 from typing import Any
 
-from mlsystem import _keras, configure
+from mlsystem import _keras, configure, validation
+
+_LOSSES = ("the loss ", "the term ", "the sum of the losses")  # as the owners of logs are called
 
 
-def choose_mode(callback: Any, model: Any) -> None:
-    """Sets the mode of a callback that is to find it out, where it monitors a log of a model."""
-    if getattr(callback, "mode", None) == "auto" and hasattr(model, "compute_losses"):
-        name = getattr(callback, "monitor", "").removeprefix("val_")
-        callback.mode = _modes(model).get(name, "auto")
+def choose_mode(callback: Any, model: Any, of: str = "") -> None:
+    """Sets the mode of a callback that is to find it out, where it monitors a log of a model.
+
+    Args:
+        callback: any callback.
+        model: the model or system that is trained.
+        of: the model of it that the callback is for, which may leave out its name.
+    """
+    sets = validation.names(model)
+    is_keras_own = not hasattr(model, "compute_losses") and not sets
+    if getattr(callback, "mode", None) == "auto" and not is_keras_own:
+        monitor, modes = getattr(callback, "monitor", ""), _modes(model)
+        name = monitor.removeprefix(validation.front(monitor, sets))
+        callback.mode = modes.get(f"{of}_{name}", modes.get(name, "auto"))
 
 
-def _modes(system: Any) -> dict[str, str]:
-    owners = system._run.logs.owners.items()
-    modes = {log: "min" for log, owner in owners if owner.startswith(("the loss ", "the term "))}
-    for name, metrics in configure.metrics_of(system).items():
+def _modes(model: Any) -> dict[str, str]:
+    owners = model._run.logs.owners.items()
+    of_losses = [log for log, owner in owners if owner.lower().startswith(_LOSSES)]
+    modes = dict.fromkeys(["loss", *of_losses], "min")
+    for name, metrics in _metrics(model).items():
         for metric in metrics.metrics:
             if direction := _keras.direction(metric):
-                modes[f"{name}_{metric.name}"] = "max" if direction == "up" else "min"
+                modes[name + metric.name] = "max" if direction == "up" else "min"
     return modes
+
+
+def _metrics(model: Any) -> dict[str, Any]:
+    """The metrics of each model, by what their names begin with in the logs."""
+    if hasattr(model, "compute_losses"):
+        return {f"{name}_": metrics for name, metrics in configure.metrics_of(model).items()}
+    metrics = _keras.compile_metrics(model)
+    return {} if metrics is None else {"": metrics}

@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, hooks, monitor, routing
+from mlsystem import _keras, hooks, monitor, routing, validation
 from mlsystem.checkpoint import Checkpoint
+from mlsystem.profile import Profile
 from mlsystem.view import View, models
 
 _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
@@ -33,16 +34,17 @@ class For(keras.callbacks.Callback):
     optimizer that the system has for it. In the logs, what belongs to the model goes without
     its name: `loss`, `val_loss` and `accuracy` are `generator_loss`, `val_generator_loss` and
     `generator_accuracy` of the system, and `learning_rate` is `generator_learning_rate`. Other
-    logs keep their names, unless one of the model's is called so: `val_discriminator_loss`. What
-    the callback writes into the logs gets the model's name.
+    logs keep their names, unless one of the model's is called so: `val_discriminator_loss`. Of
+    several validation sets, `val_clean_generator_loss` is `val_clean_loss`. What the callback
+    writes into the logs gets the name of the model.
 
     `model.stop_training = True`, as `EarlyStopping` sets it, ends the training of the whole
     system: a `fit` has one end.
 
     Args:
         name: name of the model in the system: `generator`, `critics/0`, `vae/encoder`.
-        callback: any callback but `BackupAndRestore` and `Checkpoint`, which are for a whole `fit`;
-            each model needs one of its own.
+        callback: any callback but `BackupAndRestore`, `Checkpoint` and `Profile`, which are for a
+            whole `fit`; each model needs one of its own.
 
     Raises:
         ValueError: by the constructor, for what is no callback; by `fit`, before training starts,
@@ -66,7 +68,7 @@ class For(keras.callbacks.Callback):
         if model._run.is_ready:
             _check_optimizer(view, self.callback)
         self.callback.set_model(view)
-        monitor.choose_mode(self.callback, model)
+        monitor.choose_mode(self.callback, model, self.name)
 
     def set_params(self, params: Any) -> None:
         """Called by Keras, when all callbacks have been told of their model."""
@@ -84,11 +86,12 @@ class For(keras.callbacks.Callback):
         counted = "epoch" in hook or "batch" in hook  # by an index, before the logs
         *index, logs = given if len(given) > counted else (*given, logs)
         logs = {} if logs is None else logs
-        names = seen_names(logs, self.name, models(self.model))
+        sets = validation.names(self.model)
+        names = seen_names(logs, self.name, models(self.model), sets)
         seen = {name: logs[full] for name, full in names.items()}
         getattr(self.callback, hook)(*index, seen)
         for name, value in seen.items():
-            logs[names.get(name) or full_name(name, self.name)] = value
+            logs[names.get(name) or full_name(name, self.name, sets)] = value
 
 
 def spread(callbacks: Iterable[Any], system: Any) -> list[Any]:
@@ -109,31 +112,38 @@ def _averaged(system: Any) -> list[str]:
     return [name for name, optimizer in inner.items() if optimizer.use_ema]
 
 
-def seen_names(logs: Iterable[str], model: str, models: Iterable[str]) -> dict[str, str]:
+def seen_names(
+    logs: Iterable[str], model: str, models: Iterable[str], sets: Iterable[str] = ()
+) -> dict[str, str]:
     """The names of logs as one model sees them, and what they are in the system.
+
+    `sets` are the names of validation sets, which stand before that of the model.
 
     >>> seen_names(["loss", "val_a_loss", "a_b_loss"], "a", ["a", "a_b"])
     {'loss': 'loss', 'a_b_loss': 'a_b_loss', 'val_loss': 'val_a_loss'}
     """
-    own = {full_name(log, model, undo=True): log for log in logs if _owner(log, models) == model}
+    mine = [log for log in logs if _owner(log, models, sets) == model]
+    own = {full_name(log, model, sets, undo=True): log for log in mine}
     others = {log: log for log in logs if log not in own.values()}
     return others | own
 
 
-def full_name(log: str, model: str, undo: bool = False) -> str:
+def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False) -> str:
     """The name in the system of a log of one model, or the way back.
 
     >>> full_name("val_loss", "critics/0")
     'val_critics/0_loss'
+    >>> full_name("val_clean_loss", "generator", ["clean"])
+    'val_clean_generator_loss'
     """
-    val = "val_" if log.startswith("val_") else ""
-    name = log.removeprefix(val)
-    return val + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
+    front = validation.front(log, sets)
+    name = log.removeprefix(front)
+    return front + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
 
 
-def _owner(log: str, models: Iterable[str]) -> str:
+def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
     """The model that a log belongs to by its name; of `a` and `a_b`, the longer."""
-    name = log.removeprefix("val_")
+    name = log.removeprefix(validation.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
 
 
@@ -145,7 +155,7 @@ def _check(name: Any, callback: Any) -> None:
             f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Of several, give "
             "each a For; of a class, make an instance."
         )
-    if isinstance(callback, (keras.callbacks.BackupAndRestore, Checkpoint)):
+    if isinstance(callback, (keras.callbacks.BackupAndRestore, Checkpoint, Profile)):
         what = type(callback).__name__
         raise ValueError(
             f"{what} is for a whole `fit`, of which '{name}' is a part. Give it without For."

@@ -25,7 +25,7 @@ class Position:
 
     def __init__(self, epoch: Any, data: Any) -> None:
         self.epoch, self.state = epoch, DataState(data)
-        self.is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
+        self.is_ahead = reads_ahead(data)
         self.total = 0  # batches, in earlier calls too
         self.batch = self.drawn = 0  # in this epoch, and of this iterator
         self.made: Any = None
@@ -70,13 +70,8 @@ class Position:
         randomness.restore(self.first)
         _skip(iterator, self.drawn)
         self.epoch._steps_seen += self.drawn - self.batch
-        self._go_on(back["now"]["random"])
+        restore(back["now"]["random"], self.is_ahead)
         return self.batch
-
-    def _go_on(self, state: dict[str, Any]) -> None:
-        """Sets the generators as they were, but those that data may be drawing ahead from."""
-        ahead = self.is_python and engine.chosen.reads_ahead()
-        randomness.restore(randomness.state() | {"backend": state["backend"]} if ahead else state)
 
     def _now(self) -> dict[str, Any]:
         return {"random": randomness.state(), "data": self.state.read()}
@@ -110,6 +105,17 @@ class Position:
     def begin_epoch(self, state: dict[str, Any]) -> None:
         """Puts all that is random where it was at the end of the last epoch."""
         self._restore(state["now"])
+
+
+def reads_ahead(data: Any) -> bool:
+    """Whether data are Python code that runs beside the training on earlier batches."""
+    is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
+    return is_python and engine.chosen.reads_ahead()
+
+
+def restore(state: dict[str, Any], is_ahead: bool) -> None:
+    """Sets the generators as they were, but those that data may be drawing ahead from."""
+    randomness.restore(randomness.state() | {"backend": state["backend"]} if is_ahead else state)
 
 
 def _skip(iterator: Any, batches: int) -> None:

@@ -397,8 +397,8 @@ class MLSystem(MLModel):
         declared = (*_SAVED, "frozen", "optimized")
         return {name: value for name, value in config.items() if name not in declared}
 
-    def _prepare(self, epoch: Any) -> None:
-        engine.chosen.reshuffle(epoch)
+    def _shuffles_anew(self) -> bool:
+        return True
 
     # A learner of many -----------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,10 +10,11 @@ from mlsystem import _keras, engine, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
-from mlsystem.resume import Resume, find
+from mlsystem.plan import Plan
 from mlsystem.schedule import Turn
 from mlsystem.signature import bind
 from mlsystem.step import Taken
+from mlsystem.validation import Validation
 
 
 class Run:
@@ -45,7 +47,7 @@ class Run:
         self.jit_compile: Any = "auto"
         self.changes = 0
         self.symbols: Any = None
-        self.resume: Resume | None = None
+        self.plan: Plan | None = None
         self.taken: Taken | None = None
         self.loss_names: list[str] = []
         self.callbacks: Any = None
@@ -101,20 +103,40 @@ class Trainer(_keras.Hooks):
         ready.ready(self, batches)
 
     def _prepare(self, epoch: Any) -> None:
-        """Has the order of arrays come from where a checkpoint finds it; else it is Keras'."""
-        if self._run.callbacks is not None and self._run.callbacks.is_followed():
+        """Cuts a trial run short, and has the order of arrays come from where we want it."""
+        if self._run.plan is not None and (most := self._run.plan.most):
+            epoch.steps_per_epoch = min(most, epoch.num_batches or most)
+        if self._shuffles_anew():
             engine.chosen.reshuffle(epoch)
+
+    def _shuffles_anew(self) -> bool:
+        """Whether that is where a checkpoint finds it; else it is Keras'."""
+        return self._run.callbacks is not None and self._run.callbacks.is_followed()
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        if self._run.plan is not None:
+            self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None
         if callbacks is not None:
             callbacks.start(self, epoch)
 
     def fit(
-        self, x: Any = None, y: Any = None, *args: Any, resume: Any = None, **kwargs: Any
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        resume: Any = None,
+        validation_every: int | None = None,
+        fast_run: bool | int = False,
+        overfit: int | None = None,
+        max_time: Any = None,
+        **kwargs: Any,
     ) -> Any:
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out.
+
+        `validation_data` may also be a dict of several sets, `{name: what Keras takes}`: their logs
+        are `val_NAME_loss` and so on.
 
         Args:
             x: as in Keras; so are `y` and the others.
@@ -124,28 +146,54 @@ class Trainer(_keras.Hooks):
                 the very batch it stopped at, up to `epochs`; from the beginning where there is none
                 yet. Or one such file. Give the same data, batch size and callbacks as before; the
                 data themselves are not compared. `initial_epoch` counts where there is none yet.
+            validation_every: validates after every so many batches, counted over the whole `fit`,
+                in place of at the end of each epoch. The training is the same to the last bit as
+                without. The logs of an epoch hold the latest `val_` numbers measured in it;
+                `history.validations` holds all of them, with the number of batches as `batch`.
+            fast_run: True, or a number of batches: a trial run of one epoch with one batch, or so
+                many, to train and to validate on. The files of Keras' callbacks and of `Checkpoint`
+                go to a folder that is then removed, and `resume` is not looked at.
+            overfit: number of the first batches that make up every epoch: the same ones, in one
+                order, and in the place of all validation data too. They are kept in memory.
+            max_time: seconds, or a `datetime.timedelta`, from the call on. When it is over,
+                training ends after the batch, as when a callback ends it, and `resume` goes on
+                from there.
             kwargs: the other arguments of `keras.Model.fit`.
+
+        Raises:
+            ValueError: before training starts, for what does not fit together, with what to do.
         """
-        self._run.resume = find(resume)
-        if resume is not None and self._run.resume is None and kwargs.get("verbose", "auto") != 0:
-            print(f"'{resume}' holds no checkpoint yet: training begins anew.")
-        try:
-            return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
-        finally:
-            self._run.resume = None
-            self.train_function = unwatched(self.train_function)
+        plan = Plan(resume, validation_every, fast_run, overfit, max_time)
+        call = bind(super().fit, x, y, *args, **kwargs)
+        plan.say(resume, call.arguments["verbose"])
+        with plan.applied(call.arguments):
+            self._run.plan = plan
+            try:
+                return self._run_step("train_step", super().fit, call)
+            finally:
+                self._run.plan = None
+                self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`."""
-        return self._run_step("test_step", super().evaluate, x, y, *args, **kwargs)
+        if isinstance(x, Validation):  # by Keras' `fit`, at the end of an epoch
+            return x.at_end_of_epoch(self, kwargs["callbacks"])
+        return self._evaluate(x, y, *args, **kwargs)
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run_step(
+            "test_step", super().evaluate, bind(super().evaluate, *args, **kwargs)
+        )
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
-        return self._run_step("train_step", super().train_on_batch, x, y, *args, **kwargs)
+        call = bind(super().train_on_batch, x, y, *args, **kwargs)
+        return self._run_step("train_step", super().train_on_batch, call)
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        return self._run_step("test_step", super().test_on_batch, x, y, *args, **kwargs)
+        call = bind(super().test_on_batch, x, y, *args, **kwargs)
+        return self._run_step("test_step", super().test_on_batch, call)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, batch by batch. See `keras.Model.predict`."""
@@ -163,16 +211,24 @@ class Trainer(_keras.Hooks):
         # In which "auto" is resolved for this backend.
         return config and {**config, "jit_compile": self._run.jit_compile}
 
-    def _run_step(self, step: str, method: Any, *args: Any, **kwargs: Any) -> Any:
+    def _run_step(self, step: str, method: Any, call: inspect.BoundArguments) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
-        call = bind(method, *args, **kwargs)
         given = call.arguments
         with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
-            is_list = isinstance(given.get("callbacks"), keras.callbacks.CallbackList)
-            if is_list and "epochs" in given and self._run.resume is not None:
-                raise ValueError("fit(resume=) takes its callbacks as a list, not a CallbackList.")
-            if "callbacks" in given and not is_list:
-                check(given["callbacks"])
-                resume = self._run.resume if "epochs" in given else None
-                given["callbacks"] = self._run.callbacks = CallbackList(given, resume)
-            return method.__func__(*call.args, **call.kwargs)
+            ours = self._callbacks(given)
+            try:
+                return method.__func__(*call.args, **call.kwargs)
+            finally:
+                if ours is not None:
+                    ours.close()
+
+    def _callbacks(self, given: dict[str, Any]) -> CallbackList | None:
+        """Puts our list of callbacks into the arguments; none in the place of a list of Keras'."""
+        found = given.get("callbacks")
+        if "callbacks" not in given or isinstance(found, keras.callbacks.CallbackList):
+            return None
+        check(found)
+        plan = self._run.plan if "epochs" in given else None
+        ours = CallbackList(given, plan.resume, plan.quiet) if plan else CallbackList(given)
+        given["callbacks"] = self._run.callbacks = ours
+        return ours

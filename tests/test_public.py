@@ -23,7 +23,7 @@ def test_the_public_names():
     assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "balance", "callbacks", "grad"]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
-    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms"]
+    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms", "Profile"]
     for module in (mlsystem.balance, mlsystem.callbacks):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
@@ -207,6 +207,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
         "per_model",
         "balance.pcgrad",
         "gradient_report",
+        "validation",
     ],
 )
 def test_the_examples_in_docstrings_hold(name):

@@ -27,6 +27,9 @@ Each engine file holds the same functions under the same names and arguments:
 - `reshuffle(epoch)`: has the order of shuffled arrays come from NumPy's generator, or the backend's
   own, anew in each epoch.
 - `reads_ahead()`: whether batches are read while earlier ones are trained on.
+- `aside(system)`: the context of an evaluation in the middle of an epoch, which changes no mode.
+- `profile(folder)`: starts the profiler; gives what stops it, which gives the file of the trace and
+  how to open it.
 - `as_layer(net)`: a network of the backend's own kind as a Keras layer.
 """
 

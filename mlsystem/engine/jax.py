@@ -7,6 +7,7 @@ their values, and what is assigned inside a transformation is assigned again out
 import contextlib
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -259,6 +260,27 @@ def reshuffle(epoch: Any) -> None:
 def reads_ahead() -> bool:
     """See `mlsystem.engine`."""
     return jax.default_backend() != "cpu"
+
+
+def aside(system: Any) -> contextlib.AbstractContextManager[Any]:
+    """See `mlsystem.engine`."""
+    return contextlib.nullcontext()
+
+
+def profile(folder: str) -> Callable[[], tuple[Path, str]]:
+    """See `mlsystem.engine`."""
+    jax.profiler.start_trace(folder, create_perfetto_trace=True)
+
+    def stop() -> tuple[Path, str]:
+        jax.profiler.stop_trace()  # type: ignore[no-untyped-call]
+        written = Path(folder).rglob("perfetto_trace.json.gz")
+        path = max(written, key=lambda path: path.stat().st_mtime_ns)
+        return path, (
+            "Open it at https://ui.perfetto.dev, or all there is to it with "
+            f"`xprof --logdir '{folder}'` (python -m pip install xprof)."
+        )
+
+    return stop
 
 
 def as_layer(net: Any) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,27 @@ def _permuted(values: Any) -> Any:
 def reads_ahead() -> bool:
     """See `mlsystem.engine`."""
     return True
+
+
+def aside(system: Any) -> contextlib.AbstractContextManager[Any]:
+    """See `mlsystem.engine`."""
+    return contextlib.nullcontext()
+
+
+def profile(folder: str) -> Callable[[], tuple[Path, str]]:
+    """See `mlsystem.engine`."""
+    tf.profiler.experimental.start(folder)
+
+    def stop() -> tuple[Path, str]:
+        tf.profiler.experimental.stop()
+        written = Path(folder).rglob("*.xplane.pb")
+        path = max(written, key=lambda path: path.stat().st_mtime_ns)
+        return path, (
+            f"Open it with `xprof --logdir '{folder}'` (python -m pip install xprof), or with "
+            "TensorBoard and its profile plugin."
+        )
+
+    return stop
 
 
 def as_layer(net: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -174,6 +175,31 @@ def reshuffle(epoch: Any) -> None:
 def reads_ahead() -> bool:
     """See `mlsystem.engine`."""
     return False
+
+
+@contextlib.contextmanager
+def aside(system: Any) -> Iterator[None]:
+    """See `mlsystem.engine`."""
+    before = [(module, module.training) for module in system.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def profile(folder: str) -> Callable[[], tuple[Path, str]]:
+    """See `mlsystem.engine`."""
+    profiler = torch.profiler.profile()
+    profiler.start()
+
+    def stop() -> tuple[Path, str]:
+        profiler.stop()
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return path, "Open it at https://ui.perfetto.dev, or at chrome://tracing in Chrome."
+
+    return stop
 
 
 def as_layer(net: Any) -> Any:

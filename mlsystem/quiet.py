@@ -1,0 +1,24 @@
+"""Callbacks that are told of batches without their logs, so that nobody waits for a step."""
+
+from typing import Any
+
+import keras
+
+
+class Quiet(keras.callbacks.Callback):
+    """A callback that `fit` tells of batches by their numbers alone.
+
+    Keras hands the logs of a batch to whoever listens, and waits for the step to have them.
+    """
+
+    def follow(self, callbacks: Any, epoch: Any) -> None:
+        """Called before training, with the list of all callbacks and Keras' iterator."""
+
+    def before_batches(self, first: int) -> None:
+        """Called before a step, with the number of its first batch in the epoch."""
+
+    def after_batches(self, first: int, last: int) -> None:
+        """Called after a step, once the other callbacks have been told of it."""
+
+    def close(self) -> None:
+        """Called when `fit` is left, by an error too."""

@@ -1,0 +1,135 @@
+"""The validation sets of one `fit`: one without a name, or several by name.
+
+Keras' trainer validates on one. It is given a `Validation` in its place and hands that back to
+`evaluate`, so that what goes around a validation (its arguments, `validation_freq`, what is done
+with the logs) stays Keras' own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+
+_EXAMPLE = "validation_data={'clean': (x, y), 'noisy': data_set}"
+
+
+class Validation:
+    """What a `fit` validates on.
+
+    Args:
+        sets: `{name: data}`, each as Keras takes `validation_data`; the name "" is not shown.
+        given: the arguments of the `fit`.
+    """
+
+    def __init__(self, sets: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self.sets = {n: keras.utils.unpack_x_y_sample_weight(data) for n, data in sets.items()}
+        self.names = [name for name in sets if name]
+        self.inside: Any = None  # what validates inside the epochs, if they do
+        self._epochs: dict[str, Any] = {}
+        self._arguments = {
+            "batch_size": given["validation_batch_size"] or given["batch_size"],
+            "steps": given["validation_steps"],
+        }
+
+    def start(self, model: Any) -> None:
+        """Called when the model is ready, before it is trained."""
+        self._check(model, model._metric_names() | set(model._run.logs.owners))
+        _keras.set_evaluated(model, self)  # or Keras would make an iterator over what this is
+
+    def at_end_of_epoch(self, model: Any, callbacks: Any) -> dict[str, Any]:
+        """The logs to be shown at the end of an epoch, without `val_`."""
+        return self.evaluate(model, callbacks) if self.inside is None else self.inside.latest
+
+    def evaluate(self, model: Any, callbacks: Any) -> dict[str, Any]:
+        """The logs of an evaluation on each set, `NAME_LOG`."""
+        logs: dict[str, Any] = {}
+        for name in self.sets:
+            callbacks.prefix = _prefix(name)
+            try:
+                found = self._evaluate(model, name, callbacks)
+            finally:
+                callbacks.prefix = ""
+            self._check(model, found)
+            logs |= {_prefix(name) + log: value for log, value in found.items()}
+        return logs
+
+    def _evaluate(self, model: Any, name: str, callbacks: Any) -> dict[str, Any]:
+        x, y, sample_weight = self.sets[name]
+        _keras.set_evaluated(model, self._epochs.get(name))
+        try:
+            found = model._evaluate(
+                **{"x": x, "y": y, "sample_weight": sample_weight, **self._arguments},
+                callbacks=callbacks,
+                return_dict=True,
+                _use_cached_eval_dataset=name in self._epochs,
+            )
+        finally:
+            _keras.set_evaluated(model, self)
+        self._epochs[name] = model._run.plan.epoch  # the next time it is read again, and not made
+        return dict(found)
+
+    def _check(self, model: Any, logs: Iterable[str]) -> None:
+        """Refuses a name by which one log would have the name of another."""
+        logs = list(logs)
+        shown = dict.fromkeys(logs, f"what '{model.name}' logs itself")
+        for name in self.names:
+            for log in logs:
+                if (full := f"{name}_{log}") in shown:
+                    raise ValueError(
+                        f"The log '{log}' of the validation set '{name}' would be 'val_{full}', "
+                        f"which is the name of {shown[full]}. Give the set another name."
+                    )
+                shown[full] = f"'{log}' of the validation set '{name}'"
+
+
+def read(given: Mapping[str, Any], always: bool) -> Validation | None:
+    """The sets that a `fit` was given; None where it is all Keras' own.
+
+    Args:
+        given: the arguments of the `fit`.
+        always: whether one set without a name is read too.
+    """
+    data = given["validation_data"]
+    if isinstance(data, Mapping):
+        _check_names(data, given["x"])
+        return Validation(data, given)
+    return Validation({"": data}, given) if always and data is not None else None
+
+
+def _check_names(data: Mapping[Any, Any], x: Any) -> None:
+    if not data:
+        raise ValueError(f"validation_data is an empty dict. Name the sets, as in {_EXAMPLE}.")
+    for name, part in data.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"validation_data names a set {name!r}; give names, as in {_EXAMPLE}.")
+        if part is None:
+            raise ValueError(f"The validation set '{name}' is None. Leave it out, or give data.")
+    if isinstance(x, Mapping) and set(x) == set(data):
+        raise ValueError(
+            f"validation_data is a dict with the keys of x, {', '.join(map(repr, data))}, and a "
+            "dict names several sets. For one set of such inputs give a tuple: "
+            "validation_data=({...},) or ({...}, y)."
+        )
+
+
+def names(model: Any) -> list[str]:
+    """The names of the sets that the `fit` in progress validates on."""
+    plan = model._run.plan
+    return plan.validation.names if plan is not None and plan.validation is not None else []
+
+
+def front(log: str, sets: Iterable[str]) -> str:
+    """What stands before a log for saying where it was measured: `val_`, the name of a set.
+
+    >>> front("val_loss", ["clean"]), front("val_clean_loss", ["clean"]), front("loss", ["clean"])
+    ('val_', 'val_clean_', '')
+    """
+    val = "val_" if log.startswith("val_") else ""
+    named = [f"{val}{name}_" for name in sets if log.startswith(f"{val}{name}_")]
+    return max(named, key=len, default=val)
+
+
+def _prefix(name: str) -> str:
+    return f"{name}_" if name else ""
