@@ -1,11 +1,12 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine, ready
+from mlsystem import _keras, engine, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.logs import Logs
 from mlsystem.resume import Resume, find
@@ -41,6 +42,10 @@ class Run:
         self.resume: Resume | None = None
         self.taken: Taken | None = None
         self.callbacks: Any = None
+        self.data: Any = None  # what the learner's own method gave
+        self.transform: Any = None  # what the step does to its batch
+        self.in_use = False
+        self.made_for: dict[str, Any] = {}  # the transform in the compiled step
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
@@ -75,6 +80,7 @@ class Trainer(_keras.Hooks):
             *self.variables,
             *(optimizer.variables if optimizer is not None else []),
             *self.metrics_variables,
+            *(self._run.transform.variables if self._run.transform is not None else []),
         ]
         return list({id(v): v for v in variables}.values())
 
@@ -108,7 +114,8 @@ class Trainer(_keras.Hooks):
         """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out.
 
         Args:
-            x: as in Keras; so are `y` and the others.
+            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
+                the system returns. `y` and the others are as in Keras.
             y: the targets.
             args: the other arguments of `keras.Model.fit`.
             resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
@@ -121,26 +128,51 @@ class Trainer(_keras.Hooks):
         if resume is not None and self._run.resume is None and kwargs.get("verbose", "auto") != 0:
             print(f"'{resume}' holds no checkpoint yet: training begins anew.")
         try:
-            return self._run_step("train_step", super().fit, x, y, *args, **kwargs)
+            call = bind(super().fit, x, y, *args, **kwargs)
+            transform = handover.for_fit(self, call.arguments)
+            return self._run_step("train_step", super().fit, call, transform)
         finally:
             self._run.resume = None
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The losses and metrics on a data set. See `keras.Model.evaluate`."""
-        return self._run_step("test_step", super().evaluate, x, y, *args, **kwargs)
+        """The losses and metrics on a data set. See `keras.Model.evaluate`.
+
+        Args:
+            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
+                the system returns. Of an MLData the test data, or else the validation data; the
+                logs of several sets are named NAME_LOG.
+            y: as in Keras; so are the others.
+            args: the other arguments of `keras.Model.evaluate`.
+            kwargs: the other arguments of `keras.Model.evaluate`.
+        """
+        call, results = bind(super().evaluate, x, y, *args, **kwargs), {}
+        for name, (given, transform) in handover.for_evaluate(self, call.arguments).items():
+            call.arguments.update(given)
+            results[name] = self._run_step("test_step", super().evaluate, call, transform)
+        return handover.together(results)
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
-        return self._run_step("train_step", super().train_on_batch, x, y, *args, **kwargs)
+        method = super().train_on_batch
+        return self._run_step("train_step", method, bind(method, x, y, *args, **kwargs))
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        return self._run_step("test_step", super().test_on_batch, x, y, *args, **kwargs)
+        method = super().test_on_batch
+        return self._run_step("test_step", method, bind(method, x, y, *args, **kwargs))
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model returns, batch by batch. See `keras.Model.predict`."""
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns, batch by batch. See `keras.Model.predict`.
+
+        Args:
+            x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
+            args: the other arguments of `keras.Model.predict`.
+            kwargs: the other arguments of `keras.Model.predict`.
+        """
+        call = bind(super().predict, x, *args, **kwargs)
+        handover.for_predict(self, call.arguments)
         with engine.chosen.predict_scope(self):
-            return super().predict(*args, **kwargs)
+            return super().predict(*call.args[1:], **call.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """What the model returns for one batch. See `keras.Model.predict_on_batch`."""
@@ -153,11 +185,13 @@ class Trainer(_keras.Hooks):
         # In which "auto" is resolved for this backend.
         return config and {**config, "jit_compile": self._run.jit_compile}
 
-    def _run_step(self, step: str, method: Any, *args: Any, **kwargs: Any) -> Any:
+    def _run_step(
+        self, step: str, method: Any, call: inspect.BoundArguments, transform: Any = None
+    ) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
-        call = bind(method, *args, **kwargs)
         given = call.arguments
-        with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
+        parts = [given.get(name) for name in ("x", "y", "sample_weight")]
+        with ready.purpose(self, step, *parts), handover.used(self, step, transform):
             is_list = isinstance(given.get("callbacks"), keras.callbacks.CallbackList)
             if is_list and "epochs" in given and self._run.resume is not None:
                 raise ValueError("fit(resume=) takes its callbacks as a list, not a CallbackList.")

@@ -20,7 +20,9 @@ FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
 
 
 def test_the_public_names():
-    assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "callbacks", "grad"]
+    assert mlsystem.__all__ == [
+        *("EMA", "MLData", "MLModel", "MLSystem", "Streams", "callbacks", "grad", "setup")
+    ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
 
 
