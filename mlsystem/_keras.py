@@ -48,6 +48,7 @@ __all__ = [
     "Hooks",
     "KerasSaveable",
     "LossScaleOptimizer",
+    "TensorFlowBatches",
     "basic_config",
     "call_in_turn",
     "clear_losses",
@@ -76,7 +77,6 @@ __all__ = [
     "schedule",
     "set_values",
     "state_entries",
-    "tensorflow_batches",
     "torch_loader",
     "torch_modules",
     "unlock",
@@ -296,12 +296,12 @@ def set_values(variables: list[Any], values: Iterable[Any]) -> None:
 
 
 def kind_of_data(x: Any) -> str | None:
-    """What `fit` takes something for: "arrays", a "dataset" of batches, a "generator", or nothing."""
+    """What `fit` takes it for: "arrays", a "dataset", a "generator", or None for nothing."""
     if isinstance(x, GeneratorType):
         return "generator"
-    known = (data_adapters.is_tf_dataset, data_adapters.is_torch_dataloader)
-    known = (*known, data_adapters.is_grain_dataset)
-    if isinstance(x, (DataAdapter, keras.utils.PyDataset)) or any(check(x) for check in known):
+    names = ("is_tf_dataset", "is_torch_dataloader", "is_grain_dataset")
+    known = any(getattr(data_adapters, name)(x) for name in names)
+    if known or isinstance(x, (DataAdapter, keras.utils.PyDataset)):
         return "dataset"
     return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
 
@@ -324,7 +324,7 @@ def torch_loader(batches: Iterable[Any]) -> Any:
     return data_adapter_utils.get_torch_dataloader(batches)
 
 
-class tensorflow_batches:  # noqa: N801 -- a function, but that it can be iterated again
+class TensorFlowBatches:
     """NumPy batches as Keras' TensorFlow trainer reads them in Python, of any structure."""
 
     def __init__(self, batches: Iterable[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Batches that are made in Python, as `fit`, `evaluate` and `predict` take them on every backend."""
+"""Batches that are made in Python, as `fit` and its kin take them on every backend."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +39,7 @@ class Feed(_keras.DataAdapter):
 
     def get_tf_dataset(self) -> Any:
         """See Keras."""
-        return _keras.tensorflow_batches(self)
+        return _keras.TensorFlowBatches(self)
 
     @property
     def batch_size(self) -> Any:

@@ -10,7 +10,6 @@ from mlsystem import _keras
 from mlsystem.data import first_batch
 from mlsystem.feed import Feed
 from mlsystem.mldata import MLData
-from mlsystem.source import read
 from mlsystem.transform import Transform
 
 Given = dict[str, Any]
@@ -138,8 +137,8 @@ def for_predict(learner: Any, given: Given) -> None:
     name, sets = _first_of(data, "test")
     if None not in sets:
         raise ValueError(
-            f"The test data of {type(data).__name__} are several sets, {', '.join(map(str, sets))}. "
-            "Predict them one by one."
+            f"The test data of {type(data).__name__} are several sets: "
+            f"{', '.join(map(str, sets))}. Predict them one by one."
         )
     given["batch_size"] = given["batch_size"] or data.batch_size
     part = data.read(name, sets[None], batch_size=given["batch_size"])

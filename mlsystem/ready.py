@@ -5,6 +5,7 @@ changed, and the names that will be logged, whose trackers a compiled step canno
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -85,9 +86,12 @@ def build(learner: Any, *batches: Any) -> None:
     if learner._run.is_ready:
         return
     learner._run.symbols = tree.map_structure(_symbol, batches[0])
-    for batch in batches:
-        if not all(layer.built for layer in [learner, *learner.layers]):
-            _build_weights(learner, batch)
+    with warnings.catch_warnings():
+        if len(batches) > 1:  # the first of them may leave layers to the others
+            warnings.filterwarnings("ignore", "`build\\(\\)` was called", UserWarning)
+        for batch in batches:
+            if not all(layer.built for layer in [learner, *learner.layers]):
+                _build_weights(learner, batch)
     learner._register_weights()
     learner._finish_build()
     learner._run.is_ready = True

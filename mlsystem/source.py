@@ -1,5 +1,6 @@
 """One data set of any kind that `fit` takes, read again and again in batches of NumPy arrays."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,8 +14,9 @@ from mlsystem.data_state import DataState
 from mlsystem.feed import Feed
 
 TAKEN = (
-    "arrays, (x, y[, sample_weight]), a dict of arrays, a keras.utils.PyDataset, a tf.data.Dataset, "
-    "a torch DataLoader, a Grain data set, a generator, or a function that returns one of these"
+    "arrays, (x, y[, sample_weight]), a dict of arrays, a keras.utils.PyDataset, "
+    "a tf.data.Dataset, a torch DataLoader, a Grain data set, a generator, or a function that "
+    "returns one of these"
 )
 
 
@@ -72,13 +74,17 @@ class Source:
         kind, parts = read(self.data, self.what)
         self.has_arrays = kind == "arrays"
         orders = self.has_arrays or isinstance(self.data, keras.utils.PyDataset)
-        size = batch_size if self.has_arrays else None
-        self.adapter = _keras.data_adapter(
-            *parts, batch_size=size, shuffle=shuffle and orders, class_weight=weight
+        self.make = functools.partial(
+            _keras.data_adapter,
+            *parts,
+            batch_size=batch_size if self.has_arrays else None,
+            shuffle=shuffle and orders,
+            class_weight=weight,
         )
+        self.adapter = self.make()
         self.length = self.adapter.num_batches
         if drop_last and self.has_arrays and self.adapter.has_partial_batch:
-            self.length = max(self.length - 1, 1)  # type: ignore[operator]
+            self.length = max(self.length - 1, 1)
 
     def __iter__(self) -> Iterator[Any]:
         self.stop()  # an epoch that was broken off
@@ -99,6 +105,8 @@ class Source:
             return self.once
         if self.again is not None:
             return _keras.numpy_batches(self.again())
+        if isinstance(self.data, keras.utils.PyDataset):
+            self.adapter = self.make()  # workers keep what they read for an epoch broken off
         self.adapter.on_epoch_begin()
         return _keras.numpy_batches(self.adapter)
 
@@ -122,6 +130,8 @@ class Source:
             return self.data.examples()
         if self.once is not None:
             return [standard(batch) for batch in self.once.peek()] or self._raise_empty()
+        if isinstance(self.data, keras.utils.PyDataset):
+            return [standard(batch) for batch in _keras.numpy_batches([self.data[0]])]
         before = randomness.state()
         try:
             return list(itertools.islice(self, 1))
@@ -176,10 +186,9 @@ def read(data: Any, what: str) -> tuple[str, tuple[Any, ...]]:
     parts = data if isinstance(data, tuple) else (data,)
     kind = _keras.kind_of_data(data) if len(parts) in (1, 2, 3) and parts[0] is not None else None
     if kind is None:
-        found = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data)
-        if isinstance(data, tuple) and len(data) in (1, 2, 3):
-            found = tuple(type(part).__name__ for part in data)
-        raise TypeError(f"{what} is {found}. Give {TAKEN}.")
+        found = [type(part).__name__ for part in parts]
+        listed = f"({', '.join(found)})" if isinstance(data, tuple) else found[0]
+        raise TypeError(f"{what} is {listed}, which `fit` does not take. Give {TAKEN}.")
     return kind, parts
 
 

@@ -40,18 +40,19 @@ class Streams(Feed):
             their own batches.
         length: where an epoch ends. "cycle": with the longest stream; shorter ones start over, in
             another order where they are shuffled. "min": with the shortest. "sequential": the
-            streams are read one after another, and a batch holds one of them alone: a `forward`
-            finds it by `if name in x`. A number: after so many batches; streams that end start
+            streams are read one after another, and a batch holds one of them alone, as `name in x`
+            tells; a `train_step` of your own can update the models of that stream only. A number: after so many batches; streams that end start
             over, and generators go on.
-        shuffle: whether to read arrays in another order each time, and the batches of a `PyDataset`;
-            True, False or a dict by name. Say False for validation data.
+        shuffle: whether to read arrays, and the batches of a `PyDataset`, in another order each
+            time; True, False or a dict by name. Say False for validation data.
         drop_last: whether to leave out the last batch of arrays where it is smaller than the
             others, which would have a step compiled anew for each mixture of sizes. By default
             where they are shuffled: then others are left out each time.
 
     Raises:
         TypeError: a stream is of a kind that `fit` does not take.
-        ValueError: a name does not exist, a stream is empty, or its length must be known and is not.
+        ValueError: a name does not exist, a stream is empty, or nobody knows a length that must be
+            known.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Streams(Feed):
             raise ValueError(f"Streams takes data sets by name, {{name: data}}; found {streams!r}.")
         if length not in _LENGTHS and not _is_count(length):
             raise ValueError(
-                f"Streams got length={length!r}. Give 'min', 'cycle', 'sequential', or the number of "
-                "batches in an epoch."
+                f"Streams got length={length!r}. Give 'min', 'cycle', 'sequential', or the number "
+                "of batches in an epoch."
             )
         self.length = length
         sizes = _by_name(batch_size, streams, "batch_size", None)
@@ -128,7 +129,7 @@ class Streams(Feed):
 
     def _side_by_side(self) -> Iterator[Any]:
         read = iter if self.length == "min" else _endless
-        streams = {name: read(source) for name, source in self.sources.items()}  # type: ignore
+        streams = {name: read(source) for name, source in self.sources.items()}
         known = [source.length for source in self.sources.values() if source.length is not None]
         end = self.num_batches or min(known, default=None)
         drawn = 0

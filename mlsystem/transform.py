@@ -192,12 +192,12 @@ def _merged(fn: Any, parts: _Parts, result: Any) -> _Parts:
     is_batch = bool(leaves) and all(len(getattr(leaf, "shape", ())) for leaf in leaves)
     if not found or len(found) > 3 or found[0] is None or not is_batch:
         raise ValueError(
-            f"The transform {_name(fn)} returned {data.describe(result)}. Return a batch: x, (x, y) "
-            "or (x, y, sample_weight), in arrays or tensors whose first axis counts the samples."
+            f"The transform {_name(fn)} returned {data.describe(result)}. Return a batch, x, (x, y)"
+            " or (x, y, sample_weight), of arrays or tensors whose first axis counts the samples."
         )
     merged = (*found, *parts[len(found) :])
     _check_sizes(fn, merged)
-    return merged  # type: ignore[return-value]
+    return merged
 
 
 def _check_sizes(fn: Any, found: tuple[Any, ...]) -> None:
