@@ -36,7 +36,6 @@ from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
-from keras.src.utils.module_utils import tensorflow
 from keras.src.utils.tracking import DotNotTrackScope
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "Hooks",
     "KerasSaveable",
     "LossScaleOptimizer",
-    "TensorFlowBatches",
     "basic_config",
     "call_in_turn",
     "clear_losses",
@@ -322,18 +320,6 @@ def numpy_batches(source: Any) -> Iterator[Any]:
 def torch_loader(batches: Iterable[Any]) -> Any:
     """NumPy batches as what Keras' torch trainer reads, in tensors."""
     return data_adapter_utils.get_torch_dataloader(batches)
-
-
-class TensorFlowBatches:
-    """NumPy batches as Keras' TensorFlow trainer reads them in Python, of any structure."""
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self.batches
-        # A plain end is no end to Keras where nobody knew the length.
-        raise tensorflow.errors.OutOfRangeError(None, None, "The data ended.")
 
 
 class Hooks(keras.Model):

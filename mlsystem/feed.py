@@ -38,8 +38,8 @@ class Feed(_keras.DataAdapter):
         return _keras.torch_loader(self)
 
     def get_tf_dataset(self) -> Any:
-        """See Keras."""
-        return _keras.TensorFlowBatches(self)
+        """See Keras, whose trainer reads any iterator; a data set is of one structure only."""
+        return self
 
     @property
     def batch_size(self) -> Any:

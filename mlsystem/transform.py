@@ -1,7 +1,7 @@
 """What happens to each batch before a step sees it: functions and layers, on the host or inside."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -36,6 +36,7 @@ class Transform:
         self.steps = [_step(step) for step in steps]
         self.layers = [step for step in steps if isinstance(step, keras.Layer)]
         self.found: dict[int, Any] = {}
+        self.observed: set[bool] = set()
 
     def __call__(self, batch: Any, training: bool) -> tuple[Any, ...]:
         """A batch of tensors transformed."""
@@ -48,7 +49,7 @@ class Transform:
     def on_host(self, batch: Any, training: bool) -> Any:
         """A batch of NumPy arrays transformed, as NumPy arrays."""
         with engine.chosen.step_scope(()):
-            return standard(tree.map_structure(_plain, self(batch, training)))
+            return plain(self(batch, training))
 
     def inside(self, batch: Any, training: bool) -> Any:
         """A batch transformed within a step."""
@@ -59,6 +60,7 @@ class Transform:
         with engine.chosen.step_scope(()), _Recorder() as scope:
             result = self.inside(batch, training)
         self.found |= scope.used
+        self.observed.add(training)
         return result
 
     @property
@@ -83,18 +85,18 @@ class Transformed(Feed):
         super().__init__()
         self.source, self.transform, self.training = source, transform, training
 
-    def _of(self, batches: Iterable[Any]) -> Iterator[Any]:
-        if self.transform is None:
-            return iter(batches)
-        return (self.transform.on_host(batch, self.training) for batch in batches)
-
     def __iter__(self) -> Iterator[Any]:
         """One epoch of transformed batches."""
-        return self._of(self.source)
+        for batch in self.source:
+            transform = self.transform
+            yield batch if transform is None else transform.on_host(batch, self.training)
 
     def examples(self) -> list[Any]:
-        """See `Feed`."""
-        return list(self._of(self.source.examples()))
+        """See `Feed`. Draws nothing from the seeds of the transform."""
+        batches = self.source.examples()
+        if self.transform is None:
+            return batches
+        return [plain(self.transform.observe(batch, self.training)) for batch in batches]
 
     @property
     def num_batches(self) -> int | None:
@@ -103,25 +105,21 @@ class Transformed(Feed):
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the state of the data set, and the variables of layers."""
-        variables = [] if self.transform is None else self.transform.variables
-        return {"source": self.source.get_state(), "variables": arrays(variables)}
+        variables = [np.array(ops.convert_to_numpy(v)) for v in self._variables()]
+        return {"source": self.source.get_state(), "variables": variables}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to where the state was taken."""
         self.source.set_state(state["source"])
-        if self.transform is not None:
-            assign(self.transform.variables, state["variables"])
+        for variable, value in zip(self._variables(), state["variables"], strict=False):
+            variable.assign(value)
 
-
-def arrays(variables: Iterable[Any]) -> list[Any]:
-    """The values of some variables."""
-    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
-
-
-def assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
-    """Sets the values of some variables."""
-    for variable, value in zip(variables, values, strict=False):
-        variable.assign(value)
+    def _variables(self) -> list[Any]:
+        if self.transform is None:
+            return []
+        if self.training not in self.transform.observed:
+            self.examples()
+        return self.transform.variables
 
 
 class _Recorder(Scope):
@@ -138,6 +136,11 @@ class _Recorder(Scope):
     def add_update(self, update: tuple[Any, Any]) -> None:
         self.used[id(update[0])] = update[0]
         super().add_update(update)
+
+
+def plain(batch: Any) -> Any:
+    """A batch as NumPy arrays."""
+    return standard(tree.map_structure(_plain, batch))
 
 
 def _plain(leaf: Any) -> Any:

@@ -49,7 +49,13 @@ def test_sequential_reads_one_after_another():
 
 def test_a_number_of_batches_starts_all_over():
     data = streams(5)
-    assert [batch["b"] for batch in seen(data)] == [[10, 11], [12, 13], [14, 15], [10, 11], [12, 13]]
+    assert [batch["b"] for batch in seen(data)] == [
+        [10, 11],
+        [12, 13],
+        [14, 15],
+        [10, 11],
+        [12, 13],
+    ]
     assert data.num_batches == 5 and len(seen(data)) == 5
 
 
@@ -103,7 +109,9 @@ def test_the_last_batch(given, sizes):
 
 
 def test_double_precision_becomes_that_of_keras():
-    batches = ml.Streams({"a": A.astype("float64"), "b": lambda: (x for x in [(np.ones(2),)])}, 4, 1)
+    batches = ml.Streams(
+        {"a": A.astype("float64"), "b": lambda: (x for x in [(np.ones(2),)])}, 4, 1
+    )
     [batch] = batches
     assert {part.dtype for part in batch[0].values()} == {np.dtype("float32")}
 
