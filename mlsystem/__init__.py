@@ -2,9 +2,12 @@
 
 - `MLModel`: a Keras model with its own loss and its own optimizer.
 - `MLSystem`: a model made of models, with a routing of losses to models.
+- `MLData`: what a system is trained, validated and tested on, in one object.
+- `Streams`: several data sets read side by side.
 - `EMA`: a frozen copy of a model that follows it.
 - `balance`: ways to balance several losses while they are minimized.
 - `callbacks`: callbacks of `fit`, beside those of Keras.
+- `setup`: readies a system from data, before it is trained.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """
 
@@ -15,8 +18,21 @@ _backend.choose()
 from mlsystem import balance, callbacks  # noqa: E402
 from mlsystem.autodiff import grad  # noqa: E402
 from mlsystem.ema import EMA  # noqa: E402
+from mlsystem.handover import setup  # noqa: E402
+from mlsystem.mldata import MLData  # noqa: E402
 from mlsystem.model import MLModel  # noqa: E402
+from mlsystem.streams import Streams  # noqa: E402
 from mlsystem.system import MLSystem  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["EMA", "MLModel", "MLSystem", "balance", "callbacks", "grad"]
+__all__ = [
+    "EMA",
+    "MLData",
+    "MLModel",
+    "MLSystem",
+    "Streams",
+    "balance",
+    "callbacks",
+    "grad",
+    "setup",
+]

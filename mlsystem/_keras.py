@@ -10,13 +10,15 @@
 - `H5IOStore`, `KerasSaveable` and the two `_state` functions: what a file of weights holds.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `train_validation_split`: what `fit(validation_split=)` does.
+- `DataAdapter`, `data_adapters` and their utilities: anything that `fit` takes as batches of NumPy
+  arrays, and such batches as something that `fit` takes.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
 import itertools
 import warnings
-from collections.abc import Iterable
-from types import SimpleNamespace
+from collections.abc import Iterable, Iterator
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -30,14 +32,19 @@ from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
+from keras.src.trainers import data_adapters
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
+from keras.src.trainers.data_adapters import data_adapter_utils
+from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.utils.tracking import DotNotTrackScope
 
 __all__ = [
     "CompileLoss",
     "CompileMetrics",
+    "DataAdapter",
     "DotNotTrackScope",
     "Functional",
     "Hooks",
@@ -50,6 +57,7 @@ __all__ = [
     "compile_metrics",
     "compute_loss",
     "compute_output_spec",
+    "data_adapter",
     "direction",
     "file_entries",
     "first_batches",
@@ -58,11 +66,13 @@ __all__ = [
     "functional_init_arguments",
     "get_stateless_scope",
     "global_seed",
+    "kind_of_data",
     "known_global_seed",
     "load_entries",
     "loss_tracker",
     "made_dataset",
     "made_function",
+    "numpy_batches",
     "optimized_weights",
     "own_losses",
     "own_metrics",
@@ -74,6 +84,7 @@ __all__ = [
     "set_values",
     "split",
     "state_entries",
+    "torch_loader",
     "torch_modules",
     "unlock",
     "untrack",
@@ -333,6 +344,35 @@ def set_values(variables: list[Any], values: Iterable[Any]) -> None:
         variable._value = value
 
 
+def kind_of_data(x: Any) -> str | None:
+    """What `fit` takes it for: "arrays", a "dataset", a "generator", or None for nothing."""
+    if isinstance(x, GeneratorType):
+        return "generator"
+    names = ("is_tf_dataset", "is_torch_dataloader", "is_grain_dataset")
+    known = any(getattr(data_adapters, name)(x) for name in names)
+    if known or isinstance(x, (DataAdapter, keras.utils.PyDataset)):
+        return "dataset"
+    return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
+
+
+def data_adapter(*parts: Any, **given: Any) -> Any:
+    """What Keras' `fit` makes of its arguments x, y and sample_weight, to read them by."""
+    return data_adapters.get_data_adapter(*parts, **given)
+
+
+def numpy_batches(source: Any) -> Iterator[Any]:
+    """The batches of a data adapter, or of any iterable, as NumPy arrays."""
+    if isinstance(source, DataAdapter):
+        # Keras would make a tuple of each batch of a torch loader, whatever it is.
+        source = getattr(source, "_dataloader", None) or source.get_numpy_iterator()
+    return data_adapter_utils.get_numpy_iterator(source)
+
+
+def torch_loader(batches: Iterable[Any]) -> Any:
+    """NumPy batches as what Keras' torch trainer reads, in tensors."""
+    return data_adapter_utils.get_torch_dataloader(batches)
+
+
 class Hooks(keras.Model):
     """Keras' private doors, opened under names of our own."""
 
@@ -345,7 +385,10 @@ class Hooks(keras.Model):
             super().__setattr__(name, value)
 
     def _ready(self, batches: Iterable[Any]) -> None:
-        """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens."""
+        """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens.
+
+        With one batch of each structure that the data has.
+        """
 
     def _prepare(self, epoch: Any) -> None:
         """Called by `fit` and `evaluate` with Keras' iterator over an epoch, before it is read."""
@@ -359,7 +402,7 @@ class Hooks(keras.Model):
             bases: list[type] = [_Followed, *([_Groups] if in_groups else []), type(iterator)]
             iterator.__class__ = type("Followed", tuple(bases), {})
             self._prepare(iterator)
-        self._ready(_batches(iterator) if data_batch is None else [data_batch])
+        self._ready(_examples(iterator) if data_batch is None else [data_batch])
         if iterator is not None:
             self._start(iterator)
 
@@ -415,6 +458,17 @@ class _Groups(EpochIterator):
         with self.catch_stop_iteration():
             raise StopIteration
         raise StopIteration
+
+
+def _examples(iterator: Any) -> Iterable[Any]:
+    """One batch of each structure; drawn when they are read."""
+    if hasattr(iterator.data_adapter, "examples"):
+        return _drawn_late(iterator.data_adapter.examples)
+    return itertools.islice(_batches(iterator), 1)
+
+
+def _drawn_late(draw: Any) -> Iterator[Any]:
+    yield from draw()
 
 
 def _batches(iterator: Any) -> Iterable[Any]:

@@ -11,6 +11,7 @@ from mlsystem import (
     data,
     engine,
     functional,
+    handover,
     losses,
     ready,
     routing,
@@ -328,14 +329,15 @@ class MLModel(Learner):
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
-    def setup(self, batch: Any) -> "MLModel":
+    def setup(self, batch: Any = None) -> "MLModel":
         """Builds weights and optimizers from one batch, and compiles. Returns the model.
 
         Args:
-            batch: one batch as the data set yields it (only its shapes matter), or a data set.
+            batch: one batch as the data set yields it (only its shapes matter), a data set, or an
+                `ml.MLData`; by default what the method `data` of the model returns.
         """
         self._ensure_compiled()
-        ready.build(self, data.first_batch(batch))
+        ready.build(self, *handover.examples(self, batch))
         return self
 
     def _models(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ changed, and the names that will be logged, whose trackers a compiled step canno
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -52,28 +53,45 @@ def ready(learner: Any, batches: Iterable[Any]) -> None:
     """Readies a learner for the step at hand, unless it is."""
     if learner._run.purpose in learner._run.rehearsed:
         return
-    batch = _first(learner, batches)
-    build(learner, batch)
-    rehearse(learner, learner._run.purpose, batch)
+    found = _first(learner, batches)
+    build(learner, *[_transformed(learner, batch) for batch in found])
+    for batch in found:
+        rehearse(learner, learner._run.purpose, batch)
     learner._run.rehearsed.add(learner._run.purpose)
 
 
-def _first(learner: Any, batches: Iterable[Any]) -> Any:
+def _first(learner: Any, batches: Iterable[Any]) -> list[Any]:
+    """The first batch of each structure."""
     state = randomness.state()
-    batch = next(iter(batches), None)
+    found = list(batches)
     if not learner._keras_draws():
         randomness.restore(state)
-    _check_empty(learner, () if batch is None else batch)
-    return tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch)
+    for batch in found or [()]:
+        _check_empty(learner, batch)
+    return [
+        tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch) for batch in found
+    ]
 
 
-def build(learner: Any, batch: Any) -> None:
-    """Builds the weights from the shapes of a batch, then the optimizers."""
+def _transformed(learner: Any, batch: Any) -> Any:
+    """A batch as the models will see it."""
+    transform = learner._run.transform
+    if transform is None:
+        return batch
+    return transform.observe(batch, training=learner._run.purpose == "train_step")
+
+
+def build(learner: Any, *batches: Any) -> None:
+    """Builds the weights from the shapes of a batch of each structure, then the optimizers."""
     if learner._run.is_ready:
         return
-    learner._run.symbols = tree.map_structure(_symbol, batch)
-    if not all(layer.built for layer in [learner, *learner.layers]):
-        _build_weights(learner, batch)
+    learner._run.symbols = tree.map_structure(_symbol, batches[0])
+    with warnings.catch_warnings():
+        if len(batches) > 1:  # the first of them may leave layers to the others
+            warnings.filterwarnings("ignore", "`build\\(\\)` was called", UserWarning)
+        for batch in batches:
+            if not all(layer.built for layer in [learner, *learner.layers]):
+                _build_weights(learner, batch)
     learner._register_weights()
     learner._finish_build()
     learner._run.is_ready = True

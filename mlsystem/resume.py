@@ -91,6 +91,9 @@ class Resume:
     def _remember(self) -> None:
         self.callbacks.write(self.state["callbacks"])
         randomness.set_seed(self.state["seed"])
+        if (transform := self.model._run.transform) is not None:
+            for variable, value in zip(transform.variables, self.state["transform"], strict=False):
+                variable.assign(value)
 
     def _restore(self) -> None:
         """What the beginning of an epoch has changed is put back to its middle."""
@@ -114,6 +117,7 @@ def state(
         "stopped": bool(model.stop_training),
         "seed": randomness.seed(),
         "frozen": frozen.state(model) if hasattr(model, "compute_losses") else None,
+        "transform": _arrays(getattr(model._run.transform, "variables", [])),
         "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
         "shown": [] if ended else list(model._run.shown),
     }

@@ -128,6 +128,8 @@ def make(training: bool) -> Callable[[Any], Any]:
 def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool) -> Any:
     outer = running()
     with engine.chosen.step_scope(given):
+        if learner._run.transform is not None:
+            given = learner._run.transform.inside(given, training)
         _running.step = this = Step(learner, data.batch(given), training)
         try:
             logs = fn(learner, given)

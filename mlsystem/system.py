@@ -28,8 +28,10 @@ from mlsystem import (
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data import Batch, first_batch
 from mlsystem.ema import EMA
+from mlsystem.feed import Feed
 from mlsystem.gradient_report import GradientReport
 from mlsystem.logs import loss_first
+from mlsystem.mldata import MLData
 from mlsystem.model import MLModel
 from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
@@ -195,6 +197,13 @@ class MLSystem(MLModel):
         self._run.taken = taken
         names = collect.top(self, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
+
+    def data(self) -> Any:
+        """The data of the system, where `fit` and `evaluate` are given none.
+
+        Override it, or set the attribute, to return an `ml.MLData` or anything that `fit` takes.
+        """
+        return None
 
     def configure_optimizers(
         self, optimizer: Any = None, learning_rate: Any = None, **kwargs: Any
@@ -512,10 +521,18 @@ class MLSystem(MLModel):
     def _balancing(self) -> list[Any]:
         return [] if self.balance is None else self.balance.variables
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """What `forward` returns, batch by batch. See `keras.Model.predict`."""
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` returns, batch by batch. See `keras.Model.predict`.
+
+        Args:
+            x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
+            args: the other arguments of `keras.Model.predict`.
+            kwargs: the other arguments of `keras.Model.predict`.
+        """
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
+        if not self.built and (x is None or isinstance(x, (MLData, Feed))):
+            self.setup(x)
         return super().predict(x, *args, **kwargs)
 
 

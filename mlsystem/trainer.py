@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine, ready
+from mlsystem import _keras, engine, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
@@ -51,6 +51,10 @@ class Run:
         self.taken: Taken | None = None
         self.loss_names: list[str] = []
         self.callbacks: Any = None
+        self.data: Any = None  # what the learner's own method gave
+        self.transform: Any = None  # what the step does to its batch
+        self.in_use = False
+        self.made_for: dict[str, Any] = {}  # the transform in the compiled step
 
     def reset(self) -> None:
         """Starts over with a new configuration."""
@@ -86,6 +90,7 @@ class Trainer(_keras.Hooks):
             *self.variables,
             *(optimizer.variables if optimizer is not None else []),
             *self.metrics_variables,
+            *(self._run.transform.variables if self._run.transform is not None else []),
         ]
         return list({id(v): v for v in variables}.values())
 
@@ -139,7 +144,8 @@ class Trainer(_keras.Hooks):
         are `val_NAME_loss` and so on.
 
         Args:
-            x: as in Keras; so are `y` and the others.
+            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
+                the system returns. `y` and the others are as in Keras.
             y: the targets.
             args: the other arguments of `keras.Model.fit`.
             resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
@@ -165,20 +171,34 @@ class Trainer(_keras.Hooks):
         """
         plan = Plan(resume, validation_every, fast_run, overfit, max_time)
         call = bind(super().fit, x, y, *args, **kwargs)
+        transform = handover.for_fit(self, call.arguments)
         plan.say(resume, call.arguments["verbose"])
         with plan.applied(call.arguments):
             self._run.plan = plan
             try:
-                return self._run_step("train_step", super().fit, call)
+                return self._run_step("train_step", super().fit, call, transform)
             finally:
                 self._run.plan = None
                 self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The losses and metrics on a data set. See `keras.Model.evaluate`."""
+        """The losses and metrics on a data set. See `keras.Model.evaluate`.
+
+        Args:
+            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
+                the system returns. Of an MLData the test data, or else the validation data; the
+                logs of several sets are named NAME_LOG.
+            y: as in Keras; so are the others.
+            args: the other arguments of `keras.Model.evaluate`.
+            kwargs: the other arguments of `keras.Model.evaluate`.
+        """
         if isinstance(x, Validation):  # by Keras' `fit`, at the end of an epoch
             return x.at_end_of_epoch(self, kwargs["callbacks"])
-        return self._evaluate(x, y, *args, **kwargs)
+        call, results = bind(super().evaluate, x, y, *args, **kwargs), {}
+        for name, (given, transform) in handover.for_evaluate(self, call.arguments).items():
+            call.arguments.update(given)
+            results[name] = self._run_step("test_step", super().evaluate, call, transform)
+        return handover.together(results)
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         return self._run_step(
@@ -187,18 +207,26 @@ class Trainer(_keras.Hooks):
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One training step on one batch. See `keras.Model.train_on_batch`."""
-        call = bind(super().train_on_batch, x, y, *args, **kwargs)
-        return self._run_step("train_step", super().train_on_batch, call)
+        method = super().train_on_batch
+        return self._run_step("train_step", method, bind(method, x, y, *args, **kwargs))
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
-        call = bind(super().test_on_batch, x, y, *args, **kwargs)
-        return self._run_step("test_step", super().test_on_batch, call)
+        method = super().test_on_batch
+        return self._run_step("test_step", method, bind(method, x, y, *args, **kwargs))
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model returns, batch by batch. See `keras.Model.predict`."""
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns, batch by batch. See `keras.Model.predict`.
+
+        Args:
+            x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
+            args: the other arguments of `keras.Model.predict`.
+            kwargs: the other arguments of `keras.Model.predict`.
+        """
+        call = bind(super().predict, x, *args, **kwargs)
+        handover.for_predict(self, call.arguments)
         with engine.chosen.predict_scope(self):
-            return super().predict(*args, **kwargs)
+            return super().predict(*call.args[1:], **call.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """What the model returns for one batch. See `keras.Model.predict_on_batch`."""
@@ -211,10 +239,13 @@ class Trainer(_keras.Hooks):
         # In which "auto" is resolved for this backend.
         return config and {**config, "jit_compile": self._run.jit_compile}
 
-    def _run_step(self, step: str, method: Any, call: inspect.BoundArguments) -> Any:
+    def _run_step(
+        self, step: str, method: Any, call: inspect.BoundArguments, transform: Any = None
+    ) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         given = call.arguments
-        with ready.purpose(self, step, *(given.get(name) for name in ("x", "y", "sample_weight"))):
+        parts = [given.get(name) for name in ("x", "y", "sample_weight")]
+        with ready.purpose(self, step, *parts), handover.used(self, step, transform):
             ours = self._callbacks(given)
             try:
                 return method.__func__(*call.args, **call.kwargs)

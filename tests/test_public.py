@@ -20,7 +20,10 @@ FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
 
 
 def test_the_public_names():
-    assert mlsystem.__all__ == ["EMA", "MLModel", "MLSystem", "balance", "callbacks", "grad"]
+    assert mlsystem.__all__ == [
+        *("EMA", "MLData", "MLModel", "MLSystem", "Streams"),
+        *("balance", "callbacks", "grad", "setup"),
+    ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
     assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms", "Profile"]

@@ -86,12 +86,26 @@ def set_random_state(state: Any) -> None:
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _keras.made_function(system, "train")
+    return _in_python(_keras.made_function(system, "train"), system)
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return _keras.made_function(system, "test")
+    return _in_python(_keras.made_function(system, "test"), system)
+
+
+def _in_python(function: Callable[..., Any], system: Any) -> Callable[..., Any]:
+    """Lets Keras' function, which reads batches in Python too, notice where they end."""
+
+    def run(iterator: Any) -> Any:
+        if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+            return function(iterator)
+        batches = list(itertools.islice(iterator, system.steps_per_execution))
+        if not batches:
+            raise StopIteration
+        return function(iter(batches))
+
+    return run
 
 
 def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:

@@ -1,0 +1,57 @@
+"""Batches that are made in Python, as `fit` and its kin take them on every backend."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mlsystem import _keras
+
+
+class Feed(_keras.DataAdapter):
+    """A data set whose iterator gives one epoch of batches of NumPy arrays.
+
+    Keras takes it in place of the adapter that it makes of other data. Each batch is made between
+    two steps, in the same thread, so that what draws at random does so in a known order.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def examples(self) -> list[Any]:
+        """One batch of each structure, without which the epochs that follow go on as with it."""
+        raise NotImplementedError
+
+    @property
+    def num_batches(self) -> int | None:
+        """The number of batches in an epoch; None where nobody knows."""
+        raise NotImplementedError
+
+    def get_numpy_iterator(self) -> Iterator[Any]:
+        """Called by Keras; so are the others."""
+        return iter(self)
+
+    def get_jax_iterator(self) -> Iterator[Any]:
+        """See Keras."""
+        return iter(self)
+
+    def get_torch_dataloader(self) -> Any:
+        """See Keras."""
+        return _keras.torch_loader(self)
+
+    def get_tf_dataset(self) -> Any:
+        """See Keras, whose trainer reads any iterator; a data set is of one structure only."""
+        return self
+
+    @property
+    def batch_size(self) -> Any:
+        """See Keras."""
+        return None
+
+    @property
+    def has_partial_batch(self) -> Any:
+        """See Keras."""
+        return None
+
+    @property
+    def partial_batch_size(self) -> Any:
+        """See Keras."""
+        return None
