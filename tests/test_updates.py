@@ -170,7 +170,7 @@ def test_a_loss_of_ones_own_is_not_asked_about():
         ({"update_when": {"generator": lambda losses: None}}, ["'generator'", "None"]),
         ({"nonfinite": "ignore"}, ["nonfinite", "'ignore'", "skip, raise, keep"]),
     ],
-    ids=str,
+    ids=range(13),
 )
 def test_what_is_wrong_is_an_error_before_training(given, words):
     gan = TinyGAN()
