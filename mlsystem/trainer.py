@@ -179,7 +179,8 @@ class Trainer(_keras.Hooks):
                 return self._run_step("train_step", super().fit, call, transform)
             finally:
                 self._run.plan = None
-                self.train_function = unwatched(self.train_function)
+                if hasattr(self, "train_function"):  # a backend that cannot train has none
+                    self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The losses and metrics on a data set. See `keras.Model.evaluate`.
