@@ -16,6 +16,7 @@ TINY = {
     "classifier": {"epochs": 1, "samples": 64},
     "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
     "gan": {"epochs": 1, "samples": 100},
+    "semi_supervised": {"epochs": 1, "steps": 2, "samples": 100, "seeds": (0,)},
     "vae": {"epochs": 1, "samples": 64},
     "wgan_gp": {"epochs": 1, "samples": 64},
 }
