@@ -363,8 +363,11 @@ def data_adapter(*parts: Any, **given: Any) -> Any:
 def numpy_batches(source: Any) -> Iterator[Any]:
     """The batches of a data adapter, or of any iterable, as NumPy arrays."""
     if isinstance(source, DataAdapter):
-        # Keras would make a tuple of each batch of a torch loader, whatever it is.
-        source = getattr(source, "_dataloader", None) or source.get_numpy_iterator()
+        # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
+        # by private names that come and go.
+        found = (getattr(source, name, None) for name in ("_dataloader", "_dataset"))
+        given = next((data for data in found if data is not None), None)
+        source = source.get_numpy_iterator() if given is None else given
     return data_adapter_utils.get_numpy_iterator(source)
 
 

@@ -40,7 +40,9 @@ def examples(learner: Any, given: Any) -> list[Any]:
     data = own_data(learner) if given is None else given
     if data is None:
         raise ValueError(_no_data(learner, "setup"))
-    return data.examples() if isinstance(data, (MLData, Feed)) else [first_batch(data)]
+    if isinstance(data, MLData):
+        return data._examples()
+    return data.examples() if isinstance(data, Feed) else [first_batch(data)]
 
 
 def _no_data(learner: Any, method: str) -> str:
@@ -71,7 +73,7 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
     if (data := _taken(learner, given, "fit")) is None:
         return None
     name = type(data).__name__
-    train = data.sets("train")
+    train = data._sets("train")
     if not train:
         raise ValueError(f"{name} has no training data: give it `train`.")
     if len(train) > 1 or None not in train:
@@ -84,20 +86,20 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
     size = given["batch_size"] = given["batch_size"] or data.batch_size
     weight = given["class_weight"]
     more = {"batch_size": size, "shuffle": given["shuffle"], "class_weight": weight}
-    _put(given, data.read("train", train[None], not data.transform_on_device, **more))
+    _put(given, data._read("train", train[None], not data.transform_on_device, **more))
     given["class_weight"] = None if isinstance(given["x"], Feed) else weight
     given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
     size = given["validation_batch_size"] = given["validation_batch_size"] or size
     given["validation_data"] = _validation(data, given["validation_data"], size)
-    return data.transformation if data.transform_on_device else None
+    return data._transform if data.transform_on_device else None
 
 
 def _validation(data: MLData, given: Any, batch_size: Any) -> Any:
     """The validation data: as in Keras, or a dict of them by name."""
-    sets = (data if given is None else MLData(validation=given)).sets("validation")
+    sets = (data if given is None else MLData(validation=given))._sets("validation")
     on_host = not data.transform_on_device
     parts = {
-        name: data.read("validation", part, on_host, batch_size=batch_size)
+        name: data._read("validation", part, on_host, batch_size=batch_size)
         for name, part in sets.items()
     }
     if None not in parts:
@@ -115,14 +117,14 @@ def for_evaluate(learner: Any, given: Given) -> dict[str | None, tuple[Given, Tr
     for key, part in sets.items():
         of_set = given | {"batch_size": given["batch_size"] or data.batch_size}
         on_host = not data.transform_on_device
-        _put(of_set, data.read(name, part, on_host, batch_size=of_set["batch_size"]))
-        found[key] = of_set, data.transformation if data.transform_on_device else None
+        _put(of_set, data._read(name, part, on_host, batch_size=of_set["batch_size"]))
+        found[key] = of_set, data._transform if data.transform_on_device else None
     return found
 
 
 def _first_of(data: MLData, *names: str) -> tuple[str, dict[str | None, Any]]:
     for name in names:
-        if sets := data.sets(name):
+        if sets := data._sets(name):
             return name, sets
     raise ValueError(f"{type(data).__name__} has no {' or '.join(names)} data. Give it one.")
 
@@ -141,7 +143,7 @@ def for_predict(learner: Any, given: Given) -> None:
             f"{', '.join(map(str, sets))}. Predict them one by one."
         )
     given["batch_size"] = given["batch_size"] or data.batch_size
-    part = data.read(name, sets[None], batch_size=given["batch_size"])
+    part = data._read(name, sets[None], batch_size=given["batch_size"])
     given["x"] = part[0] if isinstance(part, tuple) else part
 
 

@@ -140,7 +140,7 @@ class MLData:
             self.prepare()
             self._prepared = True
 
-    def sets(self, name: str) -> dict[str | None, Any]:
+    def _sets(self, name: str) -> dict[str | None, Any]:
         """The sets of a part by name; one that stands alone under None."""
         part = self.part(name)
         if part is None:
@@ -150,38 +150,38 @@ class MLData:
         return {name: _called(one) for name, one in part.items()}
 
     @property
-    def transformation(self) -> Transform | None:
+    def _transform(self) -> Transform | None:
         """The transform, made ready; None where nothing is done."""
-        if "_transformation" not in self.__dict__:
+        if "_ready" not in self.__dict__:
             own = type(self).transform is not MLData.transform
             given = self.transform if own else self._given.get("transform")
-            self._transformation = None if given is None else Transform(given)
-        return self._transformation
+            self._ready = None if given is None else Transform(given)
+        return self._ready
 
-    def source(self, data: Any, what: str, **given: Any) -> Source:
+    def _source(self, data: Any, what: str, **given: Any) -> Source:
         """One of the sets to be read in batches. A generator goes on where it was left."""
         if _keras.kind_of_data(data) != "generator":
             return Source(data, what, **({"batch_size": self.batch_size} | given))
         known = self.__dict__.setdefault("_generators", {})
         return known.setdefault(id(data), Source(data, what))
 
-    def read(self, name: str, data: Any, transformed: bool = True, **given: Any) -> Any:
+    def _read(self, name: str, data: Any, transformed: bool = True, **given: Any) -> Any:
         """One of the sets of a part, as `fit` takes it: transformed, or itself where it may."""
         what = f"The {name} data of {type(self).__name__}"
-        transform = self.transformation if transformed else None
+        transform = self._transform if transformed else None
         is_plain = isinstance(data, Feed) or not (is_function(data) or _is_generator(data))
         if transform is None and is_plain:
             read(data, what)
             return data
-        return Transformed(self.source(data, what, **given), transform, name == "train")
+        return Transformed(self._source(data, what, **given), transform, name == "train")
 
-    def examples(self) -> list[Any]:
+    def _examples(self) -> list[Any]:
         """One transformed batch of each structure of the first part that there is."""
         for name in PARTS:
-            for data in self.sets(name).values():
+            for data in self._sets(name).values():
                 what = f"The {name} data of {type(self).__name__}"
-                source = self.source(data, what)
-                return Transformed(source, self.transformation, name == "train").examples()
+                source = self._source(data, what)
+                return Transformed(source, self._transform, name == "train").examples()
         raise ValueError(f"{type(self).__name__} has no data: give it train, validation or test.")
 
 

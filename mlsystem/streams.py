@@ -41,8 +41,9 @@ class Streams(Feed):
         length: where an epoch ends. "cycle": with the longest stream; shorter ones start over, in
             another order where they are shuffled. "min": with the shortest. "sequential": the
             streams are read one after another, and a batch holds one of them alone, as `name in x`
-            tells; a `train_step` of your own can update the models of that stream only. A number: after so many batches; streams that end start
-            over, and generators go on.
+            tells; a `train_step` of your own can update the models of that stream only. A number:
+            after so many batches; streams that end start over, and generators go on. (With the
+            `steps_per_epoch` of `fit`, epochs divide what is one epoch here, as in Keras.)
         shuffle: whether to read arrays, and the batches of a `PyDataset`, in another order each
             time; True, False or a dict by name. Say False for validation data.
         drop_last: whether to leave out the last batch of arrays where it is smaller than the

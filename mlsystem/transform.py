@@ -177,7 +177,12 @@ def _of_layer(layer: Any, parts: _Parts, training: bool) -> _Parts:
 
 def _named(fn: Any) -> list[str]:
     """What a function asks for."""
-    parameters = inspect.signature(fn).parameters.values()
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except ValueError:
+        raise TypeError(
+            f"Nobody knows what the transform {_name(fn)} asks for. Call it in a function of x."
+        ) from None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return list(_OFFERED)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]

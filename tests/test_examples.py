@@ -18,6 +18,7 @@ TINY = {
     "classifier": {"epochs": 1, "samples": 64},
     "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
     "gan": {"epochs": 1, "samples": 100},
+    "semi_supervised": {"epochs": 1, "steps": 2, "samples": 100, "seeds": (0,)},
     "td3": {"rounds": 1, "updates": 4, "count": 2, "steps": 8},
     "vae": {"epochs": 1, "samples": 64},
     "wgan_gp": {"epochs": 1, "samples": 64},

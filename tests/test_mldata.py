@@ -505,7 +505,7 @@ def test_what_is_missing_or_unknown():
         Linear().setup((X, Y)).predict(ml.MLData((X, Y)))
     with pytest.raises(ValueError, match="several sets: clean, noisy"):
         Linear().setup((X, Y)).predict(ml.MLData(test=SETS))
-    with pytest.raises(ValueError, match="no part 'valid'.*train, validation, test"):
+    with pytest.raises(ValueError, match=r"no part 'valid'.*train, validation, test"):
         ml.MLData((X, Y)).part("valid")
     with pytest.raises(ValueError, match="has its own `train`"):
         Wrong(train=(X, Y))

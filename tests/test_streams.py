@@ -194,14 +194,22 @@ def assert_same(found, expected):
 SCALED = {"a": A / 4, "b": B / 8}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("length", [3, "sequential"])
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # where nobody knows the length
-def test_fit_takes_any_mixture(kind, length):
+def check_mixture(kind, length, batches):
     expected = trained(ml.Streams(SCALED, 2, length, shuffle=False))
     mixed = {"a": kind(SCALED["a"]), "b": SCALED["b"]}
     assert_same(trained(ml.Streams(mixed, 2, length, shuffle=False)), expected)
-    assert expected[0][-1] == {3: 6, "sequential": 10}[length]
+    assert expected[0][-1] == 2 * batches
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_takes_any_mixture(kind):
+    check_mixture(kind, 3, batches=3)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # nobody knows the length
+@pytest.mark.parametrize("kind", [Parts, lambda x: lambda: pairs(x)], ids=["known", "unknown"])
+def test_fit_takes_one_after_another(kind):
+    check_mixture(kind, "sequential", batches=5)
 
 
 @unsized
