@@ -11,6 +11,7 @@ from mlsystem import resume, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
+_WORST = {"min": float("inf"), "max": -float("inf")}
 _STEPS = f"step-*{snapshot.ENDING}"
 
 
@@ -119,6 +120,10 @@ class Checkpoint(keras.callbacks.Callback):
         if last or self.every == "epoch" or self._is_due():
             self._write_step(ended=True)
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """See Keras."""
+        self._position = None  # that of another `fit` is another
+
     def _is_best(self, logs: dict[str, Any]) -> bool:
         name, mode = self.best
         if name not in logs:
@@ -128,8 +133,9 @@ class Checkpoint(keras.callbacks.Callback):
                 stacklevel=2,
             )
             return False
-        value, best = float(logs[name]), self.best_value
-        if best is not None and not (value < best if mode == "min" else value > best):
+        value = float(logs[name])
+        best = self.best_value if self.best_value is not None else _WORST[mode]
+        if not (value < best if mode == "min" else value > best):  # nor is NaN
             return False
         self.best_value = value
         return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import engine, randomness
+from mlsystem import _keras, engine, randomness
 from mlsystem.data_state import DataState
 
 
@@ -28,6 +28,8 @@ class Position:
         self.is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
         self.total = 0  # batches, in earlier calls too
         self.batch = self.drawn = 0  # in this epoch, and of this iterator
+        self.step = (0, 0)  # where in the epoch the step at hand ends, and of how many batches
+        self.is_unread = False
         self.made: Any = None
         self.first: Any = None
         self.iterator: Any = None
@@ -56,15 +58,31 @@ class Position:
                 self.when_back()
             elif begin:
                 self.before_batch()
-            count = end - begin + 1
-            self.batch, self.drawn, self.total = end + 1, self.drawn + count, self.total + count
+            self.step = end + 1, end - begin + 1 - self._missing()
             yield begin, end, iterator
+
+    def _missing(self) -> int:
+        """How many batches of a group the data are short of, where their number is known."""
+        known = self.epoch._num_batches
+        return max(0, self.epoch._steps_seen - known) if known else 0
+
+    def begin_batch(self) -> None:
+        """The callbacks have heard of a batch; they may have drawn before any is read."""
+        if self.is_unread:
+            self.first = randomness.state()
+
+    def end_batch(self) -> None:
+        """A step was taken; that which finds the data at their end is not."""
+        self.is_unread = False
+        self.batch, count = self.step
+        self.drawn, self.total = self.drawn + count, self.total + count
 
     def _start(self, iterator: Any) -> int:
         """Notes the state in which an iterator is first read; reads on to where a run stopped."""
         self.iterator, back, self.back = iterator, self.back, None
         if back is None:
             self.first, self.drawn = randomness.state(), 0
+            self.is_unread = not _keras.reads_groups(self.epoch)
             return 0
         self.first, self.drawn, self.batch = back["first"], back["drawn"], back["batch"]
         randomness.restore(self.first)
@@ -74,9 +92,9 @@ class Position:
         return self.batch
 
     def _go_on(self, state: dict[str, Any]) -> None:
-        """Sets the generators as they were, but those that data may be drawing ahead from."""
-        ahead = self.is_python and engine.chosen.reads_ahead()
-        randomness.restore(randomness.state() | {"backend": state["backend"]} if ahead else state)
+        """Sets the generators as they were, unless data may be drawing ahead from them."""
+        if not (self.is_python and engine.chosen.reads_ahead()):
+            randomness.restore(state)
 
     def _now(self) -> dict[str, Any]:
         return {"random": randomness.state(), "data": self.state.read()}
