@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from killed import System, images, state, train
+from toys import TinyGAN
 
 import mlsystem as ml
 from mlsystem import engine, randomness, snapshot
@@ -365,16 +366,6 @@ class Counts(keras.callbacks.Callback):
         self.lists[batch].append(batch)
 
 
-class Freezes(keras.callbacks.Callback):
-    """Freezes the model where the training begins, and thaws it in the middle of an epoch."""
-
-    def on_train_begin(self, logs=None):
-        self.model.trainable = False
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.model.trainable = True
-
-
 @pytest.mark.parametrize("kind", [Collects, Halves, Draws, Counts])
 def test_callbacks_do_in_a_resumed_run_what_they_did(kind, tmp_path):
     first, second = kind(), kind()
@@ -388,6 +379,42 @@ def test_callbacks_do_in_a_resumed_run_what_they_did(kind, tmp_path):
     ]
     assert found[0] == found[1]
     assert [type(value) for value in found[0].values()] == [type(v) for v in found[1].values()]
+
+
+class Freezes(keras.callbacks.Callback):
+    """Freezes a model where the training begins, and thaws it within the second epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = 0
+
+    def on_train_begin(self, logs=None):
+        self.model.generator.trainable = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.model.discriminator.trainable = epoch == 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == batch == 1:
+            self.model.generator.trainable = self.model.discriminator.trainable = True
+
+
+def test_what_callbacks_froze_stays_so(tmp_path):
+    def run(folder, stop=None):
+        gan = TinyGAN()
+        gan.compile(run_eagerly=True)
+        given = {"x": ROWS[:, :1], "batch_size": 4, "epochs": 3, "verbose": 0, "shuffle": False}
+        last = [ml.callbacks.Checkpoint(folder, every=1), *([Interrupt(stop)] if stop else [])]
+        gan.fit(**given, resume=folder, callbacks=[Freezes(), *last])
+        return state(gan)
+
+    whole = run(tmp_path / "whole")
+    for stop in (4, 6):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "broken", stop)
+    again = run(tmp_path / "broken")
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
 class Rows(keras.utils.PyDataset):
@@ -420,8 +447,9 @@ class HoldsGenerator(Rows):
 class GivesItself(Rows):
     """Hands out the very array that it changes."""
 
-    def on_epoch_end(self):
+    def __getitem__(self, i):
         self.order[:] = np.roll(self.order, 3)
+        return super().__getitem__(0)
 
     def state_dict(self):
         return {"order": self.order}
