@@ -34,14 +34,15 @@ class Checkpoint(keras.callbacks.Callback):
     The script can be started again and again: without a checkpoint in the folder it begins anew.
 
     Where training goes on is exact for arrays, for a `keras.utils.PyDataset` with one worker (its
-    attributes that are random generators, lists or vectors of integers, and numbers and strings that
-    change are kept), on torch for its `DataLoader`, and for any data set with `get_state` and `set_state`, or
-    `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read
-    from their beginning to the batch where the run stopped, which is exact if they yield the same
-    each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A `PyDataset` whose
-    several workers draw at random or reorder it goes on in another order. The batches of an
-    unfinished epoch are read once more without training on them. What `validation_data` remember is
-    not kept: those that draw at random begin anew. The backend must be that of before.
+    attributes that are random generators, lists or vectors of integers, and numbers and strings
+    that change are kept), on torch for its `DataLoader`, and for any data set with `get_state` and
+    `set_state`, or `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a
+    generator) are read from their beginning to the batch where the run stopped, which is exact if
+    they yield the same each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A
+    `PyDataset` whose several workers draw at random or reorder it goes on in another order. The
+    batches of an unfinished epoch are read once more without training on them. What
+    `validation_data` remember is not kept: those that draw at random begin anew. The backend must
+    be that of before.
 
     In `on_train_begin`, callbacks see the model as it was given to `fit`; then it gets its state.
     Callbacks of the same class that monitor the same log, for the same model, get back those of

@@ -33,6 +33,7 @@ class Position:
         self.made: Any = None
         self.first: Any = None
         self.iterator: Any = None
+        self.begun: Any = None  # the generators when a resumed epoch was
         self.back: dict[str, Any] | None = None
         self.when_back: Callable[[], None] = _nothing
         self.before_batch: Callable[[], None] = _nothing
@@ -43,6 +44,7 @@ class Position:
     def make(self) -> None:
         """An iterator is about to be made."""
         if self.back is not None:
+            self.begun = randomness.state()
             self._restore(self.back["made"])
         self.made = self._now()
 
@@ -80,7 +82,9 @@ class Position:
     def _start(self, iterator: Any) -> int:
         """Notes the state in which an iterator is first read; reads on to where a run stopped."""
         self.iterator, back, self.back = iterator, self.back, None
-        if back is None:
+        if back is not None and back["drawn"] == 0:
+            randomness.restore(self.begun)
+        if back is None or back["drawn"] == 0:
             self.first, self.drawn = randomness.state(), 0
             self.is_unread = not _keras.reads_groups(self.epoch)
             return 0
@@ -88,7 +92,7 @@ class Position:
         randomness.restore(self.first)
         _skip(iterator, self.drawn)
         self.epoch._steps_seen += self.drawn - self.batch
-        self._go_on(back["now"]["random"])
+        self._go_on(back["now"]["random"] if self.batch else self.begun)
         return self.batch
 
     def _go_on(self, state: dict[str, Any]) -> None:

@@ -353,6 +353,15 @@ class Draws(keras.callbacks.Callback):
         np.random.rand()
 
 
+class DrawsFirst(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        np.random.rand()
+        if keras.backend.backend() == "torch":
+            import torch
+
+            torch.rand(1)
+
+
 class Counts(keras.callbacks.Callback):
     """Keeps dicts and lists of classes of their own."""
 
@@ -379,6 +388,17 @@ def test_callbacks_do_in_a_resumed_run_what_they_did(kind, tmp_path):
     ]
     assert found[0] == found[1]
     assert [type(value) for value in found[0].values()] == [type(v) for v in found[1].values()]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps", [5, 3])
+def test_callbacks_may_draw_where_an_epoch_begins(steps, tmp_path):
+    given = {"every": "epoch", "steps_per_epoch": steps}
+    whole = small(tmp_path / "whole", [DrawsFirst()], **given)
+    with pytest.raises(Interrupted):
+        small(tmp_path / "broken", [DrawsFirst()], stop=steps + 1, **given)
+    again = small(tmp_path / "broken", [DrawsFirst()], **given)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
 class Freezes(keras.callbacks.Callback):
