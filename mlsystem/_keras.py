@@ -78,6 +78,7 @@ __all__ = [
     "own_metrics",
     "own_state",
     "portable",
+    "reads_groups",
     "register_as",
     "schedule",
     "set_evaluated",
@@ -303,9 +304,16 @@ def _arrays(entry: Any) -> dict[str, Any]:
     return {key: entry[key] for key in entry.keys()}  # noqa: SIM118 -- no dict, but a store
 
 
+class _First(dict[int, Any]):
+    """Keeps the first error of each object: Keras asks those that failed again, without data."""
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        self.setdefault(key, value)
+
+
 def load_entries(model: Any, entries: Any) -> None:
     """Loads into a model what `file_entries` read, which must fit."""
-    failed: dict[int, Any] = {}
+    failed = _First()
     _load_state(
         model,
         _Entries(entries),
@@ -472,6 +480,11 @@ def _examples(iterator: Any) -> Iterable[Any]:
 
 def _drawn_late(draw: Any) -> Iterator[Any]:
     yield from draw()
+
+
+def reads_groups(epoch: Any) -> bool:
+    """Whether the batches of a step are read before callbacks hear that it begins."""
+    return isinstance(epoch, _Groups)
 
 
 def _batches(iterator: Any) -> Iterable[Any]:

@@ -5,6 +5,7 @@ reads them. On small networks that takes longer than the step.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -79,7 +80,7 @@ class CallbackList(keras.callbacks.CallbackList):
             CallbackStates(self.callbacks, self.names),
         )
         if self.resume is not None:
-            self._say(f"Training goes on from {self.resume.place()}.")
+            self._say(self.resume.place(self.names, self.waiting["epochs"]))
             self.resume.start(model, self.position, self.states)
         for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
@@ -100,12 +101,16 @@ class CallbackList(keras.callbacks.CallbackList):
         """See Keras."""
         if self._hears("on_train_batch_begin", "on_batch_begin"):
             super().on_train_batch_begin(batch, logs)
+            if self.states is not None:
+                self.position.begin_batch()
         self.first = batch
         for callback in self.quiet:
             callback.before_batches(batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """See Keras."""
+        if self.states is not None:
+            self.position.end_batch()
         if self._hears("on_train_batch_end", "on_batch_end"):
             super().on_train_batch_end(batch, logs)
         for callback in self.quiet:
@@ -144,6 +149,8 @@ def check(callbacks: Any) -> None:
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):
             raise ValueError(f"callbacks hold {callback!r}, which is no instance of a Callback.")
-    folders = [callback.folder for callback in found if isinstance(callback, Checkpoint)]
-    if len(set(folders)) < len(folders):
-        raise ValueError(f"Two Checkpoints write to '{folders[0]}'. Give each a folder of its own.")
+    folders: set[Path] = set()
+    for checkpoint in (callback for callback in found if isinstance(callback, Checkpoint)):
+        if (folder := checkpoint.folder.resolve()) in folders:
+            raise ValueError(f"Two Checkpoints write to '{folder}'. Give each a folder of its own.")
+        folders.add(folder)

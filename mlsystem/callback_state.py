@@ -1,6 +1,8 @@
 """What callbacks remember: the best value so far, for how long nothing was better."""
 
-from collections.abc import Iterable, Iterator
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence
 from typing import Any
 
 import keras
@@ -27,7 +29,7 @@ class CallbackStates:
 
     def begin(self) -> None:
         """Notes what the callbacks remember at the beginning of training."""
-        self.start = [_kept(callback) for _, callback in self.callbacks]
+        self.start = [_prints(callback) for _, callback in self.callbacks]
 
     def read(self) -> list[Any]:
         """The name of each callback, and its attributes that have changed."""
@@ -43,8 +45,8 @@ class CallbackStates:
             found = next((state for state in left if state["name"] == name), None)
             if found is not None:
                 left.remove(found)
-                for name, value in found["attributes"].items():
-                    setattr(callback, name, value)
+                for attribute, value in found["attributes"].items():
+                    _set(callback, attribute, copy.deepcopy(value))
 
 
 def names(callbacks: Iterable[Any]) -> list[str]:
@@ -57,34 +59,54 @@ def names(callbacks: Iterable[Any]) -> list[str]:
     return [name for name, callback in _walk(callbacks) if not isinstance(callback, own)]
 
 
-def _walk(callbacks: Iterable[Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+def _walk(
+    callbacks: Iterable[Any], outer: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
     """Callbacks, and those that they hold, by class, by what they monitor, and by model."""
+    seen = set() if seen is None else seen
     for callback in callbacks:
+        if id(callback) in seen:
+            continue
+        seen.add(id(callback))
         told: list[Any] = [getattr(callback, of, None) for of in ("name", "monitor")]
         named = ", ".join(text for text in told if isinstance(text, str))
         name = f"{outer}{type(callback).__name__}({named})"
         yield name, callback
         held = [v for v in vars(callback).values() if isinstance(v, keras.callbacks.Callback)]
-        yield from _walk(held, f"{name}/")
+        yield from _walk(held, f"{name}/", seen)
 
 
-def _kept(callback: Any) -> dict[str, Any]:
-    kept = {}
-    for name, value in vars(callback).items():
-        arrays: list[Any] = []
-        try:
-            kept[name] = plain.pack(value, arrays), arrays
-        except TypeError:
-            continue
-    return {name: value for name, value in kept.items() if name not in _LEFT}
+def _set(callback: Any, name: str, value: Any) -> None:
+    """Sets an attribute; a dict or list of a class of its own, as a `Counter`, is filled."""
+    now = getattr(callback, name, None)
+    if type(now) is type(value):
+        setattr(callback, name, value)
+    elif isinstance(value, dict) and isinstance(now, MutableMapping):
+        now.clear()
+        now.update(value)
+    elif isinstance(value, list) and isinstance(now, MutableSequence):
+        now[:] = value
+    else:
+        setattr(callback, name, value)
 
 
 def _changed(callback: Any, start: dict[str, Any]) -> dict[str, Any]:
-    now = _kept(callback)
-    return {n: getattr(callback, n) for n, kept in now.items() if not _same(kept, start.get(n))}
+    now = _prints(callback)
+    return {n: getattr(callback, n) for n, print_ in now.items() if print_ != start.get(n)}
 
 
-def _same(kept: Any, before: Any) -> bool:
-    if before is None or kept[0] != before[0]:
-        return False
-    return all(np.array_equal(a, b) for a, b in zip(kept[1], before[1], strict=True))
+def _prints(callback: Any) -> dict[str, Any]:
+    """What tells the values of attributes from others; of arrays no more than a digest is held."""
+    prints = {}
+    for name, value in vars(callback).items():
+        arrays: list[Any] = []
+        try:
+            prints[name] = plain.pack(value, arrays), [_digest(array) for array in arrays]
+        except (TypeError, RecursionError):  # no such kind, or a list that holds itself
+            continue
+    return {name: value for name, value in prints.items() if name not in _LEFT}
+
+
+def _digest(array: Any) -> Any:
+    content = hashlib.blake2b(np.ascontiguousarray(array).data)
+    return array.dtype, array.shape, content.digest()

@@ -11,6 +11,7 @@ from mlsystem import resume, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
+_WORST = {"min": float("inf"), "max": -float("inf")}
 _STEPS = f"step-*{snapshot.ENDING}"
 
 
@@ -33,14 +34,17 @@ class Checkpoint(keras.callbacks.Callback):
     The script can be started again and again: without a checkpoint in the folder it begins anew.
 
     Where training goes on is exact for arrays, for a `keras.utils.PyDataset` with one worker (its
-    attributes that are numbers, strings, random generators, and lists or vectors of integers are
-    kept), on torch for its `DataLoader`, and for any data set with `get_state` and `set_state`, or
-    `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a generator) are read
-    from their beginning to the batch where the run stopped, which is exact if they yield the same
-    each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A `PyDataset` whose
-    several workers draw at random or reorder it goes on in another order. The batches of an
-    unfinished epoch are read once more without training on them.
+    attributes that are random generators, lists or vectors of integers, and numbers and strings
+    that change are kept), on torch for its `DataLoader`, and for any data set with `get_state` and
+    `set_state`, or `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a
+    generator) are read from their beginning to the batch where the run stopped, which is exact if
+    they yield the same each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A
+    `PyDataset` whose several workers draw at random or reorder it goes on in another order. The
+    batches of an unfinished epoch are read once more without training on them. What
+    `validation_data` remember is not kept: those that draw at random begin anew. The backend must
+    be that of before.
 
+    In `on_train_begin`, callbacks see the model as it was given to `fit`; then it gets its state.
     Callbacks of the same class that monitor the same log, for the same model, get back those of
     their attributes that are numbers, strings, arrays, and lists and dicts of these. A run that
     they have ended, as `EarlyStopping` does, stays so until other callbacks are given.
@@ -132,6 +136,10 @@ class Checkpoint(keras.callbacks.Callback):
         if self.saved != self._position.total:
             self._write_step(ended=True)
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """See Keras."""
+        self._position = None  # that of another `fit` is another
+
     def _is_best(self, logs: dict[str, Any]) -> bool:
         name, mode = self.best
         if name not in logs:
@@ -141,8 +149,9 @@ class Checkpoint(keras.callbacks.Callback):
                 stacklevel=2,
             )
             return False
-        value, best = float(logs[name]), self.best_value
-        if best is not None and not (value < best if mode == "min" else value > best):
+        value = float(logs[name])
+        best = self.best_value if self.best_value is not None else _WORST[mode]
+        if not (value < best if mode == "min" else value > best):  # nor is NaN
             return False
         self.best_value = value
         return True

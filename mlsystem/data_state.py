@@ -2,10 +2,11 @@
 
 That is, in this order: what its `get_state` and `set_state`, or its `state_dict` and
 `load_state_dict`, exchange; the generator of a torch data loader; of a `keras.utils.PyDataset`,
-the attributes that have changed since training began and are numbers, strings, orders (lists
-and vectors of integers) or random generators.
+the attributes that are random generators or orders (lists and vectors of integers), and those that
+are numbers or strings and have changed since training began.
 """
 
+import copy
 import random
 from typing import Any
 
@@ -25,14 +26,15 @@ class DataState:
     def __init__(self, data: Any) -> None:
         self.holder, self.pair = _holder(data)
         self.attributes = data if isinstance(data, keras.utils.PyDataset) else None
-        self.start = _attributes(self.attributes)
+        # A path may be another today; what was drawn at random when the data were made may not.
+        self.start = {n: v for n, v in _attributes(self.attributes).items() if _is_plain(v)}
 
     def read(self) -> Any:
         """The state, as numbers and arrays; None for a data set that has none."""
         if self.pair is not None:
-            return getattr(self.holder, self.pair[0])()
+            return copy.deepcopy(getattr(self.holder, self.pair[0])())
         now = _attributes(self.attributes)
-        return {name: v for name, v in now.items() if not _same(v, self.start.get(name))}
+        return {n: v for n, v in now.items() if not _is_plain(v) or v != self.start.get(n)}
 
     def write(self, state: Any) -> None:
         """Sets the state again."""
@@ -44,7 +46,9 @@ class DataState:
 
 
 def _holder(data: Any) -> tuple[Any, tuple[str, str] | None]:
-    for holder in (data, getattr(data, "generator", None)):
+    # A generator that a PyDataset holds is one of its attributes.
+    inner = None if isinstance(data, keras.utils.PyDataset) else getattr(data, "generator", None)
+    for holder in (data, inner):
         for pair in _PAIRS:
             if all(callable(getattr(holder, name, None)) for name in pair):
                 return holder, pair
@@ -69,7 +73,11 @@ def _value(value: Any) -> Any:
         return value.copy() if value.ndim == 1 and value.dtype.kind in "iu" else None
     if isinstance(value, list):
         return list(value) if all(type(item) is int for item in value) else None
-    return value if isinstance(value, (bool, int, float, str)) else None
+    return value if _is_plain(value) else None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str))
 
 
 def _set(data: Any, name: str, value: Any) -> None:
@@ -82,11 +90,3 @@ def _set(data: Any, name: str, value: Any) -> None:
         generator.set_state(value["generator"])
     else:
         generator.setstate(value["generator"])  # type: ignore[union-attr]
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, np.ndarray):
-        return bool(np.array_equal(a, b))
-    return type(a) is type(b) and bool(a == b)

@@ -11,7 +11,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def pack(value: Any, arrays: list[Any]) -> Any:
-    """A structure as what JSON can hold; its arrays are appended to a list.
+    """A structure as what JSON can hold; its arrays, not copied, are appended to a list.
 
     >>> arrays = []
     >>> pack({"a": (1, np.zeros(2))}, arrays)
@@ -39,7 +39,7 @@ def _pack_array(value: Any, arrays: list[Any]) -> Any:
     kind = "tensor" if ops.is_tensor(value) else "array"
     if kind == "array" and not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"{value!r}, a {type(value).__name__}, cannot be kept in a checkpoint.")
-    array = np.array(ops.convert_to_numpy(value) if kind == "tensor" else value)
+    array = np.asarray(ops.convert_to_numpy(value) if kind == "tensor" else value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"An array of dtype {array.dtype} cannot be kept in a checkpoint.")
     arrays.append(array)

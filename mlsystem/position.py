@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import engine, randomness
+from mlsystem import _keras, engine, randomness
 from mlsystem.data_state import DataState
 
 
@@ -28,9 +28,12 @@ class Position:
         self.is_ahead = reads_ahead(data)
         self.total = 0  # batches, in earlier calls too
         self.batch = self.drawn = 0  # in this epoch, and of this iterator
+        self.step = (0, 0)  # where in the epoch the step at hand ends, and of how many batches
+        self.is_unread = False
         self.made: Any = None
         self.first: Any = None
         self.iterator: Any = None
+        self.begun: Any = None  # the generators when a resumed epoch was
         self.back: dict[str, Any] | None = None
         self.when_back: Callable[[], None] = _nothing
         self.before_batch: Callable[[], None] = _nothing
@@ -41,6 +44,7 @@ class Position:
     def make(self) -> None:
         """An iterator is about to be made."""
         if self.back is not None:
+            self.begun = randomness.state()
             self._restore(self.back["made"])
         self.made = self._now()
 
@@ -56,21 +60,39 @@ class Position:
                 self.when_back()
             elif begin:
                 self.before_batch()
-            count = end - begin + 1
-            self.batch, self.drawn, self.total = end + 1, self.drawn + count, self.total + count
+            self.step = end + 1, end - begin + 1 - self._missing()
             yield begin, end, iterator
+
+    def _missing(self) -> int:
+        """How many batches of a group the data are short of, where their number is known."""
+        known = self.epoch._num_batches
+        return max(0, self.epoch._steps_seen - known) if known else 0
+
+    def begin_batch(self) -> None:
+        """The callbacks have heard of a batch; they may have drawn before any is read."""
+        if self.is_unread:
+            self.first = randomness.state()
+
+    def end_batch(self) -> None:
+        """A step was taken; that which finds the data at their end is not."""
+        self.is_unread = False
+        self.batch, count = self.step
+        self.drawn, self.total = self.drawn + count, self.total + count
 
     def _start(self, iterator: Any) -> int:
         """Notes the state in which an iterator is first read; reads on to where a run stopped."""
         self.iterator, back, self.back = iterator, self.back, None
-        if back is None:
+        if back is not None and back["drawn"] == 0:
+            randomness.restore(self.begun)
+        if back is None or back["drawn"] == 0:
             self.first, self.drawn = randomness.state(), 0
+            self.is_unread = not _keras.reads_groups(self.epoch)
             return 0
         self.first, self.drawn, self.batch = back["first"], back["drawn"], back["batch"]
         randomness.restore(self.first)
         _skip(iterator, self.drawn)
         self.epoch._steps_seen += self.drawn - self.batch
-        restore(back["now"]["random"], self.is_ahead)
+        restore(back["now"]["random"] if self.batch else self.begun, self.is_ahead)
         return self.batch
 
     def _now(self) -> dict[str, Any]:
@@ -114,8 +136,9 @@ def reads_ahead(data: Any) -> bool:
 
 
 def restore(state: dict[str, Any], is_ahead: bool) -> None:
-    """Sets the generators as they were, but those that data may be drawing ahead from."""
-    randomness.restore(randomness.state() | {"backend": state["backend"]} if is_ahead else state)
+    """Sets the generators as they were, unless data may be drawing ahead from them."""
+    if not is_ahead:
+        randomness.restore(state)
 
 
 def _skip(iterator: Any, batches: int) -> None:

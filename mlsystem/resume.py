@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -46,26 +47,44 @@ class Resume:
 
     def first_epoch(self, callbacks: list[str], epochs: int) -> int:
         """The epoch to go on with; none where the same callbacks have ended the run already."""
-        is_over = self.state["stopped"] and self.state["given"] == callbacks
-        return max(self.epoch, epochs) if is_over else self.epoch
+        return max(self.epoch, epochs) if self._was_ended_by(callbacks) else self.epoch
 
-    def place(self) -> str:
-        """Where training goes on, in words."""
+    def _was_ended_by(self, callbacks: list[str]) -> bool:
+        return self.state["stopped"] and self.state["given"] == callbacks
+
+    def place(self, callbacks: list[str], epochs: int) -> str:
+        """Where training goes on, or why it does not, in words."""
+        if self.epoch >= epochs:
+            return f"The run is complete: {self.path} was written after epoch {self.epoch}."
+        if self._was_ended_by(callbacks):
+            return (
+                f"The run was ended by its callbacks after epoch {self.epoch}, says {self.path}: "
+                f"nothing is trained. It goes on with others than {', '.join(callbacks)}."
+            )
         batch = f", batch {self.position['batch'] + 1}" if self.inside else ""
-        return f"{self.path}, epoch {self.epoch + 1}{batch}"
+        return f"Training goes on from {self.path}, epoch {self.epoch + 1}{batch}."
 
     def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
-        """Gives the model its state; called once it is ready."""
+        """Refuses what does not fit the model; called once it is ready."""
         self.model, self.callbacks = model, callbacks
         self.data = position
         self._check(position.epoch)
-        if self.state["frozen"] is not None:
-            frozen.restore(model, self.state["frozen"])
-        saving.load_weights(model, self.path, False, _ADVICE)
+        self._freeze()  # which says what weights the optimizers are for
+        self.entries = saving.fitting(model, self.path, False, _ADVICE)
         position.go_to(self.position)
         position.when_back = self._restore
 
+    def _freeze(self) -> None:
+        if self.state["frozen"] is not None:
+            frozen.restore(self.model, self.state["frozen"])
+
     def _check(self, epoch: Any) -> None:
+        if self.state["backend"] != keras.backend.backend():
+            raise ValueError(
+                f"'{self.path}' was written on {self.state['backend']}, and Keras runs on "
+                f"{keras.backend.backend()}, which draws other numbers. Set KERAS_BACKEND to "
+                f"'{self.state['backend']}', or begin anew after `load_weights` of that file."
+            )
         now, then = epoch.num_batches, self.position["batches"]
         if "made" in self.position and None not in (now, then) and now != then:
             raise ValueError(
@@ -80,15 +99,18 @@ class Resume:
             )
 
     def begin(self) -> None:
-        """Gives callbacks and generators their state; called once callbacks know of the training.
+        """Gives all its state; called once callbacks know of the training, which see none of it.
 
-        Where it goes on inside an epoch, more follows at its next batch.
+        Where it goes on inside an epoch, it is given once more at its next batch.
         """
         self._remember()
         if not self.inside:
             self.data.begin_epoch(self.position)
+            self.entries = {}
 
     def _remember(self) -> None:
+        self._freeze()
+        saving.load(self.model, self.entries)
         self.callbacks.write(self.state["callbacks"])
         randomness.set_seed(self.state["seed"])
         if (transform := self.model._run.transform) is not None:
@@ -97,12 +119,12 @@ class Resume:
 
     def _restore(self) -> None:
         """What the beginning of an epoch has changed is put back to its middle."""
-        saving.load_weights(self.model, self.path, False, _ADVICE)
         self._remember()
         self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
         for name, values in self.state["metrics"].items():
             for variable, value in zip(_metrics(self.model).get(name, ()), values, strict=False):
                 variable.assign(value)
+        self.entries = {}  # as large as the model
 
 
 def state(
@@ -110,6 +132,7 @@ def state(
 ) -> dict[str, Any]:
     """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
     return {
+        "backend": keras.backend.backend(),
         "epoch": epoch + ended,
         "position": position.read(ended),
         "callbacks": callbacks.read(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from mlsystem import _keras, members
 
@@ -80,6 +81,23 @@ _ADVICE = "Load it into the model that it was saved from, or leave out what diff
 
 def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> None:
     """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
+    load(model, fitting(model, path, skip_mismatch, advice))
+
+
+def load(model: Any, entries: Entries) -> None:
+    """Loads entries that fit; where a layer's own `load_own_variables` fails, nothing changes."""
+    variables = model._state_variables()
+    before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+    try:
+        _keras.load_entries(model, entries)
+    except Exception:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
+
+
+def fitting(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> Entries:
+    """The entries of a file, once they are known to fit."""
     found = _read(path)
     if "optimizer" in {where.partition("/")[0] for where in found}:
         model._ready_optimizers()
@@ -89,7 +107,7 @@ def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -
         advice = advice or f"{_ADVICE}skip_mismatch=True"
         _say(model, path, [text for *_, text in differences], skip_mismatch, advice)
         found = _merged(expected, found, {(where, group) for where, group, _ in differences})
-    _keras.load_entries(model, found)
+    return found
 
 
 def _read(path: Any) -> Entries:
@@ -168,7 +186,7 @@ def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool, adv
     more = f"\n  and {len(differences) - 20} more" if len(differences) > 20 else ""
     listed = "".join(f"\n  {text}" for text in differences[:20]) + more
     if skip_mismatch:
-        warnings.warn(f"Of '{path}', what does not fit was left out:{listed}", stacklevel=4)
+        warnings.warn(f"Of '{path}', what does not fit was left out:{listed}", stacklevel=5)
         return
     raise ValueError(f"'{path}' does not fit '{model.name}'; nothing was loaded. {advice}:{listed}")
 

@@ -360,3 +360,11 @@ def test_a_log_of_ones_own_cannot_be_called_as_a_rate():
     both = "self.log.'generator_learning_rate'.*the learning rate of 'generator'"
     with pytest.raises(ValueError, match=both):
         train(Logging())
+
+
+def test_callbacks_may_hold_each_other_and_themselves(tmp_path):
+    a, b = keras.callbacks.Callback(), keras.callbacks.Callback()
+    a.other, b.other, a.itself, a.list = b, a, a, []
+    a.list.append(a.list)
+    train(TinyGAN(), a, b, epochs=1)
+    train(TinyGAN(), a, b, ml.callbacks.Checkpoint(tmp_path), epochs=1)

@@ -1,5 +1,6 @@
 """Training that stops anywhere and goes on is training that never stopped, to the last bit."""
 
+import collections
 import functools
 import os
 import random
@@ -8,13 +9,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from killed import System, images, state, train
+from toys import TinyGAN
 
 import mlsystem as ml
+from mlsystem import engine, randomness, snapshot
+from mlsystem.callback_state import CallbackStates
+from mlsystem.position import Position
 
 EPOCHS = 4
 BATCH = 16
@@ -216,7 +222,21 @@ def test_where_training_goes_on_is_printed(tmp_path, capsys):
     system.fit(images(), resume=tmp_path, verbose=2, callbacks=[checkpoint(tmp_path)])
     assert "holds no checkpoint yet" in capsys.readouterr().out
     system.fit(images(), epochs=2, resume=tmp_path, verbose=2)
-    assert "step-0000000002.weights.h5, epoch 2" in capsys.readouterr().out
+    assert "goes on from" in (out := capsys.readouterr().out)
+    assert "step-0000000002.weights.h5, epoch 2." in out
+
+
+def test_that_nothing_is_left_to_train_is_printed(tmp_path, capsys):
+    def run(epochs):
+        stopping = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=99.0)
+        small(tmp_path, [stopping], every="epoch", epochs=epochs, verbose=2)
+        return capsys.readouterr().out
+
+    run(epochs=1)
+    assert "The run is complete" in (out := run(epochs=1)) and "goes on" not in out
+    run(epochs=2)
+    ended = run(epochs=3)
+    assert "ended by its callbacks after epoch 2" in ended and "EarlyStopping(loss)" in ended
 
 
 def checkpoint(folder):
@@ -292,6 +312,250 @@ def command(folder, epochs, out):
     return [sys.executable, str(script), str(folder / "run"), str(epochs), str(out)]
 
 
+# A small model --------------------------------------------------------------------------------
+
+ROWS = np.random.default_rng(5).normal(size=(20, 3)).astype("float32")
+
+
+def small(folder, callbacks=(), data=None, stop=None, epochs=3, every=1, **given):
+    """Trains one dense layer, eagerly, on batches of 4 rows; returns its variables."""
+    keras.utils.set_random_seed(0)
+    model = ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse")
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    last = [ml.callbacks.Checkpoint(folder, every=every), *([Interrupt(stop)] if stop else [])]
+    data = {"x": ROWS, "y": ROWS[:, :1], "batch_size": 4} if data is None else {"x": data}
+    given = {"epochs": epochs, "verbose": 0, "resume": folder} | given
+    model.fit(**data, **given, callbacks=[*callbacks, *last])
+    return state(model)
+
+
+class Collects(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch)
+
+
+class Halves(keras.callbacks.Callback):
+    """Sets the learning rate from that at the beginning."""
+
+    def on_train_begin(self, logs=None):
+        self.base = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = self.base * 0.5**epoch
+
+
+class Draws(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        np.random.rand()
+
+
+class DrawsFirst(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        np.random.rand()
+        if keras.backend.backend() == "torch":
+            import torch
+
+            torch.rand(1)
+
+
+class Counts(keras.callbacks.Callback):
+    """Keeps dicts and lists of classes of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.counter, self.lists = collections.Counter(), collections.defaultdict(list)
+        self.user = collections.UserList()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.counter["batches"] += 1
+        self.lists[batch].append(batch)
+
+
+@pytest.mark.parametrize("kind", [Collects, Halves, Draws, Counts])
+def test_callbacks_do_in_a_resumed_run_what_they_did(kind, tmp_path):
+    first, second = kind(), kind()
+    whole = small(tmp_path / "whole", [first])
+    with pytest.raises(Interrupted):
+        small(tmp_path / "broken", [kind()], stop=7)
+    again = small(tmp_path / "broken", [second])
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+    found = [
+        {k: v for k, v in vars(c).items() if k not in ("_model", "params")} for c in (first, second)
+    ]
+    assert found[0] == found[1]
+    assert [type(value) for value in found[0].values()] == [type(v) for v in found[1].values()]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps", [5, 3])
+def test_callbacks_may_draw_where_an_epoch_begins(steps, tmp_path):
+    given = {"every": "epoch", "steps_per_epoch": steps}
+    whole = small(tmp_path / "whole", [DrawsFirst()], **given)
+    with pytest.raises(Interrupted):
+        small(tmp_path / "broken", [DrawsFirst()], stop=steps + 1, **given)
+    again = small(tmp_path / "broken", [DrawsFirst()], **given)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+class Freezes(keras.callbacks.Callback):
+    """Freezes a model where the training begins, and thaws it within the second epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = 0
+
+    def on_train_begin(self, logs=None):
+        self.model.generator.trainable = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.model.discriminator.trainable = epoch == 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == batch == 1:
+            self.model.generator.trainable = self.model.discriminator.trainable = True
+
+
+def test_what_callbacks_froze_stays_so(tmp_path):
+    def run(folder, stop=None):
+        gan = TinyGAN()
+        gan.compile(run_eagerly=True)
+        given = {"x": ROWS[:, :1], "batch_size": 4, "epochs": 3, "verbose": 0, "shuffle": False}
+        last = [ml.callbacks.Checkpoint(folder, every=1), *([Interrupt(stop)] if stop else [])]
+        gan.fit(**given, resume=folder, callbacks=[Freezes(), *last])
+        return state(gan)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop=9)
+    again = run(tmp_path / "broken")
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+class Rows(keras.utils.PyDataset):
+    """Batches of 4 rows, in an order of its own."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.order = np.arange(20)
+        self.prepare(seed)
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        rows = ROWS[self.order[4 * i : 4 * i + 4]]
+        return rows, rows[:, :1]
+
+    def prepare(self, seed):
+        pass
+
+
+class HoldsGenerator(Rows):
+    def prepare(self, seed):
+        self.generator = np.random.RandomState(3)
+
+    def on_epoch_end(self):
+        self.generator.shuffle(self.order)
+
+
+class GivesItself(Rows):
+    """Hands out the very array that it changes."""
+
+    def __getitem__(self, i):
+        self.order[:] = np.roll(self.order, 3)
+        return super().__getitem__(0)
+
+    def state_dict(self):
+        return {"order": self.order}
+
+    def load_state_dict(self, state):
+        self.order = np.array(state["order"])
+
+
+class OrderedOnce(Rows):
+    """In an order drawn when it is made, in each process another."""
+
+    def prepare(self, seed):
+        self.order = np.random.default_rng(seed).permutation(20)
+
+
+class NoisyFromTheStart(Rows):
+    """Adds noise by a generator that in each process begins elsewhere."""
+
+    def prepare(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def __getitem__(self, i):
+        rows, targets = super().__getitem__(i)
+        return rows + self.rng.normal(size=rows.shape).astype("float32"), targets
+
+
+@pytest.mark.parametrize("kind", [HoldsGenerator, GivesItself, OrderedOnce, NoisyFromTheStart])
+@pytest.mark.parametrize("stop", [3, 8])
+def test_data_go_on_as_they_did(kind, stop, tmp_path):
+    whole = small(tmp_path / "whole", data=kind(), shuffle=False)
+    with pytest.raises(Interrupted):
+        small(tmp_path / "broken", data=kind(), shuffle=False, stop=stop)
+    again = small(tmp_path / "broken", data=kind(seed=1), shuffle=False)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_generators_that_data_read_ahead_from_are_left_alone(monkeypatch):
+    monkeypatch.setattr(engine.chosen, "reads_ahead", lambda: True)
+    monkeypatch.setattr(randomness, "restore", lambda state: pytest.fail("restored"))
+    Position(SimpleNamespace(), Rows())._go_on({})
+
+
+def test_large_arrays_of_callbacks_are_not_held(tmp_path):
+    callback = Collects()
+    callback.epochs, callback.same = np.zeros((100, 3)), np.ones(100)
+    states = CallbackStates([callback], [])
+    states.begin()
+    leaves = keras.tree.flatten(states.start)
+    assert not any(isinstance(leaf, np.ndarray) for leaf in leaves)
+    callback.epochs[99, 2] = 1.0
+    assert list(states.read()[0]["attributes"]) == ["epochs"]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but will be ignored")
+def test_a_batch_that_never_was_is_not_counted(tmp_path):
+    model = ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse")
+    model.compile("sgd", run_eagerly=True)
+    batches = ((ROWS[:4], ROWS[:4, :1]) for _ in range(6))
+    model.fit(batches, verbose=0, callbacks=[checkpoint(tmp_path / "generator")])
+    model.compile("sgd", steps_per_execution=2)
+    given = {"batch_size": 4, "epochs": 2, "verbose": 0}
+    model.fit(ROWS, ROWS[:, :1], **given, callbacks=[checkpoint(tmp_path / "groups")])
+    names = {path.parent.name: path.name for path in tmp_path.glob("*/step-*")}
+    steps = {"generator": 6, "groups": 10}
+    assert names == {name: f"step-{step:010d}.weights.h5" for name, step in steps.items()}
+
+
+def test_nan_is_not_the_best(tmp_path):
+    class Losses(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["value"] = [float("nan"), 1.0, 2.0][epoch]
+
+    kept = ml.callbacks.Checkpoint(tmp_path / "best", best=("value", "min"))
+    small(tmp_path / "steps", [Losses(), kept], resume=None)
+    assert kept.best_value == 1.0
+
+
+def test_a_checkpoint_knows_no_more_of_an_earlier_fit(tmp_path):
+    used = checkpoint(tmp_path / "used")
+    small(tmp_path / "steps", [used], epochs=1, resume=None)
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="MLModel or MLSystem"):
+        model.fit(images(), images(), verbose=0, callbacks=[used])
+
+
 # What is refused ------------------------------------------------------------------------------
 
 
@@ -320,8 +584,9 @@ def test_what_is_no_place_is_refused(tmp_path):
         System().fit(images(), resume=True)
     with pytest.raises(ValueError, match="neither a folder nor a checkpoint"):
         System().fit(images(), resume=tmp_path / "absent.keras")
-    with pytest.raises(ValueError, match="Two Checkpoints write to"):
-        System().fit(images(), callbacks=[checkpoint(tmp_path), checkpoint(tmp_path)])
+    spellings = [tmp_path / "other", tmp_path / "a" / ".." / "b", tmp_path / "b"]
+    with pytest.raises(ValueError, match=r"Two Checkpoints write to '.*b'"):
+        System().fit(images(), callbacks=[checkpoint(folder) for folder in spellings])
     with pytest.raises(ValueError, match="no instance of a Callback"):
         System().fit(images(), callbacks=[ml.callbacks.Checkpoint])
 
@@ -350,6 +615,21 @@ def test_other_data_inside_an_epoch_is_refused(tmp_path):
         fit(tmp_path, DATA["arrays"], stop=2)
     with pytest.raises(ValueError, match="4 batches, and this fit has 8"):
         System().fit(images(), batch_size=8, verbose=0, resume=tmp_path)
+
+
+def test_another_backend_is_refused(tmp_path, monkeypatch):
+    small(tmp_path, epochs=1)
+    read = snapshot.read
+    monkeypatch.setattr(snapshot, "read", lambda path: read(path) | {"backend": "numpy"})
+    with pytest.raises(ValueError, match="was written on numpy, and Keras runs on"):
+        small(tmp_path)
+
+
+def test_what_does_not_fit_is_refused_before_callbacks_hear_of_it(tmp_path):
+    small(tmp_path, epochs=1)
+    heard = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: pytest.fail("heard"))
+    with pytest.raises(ValueError, match="does not fit"):
+        System().fit(images(), epochs=2, verbose=0, resume=tmp_path, callbacks=[heard])
 
 
 def test_damaged_and_foreign_files_are_refused_and_change_nothing(tmp_path):

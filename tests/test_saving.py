@@ -675,6 +675,36 @@ def test_files_of_keras_models_and_ours_fit_each_other(tmp_path, kind, suffix):
         assert all(np.array_equal(*map(ops.convert_to_numpy, pair)) for pair in pairs)
 
 
+class Choosy(layers.Layer):
+    """Refuses what it does not like, after the layer before it was loaded."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(1,), initializer="ones")
+
+    def call(self, x):
+        return x * self.w
+
+    def load_own_variables(self, store):
+        if store["0"][0] == 1:
+            raise ValueError("not ones")
+        super().load_own_variables(store)
+
+
+def test_what_a_layer_refuses_changes_nothing(tmp_path):
+    def made(rate):
+        model = ml.MLModel(keras.Sequential([layers.Dense(1), Choosy()]), loss="mse")
+        model.compile(keras.optimizers.SGD(rate), run_eagerly=True)
+        return model.setup((X, Y))
+
+    first, second = made(0.1), made(0.2)
+    first.save_weights(tmp_path / "a.weights.h5")
+    before = [ops.convert_to_numpy(v) for v in second._state_variables()]
+    with pytest.raises(ValueError, match=r"Choosy.* cannot load its part of the file: not ones"):
+        second.load_weights(tmp_path / "a.weights.h5")
+    after = [ops.convert_to_numpy(v) for v in second._state_variables()]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 # Copies -----------------------------------------------------------------------------------------
 
 
