@@ -67,7 +67,9 @@ class Digits(ml.MLData):
         """Each image shifted by some pixels, and turned, stretched and slanted, at random."""
         matrix = ops.eye(2) + self.uniform(images, turn, 2, 2)
         places = ops.matmul(PIXELS, matrix) + self.uniform(images, shift, 1, 2)
-        near = ops.relu(1 - ops.abs(ops.subtract(places[:, :, None], PIXELS)))  # linear interpolation
+        near = ops.relu(
+            1 - ops.abs(ops.subtract(places[:, :, None], PIXELS))
+        )  # linear interpolation
         flat = ops.reshape(images, (-1, SIZE * SIZE, 1))
         return ops.reshape(ops.matmul(near[..., 0] * near[..., 1], flat), ops.shape(images))
 
@@ -77,7 +79,7 @@ class Digits(ml.MLData):
 
 
 class FixMatch(ml.MLSystem):
-    def __init__(self, threshold=0.95):
+    def __init__(self, threshold=0.9):
         super().__init__()
         self.threshold = threshold
         self.classifier = classifier()
