@@ -79,7 +79,7 @@ class Digits(ml.MLData):
 
 
 class FixMatch(ml.MLSystem):
-    def __init__(self, threshold=0.95):
+    def __init__(self, threshold=0.9):
         super().__init__()
         self.threshold = threshold
         self.classifier = classifier()

@@ -72,26 +72,28 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
         raise TypeError("fit got an MLData as validation_data. Give it as x, with `train`.")
     if (data := _taken(learner, given, "fit")) is None:
         return None
-    name = type(data).__name__
-    train = data._sets("train")
-    if not train:
-        raise ValueError(f"{name} has no training data: give it `train`.")
-    if len(train) > 1 or None not in train:
-        raise ValueError(
-            f"The training data of {name} are a dict of data sets. Read them side by side: "
-            "ml.Streams({name: data})."
-        )
-    if given["validation_split"]:
-        raise ValueError(f"fit got validation_split beside {name}. Give it `validation` instead.")
     size = given["batch_size"] = given["batch_size"] or data.batch_size
-    weight = given["class_weight"]
-    more = {"batch_size": size, "shuffle": given["shuffle"], "class_weight": weight}
-    _put(given, data._read("train", train[None], not data.transform_on_device, **more))
-    given["class_weight"] = None if isinstance(given["x"], Feed) else weight
+    more = {name: given[name] for name in ("batch_size", "shuffle", "class_weight")}
+    _put(given, data._read("train", _train_set(data), not data.transform_on_device, **more))
+    if isinstance(given["x"], Feed):
+        given["class_weight"] = None  # they are in it
     given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
     size = given["validation_batch_size"] = given["validation_batch_size"] or size
     given["validation_data"] = _validation(data, given["validation_data"], size)
     return data._transform if data.transform_on_device else None
+
+
+def _train_set(data: MLData) -> Any:
+    """The one set to train on."""
+    sets = data._sets("train")
+    if not sets:
+        raise ValueError(f"{type(data).__name__} has no training data: give it `train`.")
+    if None not in sets:
+        raise ValueError(
+            f"The training data of {type(data).__name__} are a dict of data sets. Read them side "
+            "by side: ml.Streams({name: data})."
+        )
+    return sets[None]
 
 
 def _validation(data: MLData, given: Any, batch_size: Any) -> Any:
@@ -167,7 +169,7 @@ def _taken(learner: Any, given: Given, method: str) -> MLData | None:
 
 # What would be left unread beside an MLData, and by Keras beside a Feed.
 _ALONE = {
-    "MLData": ("y", "sample_weight"),
+    "MLData": ("y", "sample_weight", "validation_split"),
     "fit": ("y", "sample_weight", "class_weight", "batch_size", "validation_split"),
     "evaluate": ("y", "sample_weight"),
     "predict": (),
