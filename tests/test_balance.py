@@ -407,6 +407,7 @@ def test_what_was_not_updated_teaches_nothing():
 def test_a_loss_that_is_not_finite_teaches_nothing(kind):
     pair = Pair()
     pair.balance = kinds()[kind]()
+    pair.nonfinite = "keep"
     pair.compile(optimizer=SGD(0.0))
     pair.fit(np.full((4, 1), np.inf, "float32"), verbose=0)
     assert [number(v) for v in pair.balance.parameters.values()] == [pair.balance.start] * 2

@@ -146,8 +146,10 @@ def test_no_step_is_waited_for(monkeypatch):
             self.update(data, ("generator",), when=self.optimizer.iterations >= first)
             return self.get_metrics_result()
 
-    def looks(count):
-        gan = Sometimes().setup(ones())
+    def looks(count, nonfinite="keep"):
+        gan = Sometimes()
+        gan.nonfinite = nonfinite
+        gan.setup(ones())
         gan.fit(ones(), verbose=0)
         seen = []
         look = ops.convert_to_numpy
@@ -158,5 +160,7 @@ def test_no_step_is_waited_for(monkeypatch):
 
     first = 0
     assert looks(2) == looks(20)
+    # skipped updates are looked for after 1, 2, 4, 8 ... batches, of each of two models
+    assert looks(20, "skip") == looks(17, "skip") == looks(9, "skip") + 2
     first = 5  # looks until there is something to show
     assert looks(10) == looks(20) > looks(2)
