@@ -55,7 +55,7 @@ class Digits(ml.MLData):
         return batch
 
     def weak(self, images):
-        return self.moved(images, shift=0.5)
+        return self.moved(images, shift=0.25)
 
     def strong(self, images):
         moved = self.moved(images, shift=1.0, turn=0.3)
