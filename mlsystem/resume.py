@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from mlsystem import frozen, randomness, saving, snapshot
+from mlsystem import engine, frozen, randomness, saving, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
@@ -79,10 +78,10 @@ class Resume:
             frozen.restore(self.model, self.state["frozen"])
 
     def _check(self, epoch: Any) -> None:
-        if self.state["backend"] != keras.backend.backend():
+        if self.state["backend"] != engine.name:
             raise ValueError(
                 f"'{self.path}' was written on {self.state['backend']}, and Keras runs on "
-                f"{keras.backend.backend()}, which draws other numbers. Set KERAS_BACKEND to "
+                f"{engine.name}, which draws other numbers. Set KERAS_BACKEND to "
                 f"'{self.state['backend']}', or begin anew after `load_weights` of that file."
             )
         now, then = epoch.num_batches, self.position["batches"]
@@ -132,7 +131,7 @@ def state(
 ) -> dict[str, Any]:
     """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
     return {
-        "backend": keras.backend.backend(),
+        "backend": engine.name,
         "epoch": epoch + ended,
         "position": position.read(ended),
         "callbacks": callbacks.read(),

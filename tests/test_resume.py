@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,9 +17,8 @@ from killed import System, images, state, train
 from toys import TinyGAN
 
 import mlsystem as ml
-from mlsystem import engine, randomness, snapshot
+from mlsystem import engine, position, randomness, snapshot
 from mlsystem.callback_state import CallbackStates
-from mlsystem.position import Position
 
 EPOCHS = 4
 BATCH = 16
@@ -508,7 +506,7 @@ def test_data_go_on_as_they_did(kind, stop, tmp_path):
 def test_generators_that_data_read_ahead_from_are_left_alone(monkeypatch):
     monkeypatch.setattr(engine.chosen, "reads_ahead", lambda: True)
     monkeypatch.setattr(randomness, "restore", lambda state: pytest.fail("restored"))
-    Position(SimpleNamespace(), Rows())._go_on({})
+    position.restore({}, position.reads_ahead(Rows()))
 
 
 def test_large_arrays_of_callbacks_are_not_held(tmp_path):

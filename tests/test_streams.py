@@ -170,7 +170,8 @@ class Both(ml.MLSystem):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b = Target(1.0), Target(2.0)
+        sgd = keras.optimizers.SGD
+        self.a, self.b = Target(1.0, optimizer=sgd(0.01)), Target(2.0, optimizer=sgd(0.01))
 
     def forward(self, x):
         x = x.get("c", x)

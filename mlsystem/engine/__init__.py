@@ -64,10 +64,10 @@ class _CannotTrain:
 
 
 def _choose() -> ModuleType | _CannotTrain:
-    name = keras.backend.backend()
     if name in ("jax", "tensorflow", "torch"):
         return importlib.import_module(f"mlsystem.engine.{name}")
     return _CannotTrain(name)
 
 
+name = keras.backend.backend()
 chosen: Any = _choose()
