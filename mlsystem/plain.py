@@ -57,7 +57,7 @@ def unpack(packed: Any, arrays: Any) -> Any:
 
 
 def _tensor(index: int, arrays: Any) -> Any:
-    with keras.device("cpu"):
+    with keras.device("cpu:0"):
         return ops.convert_to_tensor(arrays[index])
 
 
