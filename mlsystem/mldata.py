@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlsystem import _keras
+from mlsystem.checkpoint import is_count
 from mlsystem.feed import Feed
 from mlsystem.source import Source, is_function, read
 from mlsystem.transform import Transform, Transformed
@@ -90,6 +91,10 @@ class MLData:
                 )
         if batch_size is not None:
             self.batch_size = batch_size
+        if self.batch_size is not None and not is_count(self.batch_size):
+            raise ValueError(
+                f"{type(self).__name__} has batch_size={self.batch_size!r}; give a number from 1."
+            )
         if transform_on_device is not None:
             self.transform_on_device = transform_on_device
 

@@ -66,9 +66,10 @@ def read_turns(every: Any, start: Any, end: Any, models: Sequence[str]) -> dict[
 
 
 def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[str, int]:
-    if not isinstance(given or {}, Mapping):
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
         raise ValueError(f"{what} is {given!r}; give a dict {{model: number of batches}}.")
-    numbers = routing.by_name(given or {}, models, what)
+    numbers = routing.by_name(given, models, what)
     for model, n in numbers.items():
         if isinstance(n, bool) or not isinstance(n, int) or n < least:
             raise ValueError(f"{what} gives {n!r} for '{model}'; give a whole number from {least}.")
@@ -77,11 +78,12 @@ def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[s
 
 def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
     """The function of the losses that decides on each update of a model."""
-    if not isinstance(update_when or {}, Mapping):
+    update_when = {} if update_when is None else update_when
+    if not isinstance(update_when, Mapping):
         raise ValueError(
             f"update_when is {update_when!r}; give a dict {{model: function of the losses}}."
         )
-    conditions = routing.by_name(update_when or {}, models, "update_when")
+    conditions = routing.by_name(update_when, models, "update_when")
     for model, condition in conditions.items():
         if not callable(condition):
             raise ValueError(

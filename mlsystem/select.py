@@ -47,7 +47,12 @@ def any_of(conditions: list[Any]) -> Any:
 
 def scalar(value: Any, where: str) -> Any:
     """A condition as one boolean tensor; anything but a scalar is an error."""
-    condition = ops.convert_to_tensor(value)
+    try:
+        condition = ops.convert_to_tensor(value)
+    except Exception as error:
+        raise ValueError(
+            f"{where} is of type {type(value).__name__}. Give one boolean, a scalar."
+        ) from error
     if len(condition.shape) != 0:
         raise ValueError(
             f"{where} is of shape {tuple(condition.shape)}. Give one boolean, a scalar."

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from mlsystem.checkpoint import is_count
 from mlsystem.feed import Feed
 from mlsystem.routing import listing
 from mlsystem.source import Source
@@ -67,7 +68,7 @@ class Streams(Feed):
         super().__init__()
         if not isinstance(streams, Mapping) or not streams:
             raise ValueError(f"Streams takes data sets by name, {{name: data}}; found {streams!r}.")
-        if length not in _LENGTHS and not _is_count(length):
+        if length not in _LENGTHS and not is_count(length):
             raise ValueError(
                 f"Streams got length={length!r}. Give 'min', 'cycle', 'sequential', or the number "
                 "of batches in an epoch."
@@ -76,7 +77,7 @@ class Streams(Feed):
         sizes = _by_name(batch_size, streams, "batch_size", None)
         orders = _by_name(shuffle, streams, "shuffle", True)
         for name, size in sizes.items():
-            if size is not None and not _is_count(size):
+            if size is not None and not is_count(size):
                 raise ValueError(f"Streams got batch_size={size!r} for '{name}'; give a number.")
         self.sources = {
             name: Source(
@@ -188,7 +189,3 @@ def _by_name(given: Any, names: Iterable[str], what: str, default: Any) -> dict[
     if wrong := [name for name in given if name not in names]:
         raise ValueError(f"{what} names {wrong[0]!r}, which is no stream. {listing(names)}")
     return dict.fromkeys(names, default) | dict(given)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -15,6 +15,7 @@ from mlsystem import (
     configure,
     engine,
     gradient_report,
+    handover,
     members,
     nonfinite,
     optimizers,
@@ -26,7 +27,7 @@ from mlsystem import (
     weights,
 )
 from mlsystem.balance.base import prepare as prepare_balance
-from mlsystem.data import Batch, first_batch
+from mlsystem.data import Batch
 from mlsystem.ema import EMA
 from mlsystem.feed import Feed
 from mlsystem.gradient_report import GradientReport
@@ -246,7 +247,7 @@ class MLSystem(MLModel):
         super().summary(*args, **kwargs)
         (call.arguments["print_fn"] or print)(overview.text(self))
 
-    def gradient_report(self, data: Any) -> GradientReport:
+    def gradient_report(self, data: Any = None) -> GradientReport:
         """The norm of the gradient of each loss in each model, and what is amiss. Changes nothing.
 
         ```python
@@ -257,7 +258,8 @@ class MLSystem(MLModel):
         ```
 
         Args:
-            data: one batch as the data set yields it, or a data set, as for `setup`.
+            data: one batch as the data set yields it, an `MLData` or another data set, whose first
+                batch is taken, as for `setup`.
 
         Returns:
             The norms by loss and model. `dead` lists the routes by which no gradient arrives: of
@@ -265,7 +267,7 @@ class MLSystem(MLModel):
             one would arrive, of losses that the model does not follow. A system that is not set
             up is set up first.
         """
-        batch = first_batch(data)
+        batch = handover.examples(self, data)[0]
         self.setup(batch)
         return gradient_report.report(self, batch)
 

@@ -1,6 +1,7 @@
 """Validation after every so many batches, in place of that at the end of each epoch."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,15 @@ class ValidateEvery(Quiet):
             with undisturbed(self.model, self.data):
                 self.latest = self._evaluate()
             self._record({f"val_{name}": value for name, value in self.latest.items()})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Called by `fit`."""
+        if not self.total // self.every:
+            warnings.warn(
+                f"fit got validation_every={self.every}, and trained on {self.total} batches: it "
+                "never validated.",
+                stacklevel=2,
+            )
 
     def _record(self, logs: dict[str, Any]) -> None:
         for name, value in {"batch": self.total, **logs}.items():

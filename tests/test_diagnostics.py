@@ -75,6 +75,18 @@ def test_the_report_holds_the_gradients_worked_out_by_hand():
     assert report.dead == [] and report.frozen == []
 
 
+def test_the_report_takes_what_fit_takes():
+    def report(data=None):
+        system = TinyGAN(2.0, 3.0)
+        system.data = lambda: ml.MLData(ones())
+        return system.gradient_report(data)
+
+    known = report(ones())
+    doubled = ml.MLData(ones(), transform=lambda x: 2 * x)
+    assert report(ml.MLData(ones())) == report() == known
+    assert report(doubled)["generator"] != known["generator"]
+
+
 def test_the_report_after_training_is_that_of_the_new_weights():
     gan = TinyGAN(2.0, 3.0)
     gan.fit(ones(8), batch_size=4, verbose=0)

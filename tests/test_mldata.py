@@ -507,6 +507,8 @@ def test_what_is_missing_or_unknown():
         Linear().setup((X, Y)).predict(ml.MLData(test=SETS))
     with pytest.raises(ValueError, match=r"no part 'valid'.*train, validation, test"):
         ml.MLData((X, Y)).part("valid")
+    with pytest.raises(ValueError, match="MLData has batch_size=0; give a number"):
+        ml.MLData(X, batch_size=0)
     with pytest.raises(ValueError, match="has its own `train`"):
         Wrong(train=(X, Y))
     with pytest.raises(ValueError, match="has no data"):

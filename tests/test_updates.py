@@ -152,6 +152,7 @@ def test_a_loss_of_ones_own_is_not_asked_about():
         ({"update_end": {"generator": 2.5}}, ["update_end", "2.5", "'generator'"]),
         ({"update_start": {"painter": 1}}, ["update_start", "'painter'", "'generator'"]),
         ({"update_start": 5}, ["update_start", "5", "{model:"]),
+        ({"update_every": 0}, ["update_every", "0", "{model:"]),
         (
             {"update_start": {"generator": 4}, "update_end": {"generator": 4}},
             ["'generator'", "never be updated", "4"],
@@ -159,6 +160,7 @@ def test_a_loss_of_ones_own_is_not_asked_about():
         ({"update_when": {"generator": 1}}, ["update_when", "'generator'", "function"]),
         ({"update_when": {"painter": len}}, ["update_when", "'painter'", "'generator'"]),
         ({"update_when": len}, ["update_when", "{model:"]),
+        ({"update_when": False}, ["update_when", "False", "{model:"]),
         (
             {"update_when": {"generator": lambda losses: losses["cycle"] > 0}},
             ["update_when", "'generator'", "'cycle'", "'discriminator'"],
@@ -168,9 +170,10 @@ def test_a_loss_of_ones_own_is_not_asked_about():
             ["update_when", "'generator'", "(3,)", "scalar"],
         ),
         ({"update_when": {"generator": lambda losses: None}}, ["'generator'", "None"]),
+        ({"update_when": {"generator": lambda losses: losses}}, ["'generator'", "dict", "scalar"]),
         ({"nonfinite": "ignore"}, ["nonfinite", "'ignore'", "skip, raise, keep"]),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_what_is_wrong_is_an_error_before_training(given, words):
     gan = TinyGAN()

@@ -282,6 +282,11 @@ def test_nor_do_data_that_draw_at_random():
     assert all(np.array_equal(a, b) for a, b in zip(fit(), beside, strict=True))
 
 
+def test_too_few_batches_to_validate_are_told():
+    with pytest.warns(UserWarning, match="validation_every=4, and trained on 3 batches"):
+        TinyGAN().fit(ones(12), batch_size=4, verbose=0, validation_data=NOISY, validation_every=4)
+
+
 def test_validations_are_counted_over_the_whole_fit():
     gan = TinyGAN()
     history = gan.fit(
