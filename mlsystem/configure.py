@@ -26,6 +26,7 @@ def configure(system: Any) -> None:
     system._run.turns = schedule.read_turns(
         system.update_every, system.update_start, system.update_end, names
     )
+    system._run.logs.sealed = False  # until the next rehearsal
     for model in system._run.when:
         system._run.logs.make(f"{model}_updated", f"the share of updates of '{model}'")
     _check_executions(system)

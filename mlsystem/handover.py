@@ -70,7 +70,10 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
     """
     if isinstance(given["validation_data"], MLData):
         raise TypeError("fit got an MLData as validation_data. Give it as x, with `train`.")
+    given["validation_data"] = _in_order(given["validation_data"])
     if (data := _taken(learner, given, "fit")) is None:
+        if given["shuffle"] is False:
+            given["x"] = _in_order(given["x"])
         return None
     size = given["batch_size"] = given["batch_size"] or data.batch_size
     more = {name: given[name] for name in ("batch_size", "shuffle", "class_weight")}
@@ -81,6 +84,13 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
     size = given["validation_batch_size"] = given["validation_batch_size"] or size
     given["validation_data"] = _validation(data, given["validation_data"], size)
     return data._transform if data.transform_on_device else None
+
+
+def _in_order(data: Any) -> Any:
+    """Streams, or the streams among several sets by name, as they are read to evaluate."""
+    if isinstance(data, dict):
+        return {name: _in_order(part) for name, part in data.items()}
+    return data.in_order() if isinstance(data, Feed) else data
 
 
 def _train_set(data: MLData) -> Any:
@@ -113,6 +123,7 @@ def _validation(data: MLData, given: Any, batch_size: Any) -> Any:
 def for_evaluate(learner: Any, given: Given) -> dict[str | None, tuple[Given, Transform | None]]:
     """The arguments of `evaluate` for each set of test data, or else of validation data."""
     if (data := _taken(learner, given, "evaluate")) is None:
+        given["x"] = _in_order(given["x"])
         return {None: (given, None)}
     name, sets = _first_of(data, "test", "validation")
     found: dict[str | None, tuple[Given, Transform | None]] = {}
@@ -137,6 +148,7 @@ def for_predict(learner: Any, given: Given) -> None:
     They are transformed before the step in any case.
     """
     if (data := _taken(learner, given, "predict")) is None:
+        given["x"] = _in_order(given["x"])
         return
     name, sets = _first_of(data, "test")
     if None not in sets:

@@ -209,7 +209,8 @@ class Learner(Trainer):
                 f"No model of '{self.name}' has a loss, so there is nothing to minimize. Give a "
                 "model a `loss` method or `loss=`, or override `compute_losses`."
             )
-        self._run.loss_names = list(taken.losses)
+        if training:  # what is evaluated may have fewer
+            self._run.loss_names = list(taken.losses)
         return taken, outputs
 
     def _call_forward(self, batch: Batch, training: bool, phase: int | None = None) -> Any:

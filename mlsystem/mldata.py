@@ -174,6 +174,8 @@ class MLData:
         """One of the sets of a part, as `fit` takes it: transformed, or itself where it may."""
         what = f"The {name} data of {type(self).__name__}"
         transform = self._transform if transformed else None
+        if isinstance(data, Feed) and (name != "train" or given.get("shuffle") is False):
+            data = data.in_order()
         is_plain = isinstance(data, Feed) or not (is_function(data) or _is_generator(data))
         if transform is None and is_plain:
             read(data, what)

@@ -10,6 +10,7 @@ from mlsystem import _keras, time_limit, trial, validation
 from mlsystem.callback_list import check
 from mlsystem.checkpoint import is_count
 from mlsystem.overfit import keep_first
+from mlsystem.profile import Profile
 from mlsystem.quiet import Quiet
 from mlsystem.resume import Resume, find
 from mlsystem.validate_every import ValidateEvery
@@ -93,6 +94,9 @@ class Plan:
             "fast_run": self.most,
             "max_time": self.seconds,
         }
+        profiles = [c for c in keras.tree.flatten(callbacks or []) if isinstance(c, Profile)]
+        if len(profiles) > 1:
+            raise ValueError("fit got two Profile callbacks, and only one profiler runs at a time.")
         names = [f"{name}=" for name, value in used.items() if value is not None]
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             check(callbacks)

@@ -161,6 +161,13 @@ def rehearse(learner: Any, step: str, batch: Any) -> None:
     state = learner._state_variables()
     try:
         engine.chosen.rehearse(getattr(learner, step), batch, state)
+    except Exception as error:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        error.add_note(
+            f"This came up in the {step} of '{learner.name}' on its first batch, of which x is "
+            f"{data.describe(x)} and y is {data.describe(y)}."
+        )
+        raise
     finally:
         randomness.restore(before)
     logs.check(learner._metric_names())

@@ -1,5 +1,6 @@
 """When each model is updated: phases within a batch, and on which batches. Plain Python."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,10 @@ class Turn:
     start: int = 0
     end: int | None = None
 
+    def first(self) -> int:
+        """The number of batches before the first update."""
+        return (self.start // self.every + 1) * self.every - 1
+
     def is_due(self, seen: int) -> bool:
         """Whether it is updated on the batch that follows on those seen."""
         is_over = self.end is not None and seen >= self.end
@@ -47,18 +52,18 @@ class Turn:
 
 def read_turns(every: Any, start: Any, end: Any, models: Sequence[str]) -> dict[str, Turn]:
     """The turns of those models that are not updated on every batch."""
-    numbers = {
+    read = {
         "every": _numbers(every, models, "update_every", least=1),
         "start": _numbers(start, models, "update_start", least=0),
         "end": _numbers(end, models, "update_end", least=1),
     }
     turns: dict[str, Turn] = {}
     for model in models:
-        turn = Turn(**{what: given[model] for what, given in numbers.items() if model in given})
-        if turn.end is not None and turn.end <= turn.start:
+        turn = Turn(**{what: given[model] for what, given in read.items() if model in given})
+        if turn.end is not None and turn.end <= turn.first():
             raise ValueError(
                 f"'{model}' would never be updated: its update_end, {turn.end}, does not come "
-                f"after its update_start, {turn.start}."
+                f"after its update_start, {turn.start}, and one of every {turn.every} batches."
             )
         if turn != Turn():
             turns[model] = turn
@@ -69,11 +74,11 @@ def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[s
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise ValueError(f"{what} is {given!r}; give a dict {{model: number of batches}}.")
-    numbers = routing.by_name(given, models, what)
-    for model, n in numbers.items():
-        if isinstance(n, bool) or not isinstance(n, int) or n < least:
+    found = routing.by_name(given, models, what)
+    for model, n in found.items():
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
             raise ValueError(f"{what} gives {n!r} for '{model}'; give a whole number from {least}.")
-    return numbers
+    return found
 
 
 def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:

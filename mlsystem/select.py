@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -53,8 +54,13 @@ def scalar(value: Any, where: str) -> Any:
         raise ValueError(
             f"{where} is of type {type(value).__name__}. Give one boolean, a scalar."
         ) from error
+    dtype = keras.backend.standardize_dtype(condition.dtype)
+    if len(condition.shape) == 0 and dtype != "bool":
+        raise ValueError(
+            f"{where} is of dtype {dtype}. Give one boolean, a scalar, as a comparison is."
+        )
     if len(condition.shape) != 0:
         raise ValueError(
             f"{where} is of shape {tuple(condition.shape)}. Give one boolean, a scalar."
         )
-    return ops.cast(condition, "bool")
+    return condition

@@ -48,6 +48,7 @@ class Source:
         class_weight: Any = None,
     ) -> None:
         self.what, self.data = what, data
+        self.batch_size, self.class_weight = batch_size, class_weight
         self.adapter: Any = None
         self.again: Callable[[], Any] | None = None
         self.once: _Once | None = None
@@ -63,6 +64,12 @@ class Source:
         self.state = DataState(self.data)
         if self.length == 0:
             raise self._empty()
+
+    def in_order(self) -> "Source":
+        """The same data, not shuffled and with the last batch."""
+        if self.adapter is None:
+            return self
+        return Source(self.data, self.what, self.batch_size, class_weight=self.class_weight)
 
     def _set_generator(self, given: Any) -> None:
         if given is self.data:

@@ -1,5 +1,6 @@
 """Streams: several data sets read side by side, each with its own batch size."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -46,7 +47,8 @@ class Streams(Feed):
             after so many batches; streams that end start over, and generators go on. (With the
             `steps_per_epoch` of `fit`, epochs divide what is one epoch here, as in Keras.)
         shuffle: whether to read arrays, and the batches of a `PyDataset`, in another order each
-            time; True, False or a dict by name. Say False for validation data.
+            time; True, False or a dict by name. None is where they are evaluated, and with
+            `fit(shuffle=False)`; nor is a batch left out there.
         drop_last: whether to leave out the last batch of arrays where it is smaller than the
             others, which would have a step compiled anew for each mixture of sizes. By default
             where they are shuffled: then others are left out each time.
@@ -93,6 +95,12 @@ class Streams(Feed):
             self._check_sizes(batch_size)
         if length == "cycle":
             self._check_lengths()
+
+    def in_order(self) -> "Streams":
+        """The same streams as they are read to evaluate: none shuffled, no last batch left out."""
+        ordered = copy.copy(self)
+        ordered.sources = {name: source.in_order() for name, source in self.sources.items()}
+        return ordered
 
     def _check_sizes(self, sizes: Mapping[str, Any]) -> None:
         for name, size in sizes.items():

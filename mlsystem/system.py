@@ -121,6 +121,11 @@ class MLSystem(MLModel):
                 f"A member of {type(self).__name__} cannot be called '{name}', which means "
                 "something to a system already. Choose another name."
             )
+        if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
+            raise RuntimeError(
+                f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
+                "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
+            )
         before = getattr(self, name, None) if name in self._attributes() else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system

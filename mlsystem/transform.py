@@ -55,10 +55,10 @@ class Transform:
         """A batch transformed within a step."""
         return self(tree.map_structure(data.tensor, batch), training)
 
-    def observe(self, batch: Any, training: bool) -> Any:
+    def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
         with engine.chosen.step_scope(()), _Recorder() as scope:
-            result = self.inside(batch, training)
+            result = self(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
         self.observed.add(training)
         return result
@@ -96,7 +96,7 @@ class Transformed(Feed):
         batches = self.source.examples()
         if self.transform is None:
             return batches
-        return [plain(self.transform.observe(batch, self.training)) for batch in batches]
+        return [plain(self.transform.observe(b, self.training, on_host=True)) for b in batches]
 
     @property
     def num_batches(self) -> int | None:

@@ -65,6 +65,10 @@ class Validation:
                 return_dict=True,
                 _use_cached_eval_dataset=name in self._epochs,
             )
+        except Exception as error:
+            if name:
+                error.add_note(f"This was on the validation set '{name}'.")
+            raise
         finally:
             _keras.set_evaluated(model, self)
         self._epochs[name] = model._run.plan.epoch  # the next time it is read again, and not made
