@@ -443,6 +443,17 @@ for make in (alone, Whole):
         assert "'numpy'" in error and "predict" in error and "KERAS_BACKEND" in error
 
 
+def test_what_lacks_targets_is_told_with_the_batch():
+    class Lacking(ml.MLModel):
+        def loss(self, x, y, outputs):
+            return ops.mean((outputs - y.missing) ** 2)
+
+    with pytest.raises(AttributeError) as error:
+        Lacking(keras.layers.Dense(1)).fit(np.ones((4, 2), "float32"), verbose=0)
+    note = " ".join(error.value.__notes__)  # JAX has one of its own
+    assert "x is float32[4, 2] and y is None" in note and "train_step" in note
+
+
 @pytest.mark.parametrize("name", ["numpy", "openvino"])
 def test_the_engine_of_such_a_backend(name, monkeypatch):
     monkeypatch.setattr(engine, "name", name)

@@ -498,6 +498,18 @@ def test_a_transform_that_is_wrong_is_told_before_training(transform, error, wor
     assert not system.built
 
 
+def test_a_transform_on_the_host_is_given_arrays():
+    def flipped(x):
+        assert isinstance(x, np.ndarray)
+        return x[:, ::-1].copy()
+
+    data = ml.MLData((X, Y), transform=flipped)
+    assert_same(trained(data, shuffle=False), trained(X[:, ::-1].copy(), Y, shuffle=False))
+    system = Linear()
+    system.gradient_report(data)
+    system.evaluate(ml.MLData(test=(X, Y), transform=flipped), verbose=0)
+
+
 def test_what_is_missing_or_unknown():
     with pytest.raises(ValueError, match="has no test or validation data"):
         Linear().evaluate(ml.MLData((X, Y)))

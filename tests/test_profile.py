@@ -96,6 +96,8 @@ def test_where_it_cannot_be(tmp_path):
         Profile(tmp_path / "file")
     with pytest.raises(TypeError, match="Profile got the folder 3"):
         Profile(3)
+    with pytest.raises(ValueError, match="two Profile callbacks"):
+        TinyGAN().fit(ones(), verbose=0, callbacks=[Profile(tmp_path), Profile(tmp_path)])
     with pytest.raises(ValueError, match="Profile is for a whole `fit`"):
         For("generator", Profile(tmp_path))
     net = keras.Sequential([keras.layers.Dense(1)])

@@ -377,3 +377,49 @@ def test_a_generator_cannot_start_over():
     data = ml.Streams({"a": A / 4, "b": pairs(B / 8)}, 2, 4)
     with pytest.raises(ValueError, match="'b' ended after 3 batches, and a generator cannot start"):
         Both().fit(data, verbose=0)
+
+
+class Reads(ml.MLSystem):
+    """loss = mean(a w)."""
+
+    def __init__(self):
+        super().__init__()
+        self.target = Target(1.0, optimizer=keras.optimizers.SGD(0.1))
+
+    def forward(self, x):
+        return self.target(x["a"])
+
+    def compute_losses(self, x, y, outputs):
+        return {"target": ops.mean(outputs**2)}
+
+
+def test_nothing_is_shuffled_or_left_out_in_an_evaluation():
+    x = np.arange(7.0, dtype="float32")[:, None]
+    data = ml.Streams({"a": x}, batch_size=4)
+    assert data.num_batches == 1 and data.in_order().num_batches == 2
+    assert seen(data.in_order()) == seen(data.in_order()) == [{"a": [0, 1, 2, 3]}, {"a": [4, 5, 6]}]
+    system = Reads()
+    losses = [
+        system.evaluate(given, return_dict=True, verbose=0)["loss"]
+        for given in (data, ml.MLData(test=data), ml.MLData(test=data, transform=lambda x: x))
+    ]
+    assert losses == pytest.approx([13.0, 13.0, 13.0])
+    system.target.trainable = False
+    for given in (data, {"name": data}):
+        history = system.fit(data, validation_data=given, verbose=0).history
+        assert history["val_name_loss" if given is not data else "val_loss"] == pytest.approx(
+            [13.0]
+        )
+
+
+def test_fit_may_ask_for_the_order():
+    x = np.arange(1.0, 8.0, dtype="float32")[:, None] / 7
+
+    def trained(data, **given):
+        system = Reads()
+        system.fit(data, shuffle=False, verbose=0, **given)
+        return system.get_weights()
+
+    expected = trained({"a": x}, batch_size=2)
+    data = ml.Streams({"a": x}, batch_size=2)
+    assert trained(data) == trained(ml.MLData(data)) == expected

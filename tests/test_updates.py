@@ -157,6 +157,18 @@ def test_a_loss_of_ones_own_is_not_asked_about():
             {"update_start": {"generator": 4}, "update_end": {"generator": 4}},
             ["'generator'", "never be updated", "4"],
         ),
+        (
+            {
+                "update_start": {"generator": 5},
+                "update_every": {"generator": 4},
+                "update_end": {"generator": 7},
+            },
+            ["'generator'", "never be updated", "7", "every 4"],
+        ),
+        (
+            {"update_when": {"generator": lambda losses: losses["generator"]}},
+            ["update_when", "'generator'", "float32", "boolean"],
+        ),
         ({"update_when": {"generator": 1}}, ["update_when", "'generator'", "function"]),
         ({"update_when": {"painter": len}}, ["update_when", "'painter'", "'generator'"]),
         ({"update_when": len}, ["update_when", "{model:"]),
@@ -173,7 +185,7 @@ def test_a_loss_of_ones_own_is_not_asked_about():
         ({"update_when": {"generator": lambda losses: losses}}, ["'generator'", "dict", "scalar"]),
         ({"nonfinite": "ignore"}, ["nonfinite", "'ignore'", "skip, raise, keep"]),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_what_is_wrong_is_an_error_before_training(given, words):
     gan = TinyGAN()
@@ -183,6 +195,22 @@ def test_what_is_wrong_is_an_error_before_training(given, words):
         gan.fit(ones(), verbose=0)
     assert all(word in str(error.value) for word in words)
     assert (number(gan.generator.weight), number(gan.discriminator.weight)) == (2.0, 3.0)
+
+
+def test_conditions_may_be_set_between_fits_and_not_within():
+    gan = TinyGAN()
+    gan.fit(ones(), verbose=0)
+    gan.update_when = {"generator": lambda losses: losses["generator"] > 1e9}
+    assert gan.fit(ones(), verbose=0).history["generator_updated"] == [0.0]
+
+    def late(batch, logs):
+        gan.update_every = {"generator": np.int64(2)}
+
+    with pytest.raises(RuntimeError, match=r"`update_every` of '.*' was set in the middle of"):
+        each = keras.callbacks.LambdaCallback(on_train_batch_end=late)
+        gan.fit(ones(), verbose=0, callbacks=[each])
+    late(0, {})
+    gan.fit(ones(), verbose=0)
 
 
 def test_steps_per_execution_are_refused_with_turns():

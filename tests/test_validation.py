@@ -282,6 +282,34 @@ def test_nor_do_data_that_draw_at_random():
     assert all(np.array_equal(a, b) for a, b in zip(fit(), beside, strict=True))
 
 
+def test_an_evaluation_may_have_fewer_losses():
+    class Parts(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.routing = {"net": {"labelled": 1.0, "other": 0.5}}
+            self.net = ml.MLModel(keras.layers.Dense(1))
+
+        def forward(self, x):
+            return {name: self.net(part) for name, part in x.items()}
+
+        def compute_losses(self, x, y, outputs):
+            return {name: keras.ops.mean(out**2) for name, out in outputs.items()}
+
+    system, data = Parts(), ({"labelled": X},)
+    both = {"labelled": X, "other": X}
+    for _ in range(2):
+        history = system.fit(both, epochs=2, verbose=0, validation_data=data).history
+        assert {"other_loss", "val_labelled_loss"} <= set(history)
+        system.evaluate(*data, verbose=0)
+        assert set(system.gradient_report(both)) == {"labelled", "other"}
+
+
+def test_an_error_names_the_validation_set():
+    with pytest.raises(Exception) as error:
+        regressor().fit(X, Y, verbose=0, validation_data={"wide": (X[:, :1], Y)})
+    assert "'wide'" in "".join(getattr(error.value, "__notes__", []))
+
+
 def test_too_few_batches_to_validate_are_told():
     with pytest.warns(UserWarning, match="validation_every=4, and trained on 3 batches"):
         TinyGAN().fit(ones(12), batch_size=4, verbose=0, validation_data=NOISY, validation_every=4)
