@@ -1,13 +1,15 @@
 """A scope in which some variables have other values, and from which assignments are carried out.
 
 Keras' scopes do not see through to the one around them, so this one starts from the values in
-force outside it, and what was assigned inside can be assigned again outside.
+force outside it, and what was assigned inside can be assigned again outside. An assigned value is
+a constant for gradients, as it is on the backends that assign in place.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 import keras
+from keras import ops
 
 from mlsystem import _keras
 
@@ -29,8 +31,9 @@ class Scope(keras.StatelessScope):
 
     def add_update(self, update: tuple[Any, Any]) -> None:
         """Called by `variable.assign` inside the scope."""
-        super().add_update(update)
-        self.assigned[id(update[0])] = update[0]
+        variable, value = update
+        super().add_update((variable, ops.stop_gradient(value)))
+        self.assigned[id(variable)] = variable
 
     def updates(self) -> dict[int, Any]:
         """The new values of the variables that were assigned, by their id."""
