@@ -72,3 +72,43 @@ def test_statistics_that_have_just_moved_are_constants():
     model = Normalized()
     model.fit(np.array([[1.0], [3.0]], "float32"), verbose=0)
     np.testing.assert_allclose(model.dense.get_weights()[0], [[1.0 - 2.0]], atol=1e-6)
+
+
+class Maml(ml.MLSystem):
+    """w' = w - a w for the inner loss w^2 / 2, and the outer loss is w'^2 / 2.
+
+    Its gradient is (1 - a) w', and w' where the inner gradient is a constant.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.model = Scale(1.0, keras.optimizers.SGD(0.1))
+
+    def forward(self, x):
+        return self.model(x)
+
+    def outer_loss(self):
+        weight = self.model.weight
+        [slope] = self.gradients(lambda: ops.square(weight) / 2, "model")["model"]
+        return ops.square(weight - 0.25 * slope) / 2
+
+    def compute_losses(self, x, y, outputs):
+        return {"model": ops.square(ops.mean(outputs))}
+
+    def train_step(self, data):
+        self.minimize(self.outer_loss, "model")
+        return self.get_metrics_result()
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_gradients_inside_a_loss_can_be_differentiated(eagerly):
+    system = Maml()
+    system.compile(run_eagerly=eagerly)
+    system.fit(ones(), verbose=0)
+    assert number(system.model.weight) == pytest.approx(1 - 0.1 * 0.75 * 0.75, rel=1e-5)
+
+
+def test_gradients_outside_a_step_are_numbers():
+    system = Maml().setup(ones())
+    [slope] = system.gradients(ones())["model"]
+    assert number(slope) == pytest.approx(2.0)

@@ -17,12 +17,14 @@ from mlsystem.engine.torch_function import Function
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
     """See `mlsystem.engine`."""
+    again = torch.is_grad_enabled()  # someone outside will differentiate these gradients
     with torch.enable_grad():
         losses, aux = fn()
         rows = [(_total(losses, weights), variables) for weights, variables in plan(losses)]
-    last = len(rows) - 1
-    found = [_backward(total, variables, i < last) for i, (total, variables) in enumerate(rows)]
-    losses, aux = tree.map_structure(_detached, (losses, aux))
+        last = len(rows) - 1
+        found = [_backward(*row, again or i < last, again) for i, row in enumerate(rows)]
+    if not again:
+        losses, aux = tree.map_structure(_detached, (losses, aux))
     return losses, aux, found
 
 
@@ -30,11 +32,14 @@ def _total(losses: dict[str, Any], weights: dict[str, Any]) -> Any:
     return sum(losses[name] * weight for name, weight in weights.items())
 
 
-def _backward(total: Any, variables: list[Any], retain: bool) -> list[Any]:
+def _backward(total: Any, variables: list[Any], retain: bool, again: bool) -> list[Any]:
     if not total.requires_grad:
         return [None] * len(variables)
     inputs = [variable.value for variable in variables]
-    return list(torch.autograd.grad(total, inputs, retain_graph=retain, allow_unused=True))
+    found = torch.autograd.grad(
+        total, inputs, retain_graph=retain, create_graph=again, allow_unused=True
+    )
+    return list(found)
 
 
 def _detached(x: Any) -> Any:
