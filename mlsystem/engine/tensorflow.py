@@ -27,7 +27,20 @@ def _total(losses: dict[str, Any], weights: dict[str, Any]) -> Any:
 
 
 def _backward(tape: Any, total: Any, variables: list[Any]) -> list[Any]:
-    return tape.gradient(total, [variable.value for variable in variables])
+    return [_dense(g) for g in tape.gradient(total, [variable.value for variable in variables])]
+
+
+def _dense(gradient: Any) -> Any:
+    """A gradient as one tensor: that of a lookup has a row for each index, repeated ones too.
+
+    Keras' optimizers square these rows one by one, where their sum is to be squared.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, shape = gradient.dense_shape[0], gradient.shape
+    return tf.ensure_shape(
+        tf.math.unsorted_segment_sum(gradient.values, gradient.indices, rows), shape
+    )
 
 
 def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -42,7 +55,7 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         found = tape.gradient(
             total, tree.flatten(x), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return tree.pack_sequence_as(x, found)
+        return tree.pack_sequence_as(x, [_dense(g) for g in found])
 
     return gradient
 
@@ -59,8 +72,7 @@ def all_finite(gradients: list[Any]) -> Any:
     """See `mlsystem.engine`."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return None  # each replica has a gradient of its own, and would take its own branch
-    dense = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-    squares = [tf.nn.l2_loss(tf.cast(gradient, "float32")) for gradient in dense]
+    squares = [tf.nn.l2_loss(tf.cast(_dense(g), "float32")) for g in gradients]
     return tf.add_n(squares) < float("inf")  # as NaN is not
 
 
