@@ -277,12 +277,18 @@ def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
     return all(id(weight) in known for weight in weights)
 
 
-def with_loss_scaling(optimizer: Any, layer: Any) -> Any:
+def with_loss_scaling(optimizer: Any, model: Any) -> Any:
     """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
     scales = isinstance(optimizer, _keras.LossScaleOptimizer)
-    if layer.dtype_policy.name == "mixed_float16" and not scales:
+    if not scales and _has_float16(model):
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def _has_float16(model: Any) -> bool:
+    """Whether a model, or one of the layers in it, is of mixed_float16."""
+    layers = _keras.flat_layers(model) if isinstance(model, keras.Layer) else [model]
+    return any(layer.dtype_policy.name == "mixed_float16" for layer in layers)
 
 
 def scale_key(optimizer: Any) -> Any:
