@@ -1,7 +1,11 @@
-"""Routed gradients: from one forward pass to the gradients of each model's own losses."""
+"""Routed gradients: from one forward pass to the gradients of each model's own losses.
+
+A weight that no loss reaches has no gradient. Users see a zero in its place, and what applies
+gradients knows that zero and leaves the weight alone.
+"""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
@@ -14,11 +18,22 @@ Forward = Callable[[], tuple[Taken, Any]]
 
 
 class Gradients(dict[str, Any]):
-    """`{model: [gradient per trainable weight]}`, with the losses and outputs behind them."""
+    """`{model: [gradient per trainable weight]}`, with the losses and outputs behind them.
 
-    def __init__(self, gradients: dict[str, Any], taken: Taken, outputs: Any) -> None:
+    `zeros` are those of the gradients that stand for none.
+    """
+
+    def __init__(
+        self, gradients: dict[str, Any], taken: Taken, outputs: Any, zeros: Sequence[Any] = ()
+    ) -> None:
         super().__init__(gradients)
-        self.taken, self.outputs = taken, outputs
+        self.taken, self.outputs, self.zeros = taken, outputs, list(zeros)
+
+
+def existing(gradients: Mapping[str, Any], name: str) -> list[Any]:
+    """The gradients of a model, None in place of the zeros that stand for none."""
+    zeros = {id(zero) for zero in getattr(gradients, "zeros", ())}
+    return [None if id(g) in zeros else g for g in gradients[name]]
 
 
 def gradients(
@@ -53,8 +68,9 @@ def gradients(
     taken = Taken(losses, terms, owners)
     parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
-    whole = {name: _whole(learner, name, by_model[name]) for name in models}
-    return Gradients(whole, taken, outputs), read
+    zeros: list[Any] = []
+    whole = {name: _whole(learner, name, by_model[name], zeros) for name in models}
+    return Gradients(whole, taken, outputs, zeros), read
 
 
 def _scale_keys(learner: Any, models: Sequence[str]) -> dict[str, Any]:
@@ -94,8 +110,8 @@ def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     return {name: mine for part in parts for name, mine in part.items()}
 
 
-def _whole(learner: Any, name: str, found: list[Any]) -> list[Any]:
-    """One model's gradients, with zeros for weights that no loss depends on."""
+def _whole(learner: Any, name: str, found: list[Any], zeros: list[Any]) -> list[Any]:
+    """One model's gradients, with zeros, which are noted, for weights that no loss depends on."""
     if all(g is None for g in found) and name not in learner._run.warned:
         learner._run.warned.add(name)
         warnings.warn(
@@ -104,10 +120,33 @@ def _whole(learner: Any, name: str, found: list[Any]) -> list[Any]:
             stacklevel=2,
         )
     pairs = zip(learner._models()[name].trainable_weights, found, strict=True)
-    return [ops.zeros(w.shape, w.dtype) if g is None else g for w, g in pairs]
+    whole = [_zero(w) if g is None else g for w, g in pairs]
+    zeros += [w for w, g in zip(whole, found, strict=True) if g is None]
+    return whole
 
 
-def scaled(optimizer: Any, found: list[Any]) -> list[Any]:
+def _zero(weight: Any) -> Any:
+    return ops.zeros(weight.shape, weight.dtype)
+
+
+def applicable(
+    optimizer: Any, found: list[Any], weights: Sequence[Any], reached: set[int]
+) -> tuple[list[Any], list[Any]]:
+    """The gradients that exist, as the optimizer wants them, and their weights.
+
+    An optimizer that accumulates gradients empties the sums of all weights when it updates, and
+    adds a zero to the sum of a weight that another loss has `reached`.
+    """
+    pairs = list(zip(found, weights, strict=True))
+    now = {id(w) for g, w in pairs if g is not None}
+    reached |= now
+    if now and optimizers.accumulates(optimizer):
+        pairs = [(_zero(w) if g is None and id(w) in reached else g, w) for g, w in pairs]
+    pairs = [(g, w) for g, w in pairs if g is not None]
+    return _scaled(optimizer, [g for g, _ in pairs]), [w for _, w in pairs]
+
+
+def _scaled(optimizer: Any, found: list[Any]) -> list[Any]:
     """Gradients as the optimizer wants them: it divides them by its scale."""
     scale = optimizers.scale(optimizer)
     return found if scale is None else [g * ops.cast(scale, g.dtype) for g in found]

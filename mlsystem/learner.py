@@ -12,7 +12,7 @@ from keras import ops
 
 from mlsystem import engine, gate, losses, routing, select, step
 from mlsystem.data import Batch, batch
-from mlsystem.differentiate import Gradients, gradients, scaled
+from mlsystem.differentiate import Gradients, applicable, existing, gradients
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -97,7 +97,8 @@ class Learner(Trainer):
 
         Returns:
             `{model: [gradient per trainable weight]}`, in the order of `trainable_weights`,
-            zero where the losses do not depend on the weight.
+            zero where the losses do not depend on the weight. `apply_gradients` leaves such a
+            weight alone, unless you put another gradient in the place of that zero.
         """
         if callable(data):
             return self._gradients_of(data, self._names(models), None)
@@ -133,6 +134,9 @@ class Learner(Trainer):
 
     def apply_gradients(self, gradients: Mapping[str, Any]) -> None:
         """Applies `{model: [gradient per trainable weight]}`, each by its model's own optimizer.
+
+        A weight whose gradient is None is left alone: no weight decay, no momentum. So is a model,
+        with its optimizer, that has no gradient at all.
 
         Logs the losses that the gradients of these models were last taken of.
         """
@@ -259,13 +263,15 @@ class Learner(Trainer):
 
         `before` are variables with the values that they get back where a gradient is not finite.
         """
-        finite = {name: self._finite(name, gradients[name]) for name in self._due(gradients)}
+        found = {name: existing(gradients, name) for name in self._due(gradients)}
+        reached = {name: [g for g in mine if g is not None] for name, mine in found.items()}
+        finite = {name: self._finite(name, mine) for name, mine in reached.items()}
         if (all_finite := functools.reduce(select.both, finite.values(), None)) is not None:
             select.keep(all_finite, before)
         updated = {name: self._wanted(name, condition) for name, condition in finite.items()}
         for name, condition in updated.items():
-            self._apply_to(name, list(gradients[name]), condition)
-        self._follow(updated)
+            self._apply_to(name, found[name], condition)
+        self._follow({name: condition for name, condition in updated.items() if reached[name]})
         self._count_pending(updated)
         return updated
 
@@ -294,7 +300,9 @@ class Learner(Trainer):
                 f"which has {len(weights)} trainable weights."
             )
         optimizer = self.optimizers[name]
-        engine.chosen.apply(optimizer, scaled(optimizer, found), weights, condition)
+        reached = applicable(optimizer, found, weights, self._run.reached)
+        if reached[0]:
+            engine.chosen.apply(optimizer, *reached, condition)
 
     # The logs --------------------------------------------------------------------------------
 

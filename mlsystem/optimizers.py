@@ -291,6 +291,11 @@ def _has_float16(model: Any) -> bool:
     return any(layer.dtype_policy.name == "mixed_float16" for layer in layers)
 
 
+def accumulates(optimizer: Any) -> bool:
+    """Whether an optimizer sums gradients over several batches."""
+    return bool(getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps)
+
+
 def scale_key(optimizer: Any) -> Any:
     """What tells apart optimizers that scale the loss differently; None for one that does not."""
     if isinstance(optimizer, _keras.LossScaleOptimizer):

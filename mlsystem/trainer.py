@@ -39,6 +39,7 @@ class Run:
         self.terms: dict[str, dict[str, Any]] = {}
         self.rehearsed: set[str] = set()
         self.warned: set[str] = set()
+        self.reached: set[int] = set()  # the weights, by id, that some loss was found to reach
         self.due: frozenset[str] | None = None
         self.batches = 0
         self.shown: dict[str, Any] = {}

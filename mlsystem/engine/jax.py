@@ -6,6 +6,7 @@ their values, and what is assigned inside a transformation is assigned again out
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,29 +159,40 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
         optimizer.apply(gradients, weights)
         return
     # A branch that assigns would leak its tracers: hand it the values.
-    variables = [*weights, *optimizer.variables]
+    variables = [*_keras.optimized_weights(optimizer), *optimizer.variables]
     before = [variable.value for variable in variables]
 
     def applied() -> list[Any]:
-        return _applied(optimizer, gradients, variables, before)
+        return _applied(optimizer, gradients, weights, variables, before)
 
     after = applied() if condition is None else jax.lax.cond(condition, applied, lambda: before)
     for variable, value in zip(variables, after, strict=True):
         variable.assign(value)
 
 
-def _applied(optimizer: Any, gradients: list[Any], variables: list[Any], before: Any) -> list[Any]:
+def _applied(
+    optimizer: Any, gradients: list[Any], weights: list[Any], variables: list[Any], before: Any
+) -> list[Any]:
     """The values of weights, and of what the optimizer keeps, after an update."""
-    count = len(gradients)
     if isinstance(optimizer, _keras.LossScaleOptimizer):
-        new, state = optimizer.stateless_apply(before[count:], gradients, before[:count])
-        return [*new, *state]
+        return _applied_scaled(optimizer, gradients, weights, before)
     with Scope(zip(variables, before, strict=True)) as scope:
-        optimizer.apply(gradients, variables[:count])
+        optimizer.apply(gradients, weights)
     return [
         _as(scope.get_current_value(variable), old)
         for variable, old in zip(variables, before, strict=True)
     ]
+
+
+def _applied_scaled(optimizer: Any, gradients: list[Any], weights: list[Any], before: Any) -> Any:
+    """The same where the optimizer wants a gradient, or None, for all of its weights."""
+    found = {id(weight): g for weight, g in zip(weights, gradients, strict=True)}
+    known = _keras.optimized_weights(optimizer)
+    count, every = len(known), [found.get(id(weight)) for weight in known]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist for variables")
+        new, state = optimizer.stateless_apply(before[count:], every, before[:count])
+    return [*new, *state]
 
 
 def _as(value: Any, like: Any) -> Any:
