@@ -97,7 +97,7 @@ def _build_optimizers(system: Any) -> None:
         chosen |= {n: optimizers.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():
         chosen[name] = _built(name, optimizer, weights[name], name in new)
-    if chosen != before:
+    if chosen != before or system.optimizer is None:  # Keras' jax trainer asks for one
         _set_optimizers(system, {name: chosen[name] for name in leaves if name in chosen})
 
 
@@ -132,7 +132,7 @@ def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
 def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
     if system.optimizer is not None:
         system.optimizer.take(chosen)
-    elif chosen:
+    else:
         with _keras.DotNotTrackScope():
             system.optimizer = optimizers.SystemOptimizer(chosen)
     for name in chosen:

@@ -5,6 +5,7 @@ its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
 """
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ class Learner(Trainer):
         """
         for phase, models in enumerate(self._phase_models()):
             self.update(data, models, phase=phase)
+        if not self._models():
+            self._warn_untrained()
+            self._observe(data, training=True)
         return self._step_logs()
 
     @step.make(training=False)
@@ -46,10 +50,7 @@ class Learner(Trainer):
         Returns:
             The logs: `self.get_metrics_result()`.
         """
-        taken, outputs = self._forward_losses(batch(data), training=False)
-        if this := step.of(self):
-            this.count(taken, dict.fromkeys(taken.losses))
-        self._update_metrics(batch(data), outputs, None)
+        self._observe(data, training=False)
         return self._step_logs()
 
     def update(
@@ -216,6 +217,26 @@ class Learner(Trainer):
         if training:  # what is evaluated may have fewer
             self._run.loss_names = list(taken.losses)
         return taken, outputs
+
+    def _observe(self, data: Any, training: bool) -> None:
+        """Runs `forward` and logs all losses and metrics; updates nothing."""
+        taken, outputs = self._forward_losses(batch(data), training=training)
+        if this := step.of(self):
+            this.count(taken, dict.fromkeys(taken.losses))
+        self._update_metrics(batch(data), outputs, None)
+
+    def _warn_untrained(self) -> None:
+        """Says once that there is nothing to train."""
+        if "" in self._run.warned:
+            return
+        self._run.warned.add("")  # no model has this name
+        known = ", ".join(repr(name) for name in self._known_models())
+        warnings.warn(
+            f"'{self.name}' has no trainable weights, so training changes none. "
+            + (f"All of its models are frozen: {known}. " if known else "")
+            + "Its losses and metrics are still computed. Set `trainable = True` to train it.",
+            stacklevel=2,
+        )
 
     def _call_forward(self, batch: Batch, training: bool, phase: int | None = None) -> Any:
         """Runs `forward`, which gets `y`, `training` and `phase` where it names them."""

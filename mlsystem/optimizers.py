@@ -53,7 +53,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
         It is set to a number. Where the rate of a model follows a schedule, that raises a
         TypeError, as it does in Keras, and sets none.
         """
-        return next(iter(self.by_model.values())).learning_rate
+        return self.by_model[self._first()].learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -66,8 +66,13 @@ class SystemOptimizer(keras.optimizers.Optimizer):
         for inner, ratio in zip(self.by_model.values(), self._ratios, strict=True):
             inner.learning_rate = value * ratio
 
+    def _first(self) -> str:
+        if not self.by_model:
+            raise AttributeError("The system trains no model, and so has no learning rate.")
+        return next(iter(self.by_model))
+
     def _check_settable(self, value: Any) -> None:
-        first = next(iter(self.by_model))
+        first = self._first()
         alone = (
             f"`system.optimizers['{first}'].learning_rate` or `ml.callbacks.For('{first}', ...)`"
         )
