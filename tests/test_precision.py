@@ -1,9 +1,13 @@
-"""Precision that is given to layers."""
+"""Precision that is given to layers, and float64."""
+
+import contextlib
 
 import keras
 import numpy as np
+import pytest
 from keras import layers, ops
-from toys import ones
+from toys import TinyGAN, number, ones
+from trained import weights
 
 import mlsystem as ml
 
@@ -45,3 +49,46 @@ def test_a_model_with_a_layer_of_float16_scales_its_loss():
     assert scales == {"layer": True, "nested": True, "whole": False}
     for name in scales:
         np.testing.assert_allclose(getattr(system, name).get_weights()[0], 0.99, rtol=1e-4)
+
+
+@contextlib.contextmanager
+def x64():
+    """JAX has no float64 unless it is asked for."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def float64():
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    with x64():
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_system_trains_in_float64(float64, eagerly):
+    gan = TinyGAN()
+    gan.compile(run_eagerly=eagerly)
+    # Gradients of 1e25, whose squares are not finite in float32.
+    history = gan.fit(1e25 * ones().astype("float64"), verbose=0).history
+    assert gan.generator.weight.dtype == "float64"
+    assert weights(gan) == pytest.approx([0.1 * 3e25, -0.01 * 1e25], rel=1e-6)
+    assert not any(name.endswith("_skipped") for name in history)
+
+
+def test_what_is_not_finite_is_skipped_in_float64(float64):
+    gan = TinyGAN()
+    with pytest.warns(UserWarning, match="not finite"):
+        gan.fit(np.full((4, 1), np.nan), verbose=0)
+    assert [number(w) for w in gan.trainable_weights] == [2.0, 3.0]

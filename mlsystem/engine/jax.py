@@ -201,7 +201,9 @@ def _as(value: Any, like: Any) -> Any:
 
 def all_finite(gradients: list[Any]) -> Any:
     """See `mlsystem.engine`."""
-    squares = [jax.numpy.vdot(g, g, preferred_element_type="float32") for g in gradients]
+    types = [jax.numpy.promote_types(g.dtype, "float32") for g in gradients]
+    pairs = zip(gradients, types, strict=True)
+    squares = [jax.numpy.vdot(g, g, preferred_element_type=dtype) for g, dtype in pairs]
     return sum(squares) < jax.numpy.inf  # as NaN is not
 
 

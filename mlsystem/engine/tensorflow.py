@@ -72,7 +72,8 @@ def all_finite(gradients: list[Any]) -> Any:
     """See `mlsystem.engine`."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return None  # each replica has a gradient of its own, and would take its own branch
-    squares = [tf.nn.l2_loss(tf.cast(_dense(g), "float32")) for g in gradients]
+    widest = "float64" if any(g.dtype == "float64" for g in gradients) else "float32"
+    squares = [tf.nn.l2_loss(tf.cast(_dense(g), widest)) for g in gradients]
     return tf.add_n(squares) < float("inf")  # as NaN is not
 
 

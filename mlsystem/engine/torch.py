@@ -83,7 +83,9 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
 
 def all_finite(gradients: list[Any]) -> Any:
     """See `mlsystem.engine`."""
-    norms = torch._foreach_norm([g.detach() for g in gradients], 2, dtype=torch.float32)
+    types = {torch.float32, *(g.dtype for g in gradients)}
+    widest = torch.float64 if torch.float64 in types else torch.float32
+    norms = torch._foreach_norm([g.detach() for g in gradients], 2, dtype=widest)
     return torch.stack(norms).sum() < float("inf")  # as NaN is not
 
 
