@@ -103,6 +103,7 @@ class Resume:
         Where it goes on inside an epoch, it is given once more at its next batch.
         """
         self._remember()
+        self.callbacks.write_files(self.state["callbacks"])
         if not self.inside:
             self.data.begin_epoch(self.position)
             self.entries = {}
