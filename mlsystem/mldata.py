@@ -61,7 +61,9 @@ class MLData:
             is False for validation and test data.
         transform_on_device: whether the transform is part of the compiled step, and so in
             `keras.ops`, or runs before it, batch by batch, on NumPy arrays and in whatever it
-            likes. Noise in a step is drawn with a `keras.random.SeedGenerator`.
+            likes. Noise in a step is drawn with a `keras.random.SeedGenerator`; before it, by a
+            generator of NumPy or Python too. Checkpoints keep those that the transform can draw
+            from: in attributes of the MLData, and in what the functions and objects hold.
 
     Attributes:
         batch_size: as above; so is `transform_on_device`. Subclasses may set them in the class.
