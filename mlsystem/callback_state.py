@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem import plain
+from mlsystem import csv_file, plain
 
 # Keras turns the sign of `min_delta` whenever it looks up what to compare a value by.
 _LEFT = ("params", "min_delta")
@@ -32,21 +32,29 @@ class CallbackStates:
         self.start = [_prints(callback) for _, callback in self.callbacks]
 
     def read(self) -> list[Any]:
-        """The name of each callback, and its attributes that have changed."""
+        """The name of each callback, its attributes that have changed, and a logger's file."""
         return [
-            {"name": name, "attributes": _changed(callback, start)}
-            for (name, callback), start in zip(self.callbacks, self.start, strict=True)
+            {"name": n, "attributes": _changed(callback, start), "file": csv_file.read(callback)}
+            for (n, callback), start in zip(self.callbacks, self.start, strict=True)
         ]
 
     def write(self, states: list[Any]) -> None:
         """Sets the attributes again, of callbacks of the same name in the same order."""
+        for callback, state in self._matched(states):
+            for attribute, value in state["attributes"].items():
+                _set(callback, attribute, copy.deepcopy(value))
+
+    def write_files(self, states: list[Any]) -> None:
+        """Writes the files of loggers again, once their attributes are set."""
+        for callback, state in self._matched(states):
+            csv_file.write(callback, state.get("file"))
+
+    def _matched(self, states: list[Any]) -> Iterator[tuple[Any, Any]]:
         left = list(states)
         for name, callback in self.callbacks:
-            found = next((state for state in left if state["name"] == name), None)
+            found = next((i for i, state in enumerate(left) if state["name"] == name), None)
             if found is not None:
-                left.remove(found)
-                for attribute, value in found["attributes"].items():
-                    _set(callback, attribute, copy.deepcopy(value))
+                yield callback, left.pop(found)
 
 
 def names(callbacks: Iterable[Any]) -> list[str]:

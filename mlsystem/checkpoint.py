@@ -46,7 +46,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     In `on_train_begin`, callbacks see the model as it was given to `fit`; then it gets its state.
     Callbacks of the same class that monitor the same log, for the same model, get back those of
-    their attributes that are numbers, strings, arrays, and lists and dicts of these. A run that
+    their attributes that are numbers, strings, arrays, and lists and dicts of these. The file of a
+    `CSVLogger` is kept too, and written again without the rows that came later. A run that
     they have ended, as `EarlyStopping` does, stays so until other callbacks are given.
 
     Args:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mlsystem import _keras, data, losses, members, routing
 from mlsystem.data import Batch
+from mlsystem.losses import Loss
 from mlsystem.signature import extras
 from mlsystem.step import Taken
 
@@ -39,32 +40,47 @@ def _member_loss(
     x, y, weight = batch.x, batch.y, batch.sample_weight
     if name in system._run.losses:
         value = losses.compiled(system._run.losses[name], name, y, outputs, weight)
-        return losses.scalar(value, f"The loss of '{name}'")
-    if hasattr(member, "compute_losses"):
+        value, size = losses.scalar(value, f"The loss of '{name}'")
+        found = Loss(value, losses.own_size(y, name) if size is None else size)
+    elif hasattr(member, "compute_losses"):
         own = [data.own(part, name) for part in (y, outputs, weight)]
-        return member.loss(x, *own, training=training)
-    value, system._run.terms[name] = losses.of_model(member, x, y, outputs, weight, training)
-    return value
+        value, sizes = member.loss(x, *own, training=training), member._run.taken.sizes
+        found = Loss(value, losses.common(map(sizes.get, member._run.taken.losses)))
+    else:
+        found = losses.of_model(member, x, y, outputs, weight, training)
+        if found.size is None and member._compares_targets():
+            found.size = losses.own_size(y, member.key)
+    system._run.found[name] = found
+    return found.value
 
 
 def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
     """All losses after one forward pass, as scalars, and their named terms."""
     of_layers = _layer_losses(system)
-    system._run.terms, system._run.weighted = {}, set()
+    system._run.found, system._run.weighted = {}, set()
     for inner in members.nested(system).values():
         inner._run.taken = None
     offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
     given = system.compute_losses(batch.x, batch.y, outputs, **offered)
     weighted = system._run.weighted if "sample_weight" not in offered else set(given)
-    values, terms = losses.named(given, type(system).__name__, batch, weighted)
-    terms = {n: t for n, t in system._run.terms.items() if n in values} | terms
-    system._run.terms = {}  # nothing of a trace or a graph is kept
+    found = losses.named(given, type(system).__name__, batch, weighted)
+    of_members, system._run.found = system._run.found, {}  # nothing of a trace or a graph is kept
+    found = {n: _with_terms(loss, of_members.get(n)) for n, loss in found.items()}
+    values = {name: loss.value for name, loss in found.items()}
     for name, inner in members.nested(system).items():
         if inner._run.taken is None and (extra := _layer_losses(inner)):  # its loss was not asked
             of_layers[name] = losses.total(list(extra.values()))
     for name, extra in of_layers.items():
         values[name] = values[name] + extra if name in values else extra
-    return _with_nested(system, values, terms)
+    return _with_nested(system, values, found)
+
+
+def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
+    """A loss with the terms and the size of the member's own, where it is no other."""
+    if of_member is None or loss.terms:
+        return loss
+    size = of_member.size if loss.size is None else loss.size
+    return Loss(loss.value, size, of_member.terms, of_member.sizes)
 
 
 def _layer_losses(system: Any) -> dict[str, Any]:
@@ -87,17 +103,20 @@ def _layer_losses(system: Any) -> dict[str, Any]:
     return {name: losses.total(extra) for name, extra in found.items() if extra}
 
 
-def _with_nested(system: Any, values: dict[str, Any], terms: dict[str, dict[str, Any]]) -> Taken:
+def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) -> Taken:
     """Adds what is inside the nested systems, under their path."""
-    flat = {f"{n}_{term}": value for n, parts in terms.items() for term, value in parts.items()}
-    owners = {f"{n}_{term}": n for n, parts in terms.items() for term in parts}
+    flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
+    owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
+    sizes = {n: loss.size for n, loss in found.items()}
+    sizes |= {f"{n}_{term}": s for n, loss in found.items() for term, s in loss.sizes.items()}
     for name, inner in members.nested(system).items():
         taken, inner._run.taken = inner._run.taken, None
         if name in values and taken is not None:
             values |= {f"{name}/{n}": value for n, value in taken.losses.items()}
             flat |= {f"{name}/{n}": value for n, value in taken.terms.items()}
+            sizes |= {f"{name}/{n}": size for n, size in taken.sizes.items()}
             owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
-    return Taken(values, flat, owners)
+    return Taken(values, flat, owners, sizes)
 
 
 def top(system: Any, names: Iterable[str]) -> list[str]:

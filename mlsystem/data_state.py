@@ -7,11 +7,13 @@ are numbers or strings and have changed since training began.
 """
 
 import copy
-import random
 from typing import Any
 
 import keras
 import numpy as np
+
+from mlsystem import generators
+from mlsystem.feed import Feed
 
 _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
@@ -44,6 +46,14 @@ class DataState:
         for name, value in (state or {}).items():
             _set(self.attributes, name, value)
 
+    def catch_up(self, state: Any) -> None:
+        """Sets what a transform draws from, once the batches up to the state are read again.
+
+        Evaluations between them, which are not done again, may have drawn from it too.
+        """
+        if isinstance(self.holder, Feed):
+            self.holder.catch_up(state)
+
 
 def _holder(data: Any) -> tuple[Any, tuple[str, str] | None]:
     # A generator that a PyDataset holds is one of its attributes.
@@ -63,12 +73,8 @@ def _attributes(data: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     """A copy of what an attribute holds, if it is of a kind that is kept."""
-    if isinstance(value, np.random.Generator):
-        return {"generator": value.bit_generator.state}
-    if isinstance(value, np.random.RandomState):
-        return {"generator": value.get_state(legacy=False)}
-    if isinstance(value, random.Random):
-        return {"generator": value.getstate()}
+    if generators.is_generator(value):
+        return {"generator": generators.read(value)}
     if isinstance(value, np.ndarray):
         return value.copy() if value.ndim == 1 and value.dtype.kind in "iu" else None
     if isinstance(value, list):
@@ -81,12 +87,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _set(data: Any, name: str, value: Any) -> None:
-    generator = getattr(data, name, None)
-    if not isinstance(value, dict):
-        setattr(data, name, value)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = value["generator"]
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(value["generator"])
+    if isinstance(value, dict):
+        generators.write(getattr(data, name), value["generator"])
     else:
-        generator.setstate(value["generator"])  # type: ignore[union-attr]
+        setattr(data, name, value)

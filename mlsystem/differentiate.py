@@ -49,11 +49,13 @@ def gradients(
     """
     read: routing.Rows = {}
     owners: dict[str, str] = {}
+    sizes: dict[str, Any] = {}
     passes: list[Pass] = []
 
     def run() -> Any:
         taken, outputs = forward()
         owners.update(taken.owners)
+        sizes.update(taken.sizes)
         return taken.losses, (taken.terms, outputs)
 
     def plan(losses: dict[str, Any]) -> Any:
@@ -65,7 +67,7 @@ def gradients(
         return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
 
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
-    taken = Taken(losses, terms, owners)
+    taken = Taken(losses, terms, owners, sizes)
     parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
     zeros: list[Any] = []

@@ -24,6 +24,13 @@ class Feed(_keras.DataAdapter):
         """The same data as they are read to evaluate: none shuffled or left out."""
         return self
 
+    def sized(self, batch_size: int) -> "Feed":
+        """The same data in batches of a size, where they have none of their own; else itself."""
+        return self
+
+    def catch_up(self, state: Any) -> None:
+        """Sets what a transform draws from, of what `get_state` gave; nothing of the data."""
+
     @property
     def num_batches(self) -> int | None:
         """The number of batches in an epoch; None where nobody knows."""

@@ -75,14 +75,16 @@ def for_fit(learner: Any, given: Given) -> Transform | None:
         if given["shuffle"] is False:
             given["x"] = _in_order(given["x"])
         return None
-    size = given["batch_size"] = given["batch_size"] or data.batch_size
-    more = {name: given[name] for name in ("batch_size", "shuffle", "class_weight")}
-    _put(given, data._read("train", _train_set(data), not data.transform_on_device, **more))
+    on_host, asked = not data.transform_on_device, given["batch_size"]
+    more = {name: given[name] for name in ("shuffle", "class_weight")}
+    _put(given, data._read("train", _train_set(data), on_host, asked, **more))
     if isinstance(given["x"], Feed):
         given["class_weight"] = None  # they are in it
     given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
-    size = given["validation_batch_size"] = given["validation_batch_size"] or size
-    given["validation_data"] = _validation(data, given["validation_data"], size)
+    sizes = given["validation_batch_size"], asked
+    given["validation_data"] = _validation(data, given["validation_data"], *sizes)
+    given["batch_size"] = asked or data.batch_size
+    given["validation_batch_size"] = given["validation_batch_size"] or given["batch_size"]
     return data._transform if data.transform_on_device else None
 
 
@@ -106,13 +108,12 @@ def _train_set(data: MLData) -> Any:
     return sets[None]
 
 
-def _validation(data: MLData, given: Any, batch_size: Any) -> Any:
+def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
     """The validation data: as in Keras, or a dict of them by name."""
     sets = (data if given is None else MLData(validation=given))._sets("validation")
     on_host = not data.transform_on_device
     parts = {
-        name: data._read("validation", part, on_host, batch_size=batch_size)
-        for name, part in sets.items()
+        name: data._read("validation", part, on_host, asked, default) for name, part in sets.items()
     }
     if None not in parts:
         return parts or None
@@ -130,7 +131,7 @@ def for_evaluate(learner: Any, given: Given) -> dict[str | None, tuple[Given, Tr
     for key, part in sets.items():
         of_set = given | {"batch_size": given["batch_size"] or data.batch_size}
         on_host = not data.transform_on_device
-        _put(of_set, data._read(name, part, on_host, batch_size=of_set["batch_size"]))
+        _put(of_set, data._read(name, part, on_host, given["batch_size"]))
         found[key] = of_set, data._transform if data.transform_on_device else None
     return found
 
@@ -156,8 +157,8 @@ def for_predict(learner: Any, given: Given) -> None:
             f"The test data of {type(data).__name__} are several sets: "
             f"{', '.join(map(str, sets))}. Predict them one by one."
         )
+    part = data._read(name, sets[None], asked=given["batch_size"])
     given["batch_size"] = given["batch_size"] or data.batch_size
-    part = data._read(name, sets[None], batch_size=given["batch_size"])
     given["x"] = part[0] if isinstance(part, tuple) else part
 
 

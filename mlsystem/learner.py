@@ -260,8 +260,8 @@ class Learner(Trainer):
         name = name or "_".join(names)
 
         def forward() -> tuple[Taken, Any]:
-            value = loss_fn()
-            return Taken({name: losses.scalar(value, f"The loss '{name}'")}), None
+            loss, size = losses.scalar(loss_fn(), f"The loss '{name}'")
+            return Taken({name: loss}, sizes={name: size}), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
         found, _ = gradients(self, forward, lambda _: rows, names)

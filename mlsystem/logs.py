@@ -84,6 +84,10 @@ class Logs:
             names = [name for name, tracker in self.trackers.items() if _filled(tracker)]
         return {name: self.trackers[name].result() for name in names}
 
+    def total(self, names: Iterable[str]) -> Any:
+        """The sum of some running means, which may be of different numbers of samples."""
+        return sum(self.trackers[name].result() for name in names if name in self.trackers)
+
     def visible(self, logs: dict[str, Any]) -> dict[str, Any]:
         """A step's logs without the means that a condition has kept empty so far."""
         for name in self.gated - self.filled:  # looking at one waits for the step that made it

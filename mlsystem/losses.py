@@ -1,5 +1,7 @@
 """From outputs to `{loss name: scalar}`: what a loss may return, and what it is reduced to."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -9,11 +11,49 @@ from mlsystem import data
 from mlsystem.signature import extras
 
 
-def reduce(value: Any, where: str, size: Any, sample_weight: Any, ignored: bool) -> Any:
+@dataclass
+class Loss:
+    """A loss as a scalar, and the named terms that it is the sum of.
+
+    `size` is the number of samples that it was averaged over, and `sizes` that of each term; None
+    where a scalar was returned, of which nobody knows.
+    """
+
+    value: Any
+    size: Any = None
+    terms: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
+def reduced(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> Loss:
+    """What a loss function returned, a scalar, a vector or a dict of these, as scalars."""
+    if not isinstance(value, dict):
+        return Loss(*reduce(value, where, x, sample_weight, ignored))
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, term in value.items():
+        of_term = f"The term '{name}' of {where[0].lower()}{where[1:]}"
+        found[name] = reduce(term, of_term, x, sample_weight, ignored)
+    terms = {name: term for name, (term, _) in found.items()}
+    sizes = {name: size for name, (_, size) in found.items()}
+    return Loss(sum(terms.values()), common(sizes.values()), terms, sizes)
+
+
+def common(sizes: Iterable[Any]) -> Any:
+    """The one number of samples of several losses; None where they differ, or may do so."""
+    first, *others = [*sizes] or [None]
+    return first if all(other is first or _equal(other, first) for other in others) else None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return isinstance(one, int) and isinstance(other, int) and one == other
+
+
+def reduce(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> tuple[Any, Any]:
     """A loss as a scalar: a scalar is itself, a per-sample vector is weighted and averaged.
 
-    `ignored` says that nobody has looked at the sample weights yet: then a vector is weighted
-    here, and a scalar, which cannot be any more, is an error.
+    With the number of samples; None for a scalar. The samples are those of `x`, or of one of the
+    streams in it. `ignored` says that nobody has looked at the sample weights yet: then a vector is
+    weighted here, and a scalar, which cannot be any more, is an error.
     """
     value = _tensor(value, where)
     if len(value.shape) == 0:
@@ -22,15 +62,17 @@ def reduce(value: Any, where: str, size: Any, sample_weight: Any, ignored: bool)
                 f"The data carries sample weights, which {where} would ignore. Let it take "
                 "`sample_weight`, or return one loss per sample for them to be applied to."
             )
-        return value
-    if len(value.shape) != 1 or not _same(value.shape[0], size):
+        return value, None
+    sizes = _sizes(x)
+    if len(value.shape) != 1 or not any(_same(value.shape[0], size) for size in sizes):
         raise ValueError(
-            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of {size} "
-            "samples. Return a scalar, a vector of one loss per sample, or a dict of these."
+            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of "
+            f"{' or '.join(map(str, sizes))} samples. Return a scalar, a vector of one loss per "
+            "sample, or a dict of these."
         )
     if ignored and sample_weight is not None:
         value = value * _vector(sample_weight, value, where)
-    return ops.mean(value)
+    return ops.mean(value), ops.shape(value)[0]
 
 
 def _tensor(value: Any, where: str) -> Any:
@@ -68,39 +110,38 @@ def _vector(sample_weight: Any, value: Any, where: str) -> Any:
     return ops.reshape(ops.cast(sample_weight, value.dtype), (-1,))
 
 
-def of_model(
-    model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool
-) -> tuple[Any, dict[str, Any]]:
+def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
     """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
     offered = extras(model.loss, sample_weight=sample_weight, training=training)
     value = model.loss(x, y, outputs, **offered)
-    where = f"The loss of '{model.key}'"
     ignored = "sample_weight" not in offered
-    size = _size(x)
-    if not isinstance(value, dict):
-        return reduce(value, where, size, sample_weight, ignored), {}
-    terms = {
-        name: reduce(
-            term, f"The term '{name}' of the loss of '{model.key}'", size, sample_weight, ignored
-        )
-        for name, term in value.items()
-    }
-    return sum(terms.values()), terms
+    return reduced(value, f"The loss of '{model.key}'", x, sample_weight, ignored)
 
 
-def _size(x: Any) -> Any:
-    return next(leaf.shape[0] for leaf in tree.flatten(x) if leaf is not None and len(leaf.shape))
+def _sizes(x: Any) -> list[Any]:
+    """The numbers of samples in a batch: one, or that of each stream."""
+    leaves = [leaf for leaf in tree.flatten(x) if leaf is not None and len(leaf.shape)]
+    return list(dict.fromkeys(leaf.shape[0] for leaf in leaves))
 
 
-def scalar(value: Any, where: str) -> Any:
-    """A loss that nothing is known of but that it is one: a scalar, or a vector to average."""
+def own_size(y: Any, key: str) -> Any:
+    """The number of samples in a model's own targets; None where these are several tensors."""
+    own = data.own(y, key)
+    return ops.shape(own)[0] if len(getattr(own, "shape", ())) else None
+
+
+def scalar(value: Any, where: str) -> tuple[Any, Any]:
+    """A loss that nothing is known of but that it is one: a scalar, or a vector to average.
+
+    With the number of samples; None for a scalar.
+    """
     value = _tensor(value, where)
     if len(value.shape) > 1:
         raise ValueError(
             f"{where} returned a tensor of shape {tuple(value.shape)}. "
             "Return a scalar, or a vector of one loss per sample."
         )
-    return ops.mean(value)
+    return ops.mean(value), ops.shape(value)[0] if len(value.shape) else None
 
 
 def check_targets(key: str, y: Any) -> None:
@@ -124,10 +165,8 @@ def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> A
     return loss(data.own(y, key), data.own(outputs, key), own)
 
 
-def named(
-    given: Any, owner: str, batch: data.Batch, weighted: set[str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What `compute_losses` returns, as scalars, and the terms of those given as dicts.
+def named(given: Any, owner: str, batch: data.Batch, weighted: set[str]) -> dict[str, Loss]:
+    """What `compute_losses` returns, as scalars.
 
     `weighted` are the losses that have regarded the sample weights already.
     """
@@ -135,17 +174,12 @@ def named(
         raise ValueError(
             f"{owner}.compute_losses returned {type(given).__name__}; return a dict {{name: loss}}."
         )
-    values, terms = {}, {}
+    found = {}
     for name, value in given.items():
         where = f"The loss '{name}' of {owner}.compute_losses"
-        parts = value if isinstance(value, dict) else {"": value}
-        weight = batch.sample_weight
-        size, ignored = _size(batch.x), name not in weighted
-        parts = {t: reduce(v, where, size, weight, ignored) for t, v in parts.items()}
-        values[name] = sum(parts.values())
-        if isinstance(value, dict):
-            terms[name] = parts
-    return values, terms
+        ignored = name not in weighted
+        found[name] = reduced(value, where, batch.x, batch.sample_weight, ignored)
+    return found
 
 
 def total(losses: list[Any]) -> Any:

@@ -54,14 +54,17 @@ class MLData:
         train: what to train on.
         validation: what to validate on; one set, or several in a dict by name.
         test: what to test on.
-        batch_size: of arrays; what `fit` is given comes first.
+        batch_size: of arrays, also of those in an `ml.Streams` that has no batch size for them;
+            what `fit` is given comes first.
         transform: a function, a Keras layer, or a list of these, applied to each batch in turn. A
             function takes what it names of x, y, sample_weight and training, and returns x, (x, y)
             or (x, y, sample_weight); what it does not return stays. A layer is given x. `training`
             is False for validation and test data.
         transform_on_device: whether the transform is part of the compiled step, and so in
             `keras.ops`, or runs before it, batch by batch, on NumPy arrays and in whatever it
-            likes. Noise in a step is drawn with a `keras.random.SeedGenerator`.
+            likes. Noise in a step is drawn with a `keras.random.SeedGenerator`; before it, by a
+            generator of NumPy or Python too. Checkpoints keep those that the transform can draw
+            from: in attributes of the MLData, and in what the functions and objects hold.
 
     Attributes:
         batch_size: as above; so is `transform_on_device`. Subclasses may set them in the class.
@@ -170,9 +173,38 @@ class MLData:
         known = self.__dict__.setdefault("_generators", {})
         return known.setdefault(id(data), Source(data, what))
 
-    def _read(self, name: str, data: Any, transformed: bool = True, **given: Any) -> Any:
-        """One of the sets of a part, as `fit` takes it: transformed, or itself where it may."""
+    def _sized(
+        self, data: Any, what: str, asked: int | None = None, default: int | None = None
+    ) -> Any:
+        """Streams with the batch size that was asked for, which they must take, or another."""
+        size = asked or default or self.batch_size
+        if not isinstance(data, Feed) or size is None:
+            return data
+        sized = data.sized(size)
+        if asked is not None and sized is data:
+            raise ValueError(
+                f"{what} are {type(data).__name__} with batch sizes of their own, which "
+                f"batch_size={asked} would not change. Leave one of them out."
+            )
+        return sized
+
+    def _read(
+        self,
+        name: str,
+        data: Any,
+        transformed: bool = True,
+        asked: int | None = None,
+        default: int | None = None,
+        **given: Any,
+    ) -> Any:
+        """One of the sets of a part, as `fit` takes it: transformed, or itself where it may.
+
+        `asked` is a batch size for this set, and `default` one for others that may serve here.
+        """
         what = f"The {name} data of {type(self).__name__}"
+        _check_class_weight(data, what, given.get("class_weight"))
+        data = self._sized(data, what, asked, default)
+        given["batch_size"] = asked or default or self.batch_size
         transform = self._transform if transformed else None
         if isinstance(data, Feed) and (name != "train" or given.get("shuffle") is False):
             data = data.in_order()
@@ -187,9 +219,20 @@ class MLData:
         for name in PARTS:
             for data in self._sets(name).values():
                 what = f"The {name} data of {type(self).__name__}"
-                source = self._source(data, what)
+                source = self._source(self._sized(data, what), what)
                 return Transformed(source, self._transform, name == "train").examples()
         raise ValueError(f"{type(self).__name__} has no data: give it train, validation or test.")
+
+
+def _check_class_weight(data: Any, what: str, class_weight: Any) -> None:
+    """Refuses class weights for data that nobody applies them to."""
+    is_plain = not (isinstance(data, Feed) or is_function(data) or _is_generator(data))
+    if class_weight is not None and not is_plain:
+        kind = type(data).__name__ if isinstance(data, Feed) else "a generator"
+        raise ValueError(
+            f"{what} are {kind}, to which fit cannot apply class_weight={class_weight!r}. Give the "
+            "weight of each sample with the data: (x, y, sample_weight)."
+        )
 
 
 def _is_set(value: Any) -> bool:

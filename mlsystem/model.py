@@ -193,6 +193,10 @@ class MLModel(Learner):
             or type(self).compute_loss is not MLModel.compute_loss
         )
 
+    def _compares_targets(self) -> bool:
+        """Whether the loss is one that was given, between the model's own targets and outputs."""
+        return type(self).loss is MLModel.loss and _keras.compile_loss(self) is not None
+
     def _counts_layer_losses(self) -> bool:
         """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
         return (
@@ -367,9 +371,10 @@ class MLModel(Learner):
                 losses.check_targets(self.key, y)
             return super().compute_loss(x, y, y_pred, sample_weight)
         extra = losses.total(self.losses)  # before `loss`, which may call the layers once more
-        value, terms = losses.of_model(self, x, y, y_pred, sample_weight, training)
-        self._run.taken = Taken({}, terms)
-        return value + extra
+        found = losses.of_model(self, x, y, y_pred, sample_weight, training)
+        sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
+        self._run.taken = Taken({}, found.terms, sizes=sizes)
+        return found.value + extra
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The one loss of a model that is trained alone, with its terms."""
@@ -386,9 +391,9 @@ class MLModel(Learner):
             training=training,
         )
         taken, self._run.taken = self._run.taken or Taken(), None
-        loss = losses.scalar(value, f"The loss of '{self.key}'")
+        loss, _ = losses.scalar(value, f"The loss of '{self.key}'")
         terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
-        return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key))
+        return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key), taken.sizes)
 
     def _update_metrics(
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None

@@ -33,7 +33,7 @@ class Position:
         self.made: Any = None
         self.first: Any = None
         self.iterator: Any = None
-        self.begun: Any = None  # the generators when a resumed epoch was
+        self.begun: Any = None  # the generators and the data when a resumed epoch was
         self.back: dict[str, Any] | None = None
         self.when_back: Callable[[], None] = _nothing
         self.before_batch: Callable[[], None] = _nothing
@@ -44,7 +44,7 @@ class Position:
     def make(self) -> None:
         """An iterator is about to be made."""
         if self.back is not None:
-            self.begun = randomness.state()
+            self.begun = self._now()
             self._restore(self.back["made"])
         self.made = self._now()
 
@@ -83,7 +83,8 @@ class Position:
         """Notes the state in which an iterator is first read; reads on to where a run stopped."""
         self.iterator, back, self.back = iterator, self.back, None
         if back is not None and back["drawn"] == 0:
-            randomness.restore(self.begun)
+            randomness.restore(self.begun["random"])
+            self.state.catch_up(self.begun["data"])
         if back is None or back["drawn"] == 0:
             self.first, self.drawn = randomness.state(), 0
             self.is_unread = not _keras.reads_groups(self.epoch)
@@ -92,7 +93,9 @@ class Position:
         randomness.restore(self.first)
         _skip(iterator, self.drawn)
         self.epoch._steps_seen += self.drawn - self.batch
-        restore(back["now"]["random"] if self.batch else self.begun, self.is_ahead)
+        now = back["now"] if self.batch else self.begun
+        restore(now["random"], self.is_ahead)
+        self.state.catch_up(now["data"])
         return self.batch
 
     def _now(self) -> dict[str, Any]:

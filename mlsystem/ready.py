@@ -159,8 +159,11 @@ def rehearse(learner: Any, step: str, batch: Any) -> None:
     logs, before = learner._run.logs, randomness.state()
     logs.sealed = False
     state = learner._state_variables()
+    transform = learner._run.transform
+    kept = contextlib.nullcontext() if transform is None else transform.kept()
     try:
-        engine.chosen.rehearse(getattr(learner, step), batch, state)
+        with kept:
+            engine.chosen.rehearse(getattr(learner, step), batch, state)
     except Exception as error:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(

@@ -103,6 +103,7 @@ class Resume:
         Where it goes on inside an epoch, it is given once more at its next batch.
         """
         self._remember()
+        self.callbacks.write_files(self.state["callbacks"])
         if not self.inside:
             self.data.begin_epoch(self.position)
             self.entries = {}
@@ -113,8 +114,7 @@ class Resume:
         self.callbacks.write(self.state["callbacks"])
         randomness.set_seed(self.state["seed"])
         if (transform := self.model._run.transform) is not None:
-            for variable, value in zip(transform.variables, self.state["transform"], strict=False):
-                variable.assign(value)
+            transform.set_state(self.state["transform"])
 
     def _restore(self) -> None:
         """What the beginning of an epoch has changed is put back to its middle."""
@@ -139,7 +139,7 @@ def state(
         "stopped": bool(model.stop_training),
         "seed": randomness.seed(),
         "frozen": frozen.state(model) if hasattr(model, "compute_losses") else None,
-        "transform": _arrays(getattr(model._run.transform, "variables", [])),
+        "transform": model._run.transform and model._run.transform.get_state(),
         "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
         "shown": [] if ended else list(model._run.shown),
     }

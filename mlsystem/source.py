@@ -27,7 +27,7 @@ class Source:
         data: what `fit` takes as x; a tuple is (x, y[, sample_weight]). A function is called for
             it; one that returns a generator is called again for each epoch.
         what: its name in messages.
-        batch_size: of arrays.
+        batch_size: of arrays, and of those in an `ml.Streams` that has none for them.
         shuffle: of arrays and of a PyDataset, as in `fit`.
         drop_last: whether to leave out the last batch of arrays where it is smaller, and not the
             only one.
@@ -48,7 +48,8 @@ class Source:
         class_weight: Any = None,
     ) -> None:
         self.what, self.data = what, data
-        self.batch_size, self.class_weight = batch_size, class_weight
+        self.options = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
+        self.class_weight = class_weight
         self.adapter: Any = None
         self.again: Callable[[], Any] | None = None
         self.once: _Once | None = None
@@ -57,6 +58,8 @@ class Source:
         self.under_way = False
         if is_function(data):
             self.data = data()
+        if isinstance(self.data, Feed) and batch_size is not None:
+            self.data = self.data.sized(batch_size)
         if _keras.kind_of_data(self.data) == "generator":
             self._set_generator(data)
         else:
@@ -69,7 +72,18 @@ class Source:
         """The same data, not shuffled and with the last batch."""
         if self.adapter is None:
             return self
-        return Source(self.data, self.what, self.batch_size, class_weight=self.class_weight)
+        data = self.data.in_order() if isinstance(self.data, Feed) else self.data
+        size = self.options["batch_size"]
+        return Source(data, self.what, size, class_weight=self.class_weight)
+
+    def sized(self, batch_size: int) -> "Source":
+        """The same data in batches of a size, where they have none of their own; else itself."""
+        data = self.data.sized(batch_size) if isinstance(self.data, Feed) else self.data
+        is_open = self.has_arrays and self.options["batch_size"] is None
+        if data is self.data and not is_open:
+            return self
+        given = self.options | {"batch_size": batch_size, "class_weight": self.class_weight}
+        return Source(data, self.what, **given)
 
     def _set_generator(self, given: Any) -> None:
         if given is self.data:

@@ -17,14 +17,16 @@ _running = threading.local()
 class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
-    `owners` says which loss each term is part of, and `whole` whether these are the losses of the
-    learner, and not one that somebody else minimizes. `then` is called, once, when gradients of
-    these losses are applied.
+    `owners` says which loss each term is part of, `sizes` how many samples each was averaged over
+    (None where nobody knows), and `whole` whether these are the losses of the learner, and not one
+    that somebody else minimizes. `then` is called, once, when gradients of these losses are
+    applied.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
     terms: dict[str, Any] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
     whole: bool = True
     then: list[Callable[[], None]] = field(default_factory=list)
 
@@ -33,11 +35,11 @@ class Taken:
 class Step:
     """One train or test step of a learner, from its batch to its logs.
 
-    `counted` holds each loss and term, with whether it counts, once for each phase, and `owners`
-    says which loss a term is part of. `gate` is the condition of the update in progress and `gated`
-    what was counted under one. `pending` holds for each model the losses that its
-    gradients were last taken of, `touched` are the names logged in this step and
-    `measured` the members whose metrics were updated.
+    `counted` holds each loss and term, with whether it counts, once for each phase, `owners` says
+    which loss a term is part of, and `sizes` how many samples each was averaged over. `gate` is the
+    condition of the update in progress and `gated` what was counted under one. `pending` holds for
+    each model the losses that its gradients were last taken of, `touched` are the names logged in
+    this step and `measured` the members whose metrics were updated.
     """
 
     learner: Any
@@ -47,6 +49,7 @@ class Step:
     gated: set[str] = field(default_factory=set)
     counted: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
     pending: dict[str, tuple[set[str], Taken]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     measured: set[str] = field(default_factory=set)
@@ -58,6 +61,7 @@ class Step:
         The condition None always does; so does the gate where there is none.
         """
         self.owners |= taken.owners
+        self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}
         shared: dict[int, Any] = {}  # one tensor for what hangs on the same condition
         for name, value in [*taken.losses.items(), *taken.terms.items()]:
             loss = taken.owners.get(name, name)
@@ -75,26 +79,27 @@ class Step:
 
     def means(self) -> dict[str, tuple[Any, Any]]:
         """The mean of each loss and term over its phases, with its weight; empties the counts."""
-        weights: dict[int, Any] = {}
+        weights: dict[Any, Any] = {}
         means = {name: self._mean(name, weights) for name in self.counted}
         self.counted.clear()
         return means
 
-    def _mean(self, name: str, weights: dict[int, Any]) -> tuple[Any, Any]:
+    def _mean(self, name: str, weights: dict[Any, Any]) -> tuple[Any, Any]:
         values, conditions = zip(*self.counted[name], strict=True)
-        total = sum(values[1:], values[0])
+        total, size = sum(values[1:], values[0]), self.sizes.get(name)
+        size = self.batch.size if size is None else size
         if all(condition is None for condition in conditions):
-            return total / len(values) if len(values) > 1 else total, self.batch.size
+            return total / len(values) if len(values) > 1 else total, size
         one = ops.ones((), total.dtype)
         ones = [one if c is None else ops.cast(c, total.dtype) for c in conditions]
         if len(ones) == 1:
-            key = id(conditions[0])
-            if key not in weights:
-                weights[key] = ones[0] * ops.cast(self.batch.size, total.dtype)
+            key = id(conditions[0]), size if isinstance(size, int) else None
+            if key not in weights or key[1] is None:
+                weights[key] = ones[0] * ops.cast(size, total.dtype)
             return total, weights[key]
         count = sum(ones[1:], ones[0])
         counted = ops.cast(count > 0, total.dtype)
-        return total / ops.maximum(count, 1), counted * ops.cast(self.batch.size, total.dtype)
+        return total / ops.maximum(count, 1), counted * ops.cast(size, total.dtype)
 
 
 def running() -> Step | None:
@@ -148,5 +153,6 @@ def any_weight(weights: list[Any]) -> Any:
     """The weight of a sum that counts where any of its parts does."""
     weight = weights[0]
     for other in weights[1:]:
-        weight = weight if other is weight else ops.maximum(weight, other)
+        largest = max if isinstance(weight, int) and isinstance(other, int) else ops.maximum
+        weight = weight if other is weight else largest(weight, other)
     return weight

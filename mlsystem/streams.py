@@ -27,8 +27,14 @@ class Streams(Feed):
     system.fit(streams, epochs=10)
     ```
 
-    It is data as `fit`, `evaluate`, `setup` and a part of an `ml.MLData` take it. Logs are weighted
-    by the samples in the first of the streams. Keras' `tf.distribute` strategies do not take it.
+    It is data as `fit`, `evaluate`, `setup` and a part of an `ml.MLData` take it. A loss may be one
+    number per sample of any of the streams, and its log is then weighted by these samples; so is
+    that of a loss given by name, by the samples of its own targets. Of a loss that is a scalar
+    nobody knows which samples it is the mean of: like the logs of `self.log`, and the sum of terms
+    over several streams, it is weighted by the samples of the first stream in the order of the
+    names. `loss` is the sum of the losses: in an evaluation, of their means.
+
+    Keras' `tf.distribute` strategies do not take it.
 
     Orders are drawn from NumPy's generator, so that they are the same after
     `keras.utils.set_random_seed`, and `fit(resume=)` goes on exactly with arrays, and with other
@@ -38,8 +44,8 @@ class Streams(Feed):
         streams: anything that `fit` takes as x, by name; a tuple of arrays is
             (x, y[, sample_weight]). A function is called for it; one that returns a generator is
             called again each time the stream starts over.
-        batch_size: of arrays: one number, or a dict by name; 32 by default. Other data sets make
-            their own batches.
+        batch_size: of arrays: one number, or a dict by name; by default that of the `ml.MLData`
+            that the streams are a part of, else 32. Other data sets make their own batches.
         length: where an epoch ends. "cycle": with the longest stream; shorter ones start over, in
             another order where they are shuffled. "min": with the shortest. "sequential": the
             streams are read one after another, and a batch holds one of them alone, as `name in x`
@@ -98,9 +104,18 @@ class Streams(Feed):
 
     def in_order(self) -> "Streams":
         """The same streams as they are read to evaluate: none shuffled, no last batch left out."""
-        ordered = copy.copy(self)
-        ordered.sources = {name: source.in_order() for name, source in self.sources.items()}
-        return ordered
+        return self._of({name: source.in_order() for name, source in self.sources.items()})
+
+    def sized(self, batch_size: int) -> "Streams":
+        """The same streams, arrays without a batch size of their own in batches of this one."""
+        sources = {name: source.sized(batch_size) for name, source in self.sources.items()}
+        is_same = all(sources[name] is source for name, source in self.sources.items())
+        return self if is_same else self._of(sources)
+
+    def _of(self, sources: dict[str, Source]) -> "Streams":
+        other = copy.copy(self)
+        other.sources = sources
+        return other
 
     def _check_sizes(self, sizes: Mapping[str, Any]) -> None:
         for name, size in sizes.items():

@@ -335,11 +335,16 @@ class MLSystem(MLModel):
         if this:
             self._flush(this)
         logs = self._run.logs.results(self._logged(this))
+        if "loss" in logs and self._is_evaluated(this):
+            logs["loss"] = self._run.logs.total(self._run.evaluated)
         logs = loss_first(logs)
         for name, metric in configure.metrics_of(self).items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self)}
+
+    def _is_evaluated(self, this: step.Step | None) -> bool:
+        return self._run.purpose == "test_step" if this is None else not this.training
 
     def _logged(self, this: step.Step | None) -> Iterable[str] | None:
         """The names that a step has logged. TensorFlow wants one also where no model was due."""
@@ -508,6 +513,8 @@ class MLSystem(MLModel):
             log = _log_of(name, "term" if name in owners else "loss")
             self._track(*log, value, weight, name in this.gated)
         top = collect.top(self, [name for name in means if name not in owners])
+        if not this.training:
+            self._run.evaluated |= dict.fromkeys(_log_of(name, "loss")[0] for name in top)
         if top:
             total = sum(means[name][0] for name in top)
             weight = step.any_weight([means[name][1] for name in top])

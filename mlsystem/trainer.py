@@ -10,6 +10,7 @@ from mlsystem import _keras, engine, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
+from mlsystem.losses import Loss
 from mlsystem.plan import Plan
 from mlsystem.schedule import Turn
 from mlsystem.signature import bind
@@ -36,7 +37,8 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()
         self.direct: dict[str, Any] | None = None
-        self.terms: dict[str, dict[str, Any]] = {}
+        self.found: dict[str, Loss] = {}
+        self.evaluated: dict[str, None] = {}  # the logs of losses that an evaluation adds up
         self.rehearsed: set[str] = set()
         self.warned: set[str] = set()
         self.reached: set[int] = set()  # the weights, by id, that some loss was found to reach

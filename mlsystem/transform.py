@@ -1,5 +1,6 @@
 """What happens to each batch before a step sees it: functions and layers, on the host or inside."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import _keras, data, engine
+from mlsystem import _keras, data, engine, generators
 from mlsystem.feed import Feed
 from mlsystem.scope import Scope
 from mlsystem.signature import extras
@@ -33,7 +34,7 @@ class Transform:
 
     def __init__(self, given: Any) -> None:
         steps = given if isinstance(given, (list, tuple)) else [given]
-        self.steps = [_step(step) for step in steps]
+        self.given, self.steps = steps, [_step(step) for step in steps]
         self.layers = [step for step in steps if isinstance(step, keras.Layer)]
         self.found: dict[int, Any] = {}
         self.observed: set[bool] = set()
@@ -57,7 +58,7 @@ class Transform:
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
-        with engine.chosen.step_scope(()), _Recorder() as scope:
+        with self.kept(), engine.chosen.step_scope(()), _Recorder() as scope:
             result = self(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
         self.observed.add(training)
@@ -65,11 +66,48 @@ class Transform:
 
     @property
     def variables(self) -> list[Any]:
-        """The variables of the layers, and those that were seen to take part."""
-        of_layers = {id(v): v for layer in self.layers for v in layer.variables}
+        """The variables that it holds, those of its layers, and those seen to take part."""
+        held = [v for v in generators.find(self.given).values() if not generators.is_generator(v)]
+        known = [*held, *(v for layer in self.layers for v in layer.variables)]
+        found = {id(v): v for v in known} | self.found
         # On torch a step holds this one anyway; elsewhere a step cannot draw from it.
         seed = _keras.known_global_seed()
-        return [v for v in (of_layers | self.found).values() if v is not seed]
+        return [v for v in found.values() if v is not seed]
+
+    @property
+    def _generators(self) -> dict[str, Any]:
+        """The generators of NumPy and Python that it holds."""
+        found = generators.find(self.given).items()
+        return {path: value for path, value in found if generators.is_generator(value)}
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """The context of a rehearsal, after which the generators are where they were."""
+        before = {path: generators.read(found) for path, found in self._generators.items()}
+        try:
+            yield
+        finally:
+            self._write(before)
+
+    def _write(self, states: dict[str, Any]) -> None:
+        for path, generator in self._generators.items():
+            if path in states:
+                generators.write(generator, states[path])
+
+    def get_state(self) -> dict[str, Any]:
+        """All that what it does next depends on: the values of variables, and the generators."""
+        return {
+            "variables": [np.array(ops.convert_to_numpy(v)) for v in self.variables],
+            "generators": {path: generators.read(g) for path, g in self._generators.items()},
+        }
+
+    def set_state(self, state: dict[str, Any] | None) -> None:
+        """Goes to where the state was taken; there may have been no transform then."""
+        if state is None:
+            return
+        for variable, value in zip(self.variables, state["variables"], strict=False):
+            variable.assign(value)
+        self._write(state["generators"])
 
 
 class Transformed(Feed):
@@ -104,22 +142,26 @@ class Transformed(Feed):
         return self.source.length
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the state of the data set, and the variables of layers."""
-        variables = [np.array(ops.convert_to_numpy(v)) for v in self._variables()]
-        return {"source": self.source.get_state(), "variables": variables}
+        """What a checkpoint keeps: the states of the data set and of the transform."""
+        self._observe()
+        transform = None if self.transform is None else self.transform.get_state()
+        return {"source": self.source.get_state(), "transform": transform}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to where the state was taken."""
+        self._observe()
         self.source.set_state(state["source"])
-        for variable, value in zip(self._variables(), state["variables"], strict=False):
-            variable.assign(value)
+        self.catch_up(state)
 
-    def _variables(self) -> list[Any]:
-        if self.transform is None:
-            return []
-        if self.training not in self.transform.observed:
+    def catch_up(self, state: dict[str, Any]) -> None:
+        """See `Feed`."""
+        if self.transform is not None:
+            self.transform.set_state(state["transform"])
+
+    def _observe(self) -> None:
+        """Finds the variables of the transform, unless they are known."""
+        if self.transform is not None and self.training not in self.transform.observed:
             self.examples()
-        return self.transform.variables
 
 
 class _Recorder(Scope):

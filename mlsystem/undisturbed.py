@@ -1,7 +1,8 @@
 """An evaluation in the middle of an epoch, of which the training notices nothing.
 
-An evaluation empties and fills the running means of the epoch, draws random numbers, and switches
-torch modules to inference. All of that is put back exactly as it was.
+An evaluation empties and fills the running means of the epoch, draws random numbers, as does the
+transform of its data, and switches torch modules to inference. All of that is put back exactly as
+it was.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from mlsystem import engine, position, randomness
+from mlsystem.transform import Transform
 
 
 @contextlib.contextmanager
@@ -24,6 +26,7 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
             generators that it may draw from stay where it left them.
     """
     before, seeds = _arrays(model.metrics_variables), _arrays(_seeds(model))
+    drawn = [(transform, transform.get_state()) for transform in _transforms(model, data)]
     run, random, seed = model._run, randomness.state(), randomness.seed()
     shown, batches, filled = run.shown, run.batches, set(run.logs.filled)
     try:
@@ -33,6 +36,8 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
         _empty_new(model, before)
         for variable, value in [*before.values(), *seeds.values()]:
             variable.assign(value)
+        for transform, state in drawn:
+            transform.set_state(state)
         run.shown, run.batches, run.logs.filled = shown, batches, filled
         ahead = position.reads_ahead(data) or getattr(data, "workers", 1) > 1
         position.restore(random, ahead)
@@ -42,6 +47,12 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
 def _seeds(model: Any) -> list[Any]:
     """What the seed generators of the model and its layers draw from."""
     return [v for v in model.variables if v.name == "seed_generator_state"]
+
+
+def _transforms(model: Any, data: Any) -> list[Any]:
+    """What the batches go through before the step, or inside."""
+    found = [getattr(data, "transform", None), model._run.transform]
+    return [transform for transform in found if isinstance(transform, Transform)]
 
 
 def _arrays(variables: list[Any]) -> dict[int, tuple[Any, Any]]:

@@ -1,0 +1,33 @@
+"""The file of a `CSVLogger`, which a resumed run continues from the rows of its checkpoint.
+
+Keras' own logger empties the file when training begins, or with `append=True` keeps all rows,
+also those that were written after the checkpoint.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+_Logger = keras.callbacks.CSVLogger
+
+
+def read(callback: Any) -> dict[str, Any] | None:
+    """The content of the file, and whether the header is still to come; None without a file."""
+    if not isinstance(callback, _Logger) or not Path(callback.filename).is_file():
+        return None
+    header = bool(callback.append_header and callback.writer is None)
+    return {"content": Path(callback.filename).read_bytes(), "header": header}
+
+
+def write(callback: Any, state: dict[str, Any] | None) -> None:
+    """Makes the file what it was, and has the logger add to it."""
+    if state is None or not isinstance(callback, _Logger):
+        return
+    callback.csv_file.close()
+    Path(callback.filename).write_bytes(state["content"])
+    keys, append = callback.keys, callback.append
+    callback.append = True
+    _Logger.on_train_begin(callback)  # which opens the file
+    callback.keys, callback.append = keys, append
+    callback.append_header = state["header"]
