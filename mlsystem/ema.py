@@ -27,6 +27,9 @@ class EMA(MLModel):
     Tarvainen & Valpola (2017, arXiv:1703.01780, eq. 2), the target network of BYOL
     (Grill et al. 2020, arXiv:2006.07733, eq. 1) and the weight average for sampling from GANs.
 
+    It follows updates, not batches: with an optimizer that accumulates gradients over 4 batches, it
+    moves on one batch of 4.
+
     The averages of float16 and bfloat16 weights are kept in float32, since small steps would be
     rounded away. A call casts them to the dtype of the weights.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine, gate, losses, routing, select, step
+from mlsystem import engine, gate, losses, optimizers, routing, select, step
 from mlsystem.data import Batch, batch
 from mlsystem.differentiate import Gradients, gradients, scaled
 from mlsystem.step import Taken
@@ -263,9 +263,8 @@ class Learner(Trainer):
         if (all_finite := functools.reduce(select.both, finite.values(), None)) is not None:
             select.keep(all_finite, before)
         updated = {name: self._wanted(name, condition) for name, condition in finite.items()}
-        for name, condition in updated.items():
-            self._apply_to(name, list(gradients[name]), condition)
-        self._follow(updated)
+        moved = {n: self._apply_to(n, list(gradients[n]), c) for n, c in updated.items()}
+        self._follow(moved)
         self._count_pending(updated)
         return updated
 
@@ -286,7 +285,8 @@ class Learner(Trainer):
         self._track(f"{name}_updated", f"the share of updates of '{name}'", share, this.batch.size)
         return wanted
 
-    def _apply_to(self, name: str, found: list[Any], condition: Any) -> None:
+    def _apply_to(self, name: str, found: list[Any], condition: Any) -> Any:
+        """Applies the gradients of a model; returns the condition under which its weights moved."""
         weights = self._models()[name].trainable_weights
         if len(found) != len(weights):
             raise ValueError(
@@ -294,7 +294,9 @@ class Learner(Trainer):
                 f"which has {len(weights)} trainable weights."
             )
         optimizer = self.optimizers[name]
+        before = optimizers.updates(optimizer)
         engine.chosen.apply(optimizer, scaled(optimizer, found), weights, condition)
+        return condition if before is None else ops.not_equal(optimizer.iterations, before)
 
     # The logs --------------------------------------------------------------------------------
 
