@@ -114,6 +114,13 @@ class EMA(MLModel):
                 )
             )
 
+    def _averaged_state(self) -> list[Any]:
+        """The averages that a call in training mode moves, as those of batch norm's statistics."""
+        layers = _keras.flat_layers(self.source)
+        state = {id(variable) for layer in layers for variable in _keras.own_state(layer)}
+        pairs = zip(self.source.weights, self.averages, strict=False)
+        return [average for weight, average in pairs if id(weight) in state]
+
     def start(self) -> None:
         """Makes the copy equal to its source; done by itself once the source has weights."""
         self._make_averages()

@@ -19,7 +19,8 @@ class Taken:
 
     `owners` says which loss each term is part of, and `whole` whether these are the losses of the
     learner, and not one that somebody else minimizes. `then` is called, once, when gradients of
-    these losses are applied.
+    these losses are applied. `before` are variables that the forward pass may have assigned, with
+    their values of before.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class Taken:
     owners: dict[str, str] = field(default_factory=dict)
     whole: bool = True
     then: list[Callable[[], None]] = field(default_factory=list)
+    before: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 @dataclass

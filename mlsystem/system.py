@@ -91,10 +91,12 @@ class MLSystem(MLModel):
             inside the compiled step: `{"critic": lambda losses: losses["critic"] > 0.5}`. The
             share of batches on which it was is logged as `MODEL_updated`.
         nonfinite: what becomes of an update whose gradient is not finite. "skip" (default): the
-            model, its optimizer and the logs stay as they are, and batch norm too; `MODEL_skipped`
-            in the logs of the epoch counts it, and a warning says so once. "raise": likewise, and
-            training ends with a FloatingPointError. "keep": it is applied. Optimizers that scale
-            the loss skip by themselves, and are left to it.
+            model, its optimizer, its EMA copies and the logs stay as they are. All that `forward`
+            has assigned on the batch is put back, as the statistics of batch norm and queues, but
+            not random seeds. `MODEL_skipped` in the logs of the epoch counts it, and a warning
+            says so once. "raise": likewise, and training ends with a FloatingPointError. "keep":
+            it is applied. An optimizer that scales the loss lowers its scale as ever. An update
+            that only its scale made overflow is skipped in the same way, but not counted.
         balance: an object of `ml.balance`, which weighs losses as they are minimized, or keeps
             their gradients from conflicting; None for what `routing` says alone.
 
@@ -482,10 +484,10 @@ class MLSystem(MLModel):
                 copy.follow(select.any_of(found))
 
     def _forward_state(self) -> list[Any]:
-        return nonfinite.forward_state(self)
+        return [] if self.nonfinite == "keep" else nonfinite.forward_state(self)
 
-    def _finite(self, name: str, found: Sequence[Any]) -> Any:
-        return nonfinite.finite(self, name, found)
+    def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        return nonfinite.finite(self, gradients)
 
     def _update_metrics(
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None

@@ -69,6 +69,11 @@ def kept(value: Any) -> Any:
     return tf.identity(value)
 
 
+def changed(value: Any, old: Any) -> bool:
+    """See `mlsystem.engine`."""
+    return True
+
+
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     # At the end of the data, what does not wait for a batch runs once more: nothing may count it.
