@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine, gate, losses, optimizers, routing, select, step
+from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
 from mlsystem.data import Batch, batch
 from mlsystem.differentiate import Gradients, gradients, scaled
 from mlsystem.step import Taken
@@ -80,7 +80,7 @@ class Learner(Trainer):
         names = self._due(models)
         if not names:
             return None, {}
-        with gate.gate(self, when):
+        with gate.when(self, when):
             found = self.gradients(data, names, phase=phase)
             updated = self._apply(found)
             self._update_metrics(batch(data), found.outputs, updated)
@@ -193,7 +193,7 @@ class Learner(Trainer):
 
     def _forward_state(self) -> list[Any]:
         """The variables that are put back where no model is updated."""
-        return []
+        return [] if self._run.gate is None else nonfinite.forward_state(self)
 
     # How the step goes -----------------------------------------------------------------------
 
@@ -254,8 +254,9 @@ class Learner(Trainer):
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
         finite = self._finite({name: gradients[name] for name in self._due(gradients)})
-        self._put_back(gradients, functools.reduce(select.both, finite.values(), None))
-        wanted = {name: self._wanted(name, condition) for name, condition in finite.items()}
+        self._put_back(gradients, functools.reduce(select.both, finite.values(), self._run.gate))
+        asked = {name: self._wanted(name, condition) for name, condition in finite.items()}
+        wanted = {name: select.both(self._run.gate, c) for name, c in asked.items()}
         updated = {n: select.both(c, finite[n]) for n, c in wanted.items()}
         moved = {n: self._apply_to(n, list(gradients[n]), wanted[n], c) for n, c in updated.items()}
         self._follow(moved)
@@ -330,7 +331,7 @@ class Learner(Trainer):
         self._run.logs.update(name, owner, value, weight)
         if this := step.of(self):
             this.touched[name] = None
-            if gated or this.gate is not None:
+            if gated or self._run.gate is not None:
                 self._run.logs.gated.add(name)
 
     def _close_step(self, this: step.Step) -> None:

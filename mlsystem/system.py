@@ -484,7 +484,8 @@ class MLSystem(MLModel):
                 copy.follow(select.any_of(found))
 
     def _forward_state(self) -> list[Any]:
-        return [] if self.nonfinite == "keep" else nonfinite.forward_state(self)
+        keeps = self.nonfinite == "keep"
+        return super()._forward_state() if keeps else nonfinite.forward_state(self)
 
     def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         return nonfinite.finite(self, gradients)
@@ -524,8 +525,8 @@ class MLSystem(MLModel):
         variables = [*super()._state_variables(), *weights.variables(self), *self._balancing()]
         return list({id(v): v for v in variables}.values())
 
-    def _gated_variables(self) -> list[Any]:
-        return [*super()._gated_variables(), *self._balancing()]
+    def _counted_variables(self) -> list[Any]:
+        return [*super()._counted_variables(), *self._balancing()]
 
     def _balancing(self) -> list[Any]:
         return [] if self.balance is None else self.balance.variables

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
-from mlsystem import _keras
+from mlsystem import _keras, select
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -51,6 +51,9 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
     """See `mlsystem.engine`."""
     if condition is None:
         optimizer.apply(gradients, weights)
+    elif tf.distribute.get_strategy().num_replicas_in_sync > 1:  # which cannot meet in a branch
+        with select.only(condition, [*weights, *optimizer.variables], kept):
+            optimizer.apply(gradients, weights)
     else:
         tf.cond(condition, lambda: optimizer.apply(gradients, weights), lambda: None)
 
