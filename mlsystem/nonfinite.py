@@ -31,9 +31,11 @@ def _count(system: Any, this: step.Step, name: str, finite: Any) -> None:
     """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
     skipped = ops.logical_not(finite)
     if optimizers.scales(system.optimizers[name]):
-        names, taken = this.pending.get(name, ((), None))
+        names, taken = this.pending.get(name, (set(), step.Taken()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
-        skipped = ops.logical_and(skipped, ops.logical_not(ops.isfinite(sum(values))))
+        skipped = ops.logical_and(
+            skipped, ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
+        )
     counter = system._run.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))
 

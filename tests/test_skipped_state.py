@@ -91,7 +91,8 @@ def test_all_state_is_that_without_the_batch(optimizer, eager):
     assert number(system.a.weight) == pytest.approx(1 - 0.1 - 0.3)
     for a, b in zip(system.held(), spared.held(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    assert logs["a_loss"] == pytest.approx(expected["a_loss"]) == pytest.approx([(1 + 2.7) / 2])
+    assert logs["a_loss"] == pytest.approx([(1 + 2.7) / 2])
+    assert expected["a_loss"] == pytest.approx([(1 + 2.7) / 2])
     assert logs["a_skipped"] == [1] and len([text for text in said if "'a'" in text]) == 1
     if optimizer == "scaling":
         assert number(system.optimizers["a"].dynamic_scale) == 2.0
