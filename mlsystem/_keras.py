@@ -85,6 +85,7 @@ __all__ = [
     "set_values",
     "split",
     "state_entries",
+    "stored_dtype",
     "torch_loader",
     "torch_modules",
     "unlock",
@@ -350,6 +351,12 @@ def set_values(variables: list[Any], values: Iterable[Any]) -> None:
     """Replaces the values of variables where they are known to fit: `assign` without its checks."""
     for variable, value in zip(variables, values, strict=True):
         variable._value = value
+
+
+def stored_dtype(variable: Any) -> str:
+    """The dtype of a variable itself: in a layer of mixed precision `dtype` is another."""
+    dtype: str = variable._dtype
+    return dtype
 
 
 def kind_of_data(x: Any) -> str | None:

@@ -66,8 +66,9 @@ def gradients(
         passes.extend(made if balance is None else balance.passes(made, losses))
         return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
 
+    before = [(v, engine.chosen.kept(v.value)) for v in learner._forward_state()]
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
-    taken = Taken(losses, terms, owners, sizes)
+    taken = Taken(losses, terms, owners, sizes, before=before)
     parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
     zeros: list[Any] = []

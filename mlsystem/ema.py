@@ -27,6 +27,12 @@ class EMA(MLModel):
     Tarvainen & Valpola (2017, arXiv:1703.01780, eq. 2), the target network of BYOL
     (Grill et al. 2020, arXiv:2006.07733, eq. 1) and the weight average for sampling from GANs.
 
+    It follows updates, not batches: with an optimizer that accumulates gradients over 4 batches, it
+    moves on one batch of 4.
+
+    The averages of float16 and bfloat16 weights are kept in float32, since small steps would be
+    rounded away. A call casts them to the dtype of the weights.
+
     It is a model: it can be called in `forward` (in inference mode, unless `training` is given),
     evaluated, exported. It has no trainable weights and no loss.
 
@@ -85,7 +91,7 @@ class EMA(MLModel):
     def call(self, inputs: Any, *more: Any, training: Any = False, **kwargs: Any) -> Any:
         """Runs the source with the averaged weights, in inference mode unless told otherwise."""
         pairs = list(zip(self.source.weights, self.averages, strict=True))
-        with Scope((weight, average.value) for weight, average in pairs) as scope:
+        with Scope((w, _as(average.value, w)) for w, average in pairs) as scope:
             outputs = self.source(inputs, *more, training=training, **kwargs)
         copies = {id(weight): average for weight, average in pairs}
         for key, value in scope.updates().items():  # batch-norm statistics, and seeds
@@ -100,12 +106,20 @@ class EMA(MLModel):
             self.averages.append(
                 self.add_weight(
                     shape=weight.shape,
-                    dtype=weight.dtype,
+                    dtype=_average_dtype(_keras.stored_dtype(weight)),
                     initializer="zeros",
                     trainable=False,
+                    autocast=False,
                     name=weight.path.replace("/", "_"),
                 )
             )
+
+    def _averaged_state(self) -> list[Any]:
+        """The averages that a call in training mode moves, as those of batch norm's statistics."""
+        layers = _keras.flat_layers(self.source)
+        state = {id(variable) for layer in layers for variable in _keras.own_state(layer)}
+        pairs = zip(self.source.weights, self.averages, strict=False)
+        return [average for weight, average in pairs if id(weight) in state]
 
     def start(self) -> None:
         """Makes the copy equal to its source; done by itself once the source has weights."""
@@ -141,6 +155,14 @@ def _check(model: Any, momentum: Any, every: int) -> None:
         raise ValueError(f"EMA got every={every!r}; give a whole number from 1.")
     if not callable(momentum) and not 0 <= float(momentum) <= 1:
         raise ValueError(f"EMA got momentum={momentum!r}; give a number from 0 to 1 or a schedule.")
+
+
+def _average_dtype(dtype: str) -> str:
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def _as(value: Any, weight: Any) -> Any:
+    return ops.cast(value, _keras.stored_dtype(weight))
 
 
 def _mixed(average: Any, weight: Any, momentum: Any) -> Any:

@@ -4,25 +4,24 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mlsystem import engine, routing, select, step
+from mlsystem import engine, routing, select
 
 
 @contextlib.contextmanager
-def gate(learner: Any, when: Any) -> Iterator[None]:
-    """Lets what happens inside change weights, optimizers and metrics only `when`."""
-    this = step.of(learner)
-    if when is None:
+def when(learner: Any, given: Any) -> Iterator[None]:
+    """Has an update be one, and anything inside be logged, only where a condition holds."""
+    if given is None:
         yield
         return
-    condition = select.scalar(when, "The condition `when` given to update")
-    if this:
-        this.gate = condition
+    run = learner._run
+    kept = engine.chosen.kept
+    run.gate = kept(select.scalar(given, "The condition `when` given to update"))
+    before = [(variable, kept(variable.value)) for variable in learner._counted_variables()]
     try:
-        with select.only(condition, learner._gated_variables(), engine.chosen.kept):
-            yield
+        yield
+        select.keep(run.gate, before, engine.chosen.changed)
     finally:
-        if this:
-            this.gate = None
+        run.gate = None
 
 
 def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:

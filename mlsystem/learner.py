@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine, gate, losses, routing, select, step
+from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
 from mlsystem.data import Batch, batch
 from mlsystem.differentiate import Gradients, applicable, existing, gradients
 from mlsystem.step import Taken
@@ -81,10 +81,9 @@ class Learner(Trainer):
         names = self._due(models)
         if not names:
             return None, {}
-        with gate.gate(self, when):
-            before = [(v, engine.chosen.kept(v.value)) for v in self._forward_state()]
+        with gate.when(self, when):
             found = self.gradients(data, names, phase=phase)
-            updated = self._apply(found, before)
+            updated = self._apply(found)
             self._update_metrics(batch(data), found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
@@ -198,8 +197,8 @@ class Learner(Trainer):
         """Moves the copies that follow some models, where these were updated."""
 
     def _forward_state(self) -> list[Any]:
-        """The variables that a forward pass on a bad batch may spoil."""
-        return []
+        """The variables that are put back where no model is updated."""
+        return [] if self._run.gate is None else nonfinite.forward_state(self)
 
     # How the step goes -----------------------------------------------------------------------
 
@@ -277,43 +276,47 @@ class Learner(Trainer):
             }
         return found
 
-    def _apply(
-        self, gradients: Mapping[str, Any], before: Sequence[tuple[Any, Any]] = ()
-    ) -> dict[str, Any]:
-        """Applies gradients; returns, by model, the condition under which it was updated.
-
-        `before` are variables with the values that they get back where a gradient is not finite.
-        """
+    def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        """Applies gradients; returns, by model, the condition under which it was updated."""
         found = {name: existing(gradients, name) for name in self._due(gradients)}
-        reached = {name: [g for g in mine if g is not None] for name, mine in found.items()}
-        finite = {name: self._finite(name, mine) for name, mine in reached.items()}
-        if (all_finite := functools.reduce(select.both, finite.values(), None)) is not None:
-            select.keep(all_finite, before)
-        updated = {name: self._wanted(name, condition) for name, condition in finite.items()}
-        for name, condition in updated.items():
-            self._apply_to(name, found[name], condition)
-        self._follow({name: condition for name, condition in updated.items() if reached[name]})
+        finite = self._finite(found)
+        self._put_back(gradients, functools.reduce(select.both, finite.values(), self._run.gate))
+        asked = {name: self._wanted(name, condition) for name, condition in finite.items()}
+        wanted = {name: select.both(self._run.gate, c) for name, c in asked.items()}
+        updated = {n: select.both(c, finite[n]) for n, c in wanted.items()}
+        moved = {n: self._apply_to(n, found[n], wanted[n], c) for n, c in updated.items()}
+        self._follow({n: c for n, c in moved.items() if any(g is not None for g in found[n])})
         self._count_pending(updated)
         return updated
 
-    def _finite(self, name: str, found: Sequence[Any]) -> Any:
-        """Whether gradients are finite, a boolean tensor; None where nobody asks."""
-        return None
+    def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether those of each model are finite, boolean tensors; None where nobody asks."""
+        return dict.fromkeys(gradients)
+
+    def _put_back(self, gradients: Mapping[str, Any], condition: Any) -> None:
+        """Undoes what `forward` has assigned, unless a condition holds."""
+        this = step.of(self)
+        pending = this.pending if this else {}
+        found = [pending[name][1] for name in gradients if name in pending]
+        found = [gradients.taken] if isinstance(gradients, Gradients) else found
+        for taken in {id(taken): taken for taken in found if condition is not None}.values():
+            select.keep(condition, taken.before, engine.chosen.changed)
 
     def _wanted(self, name: str, finite: Any) -> Any:
-        """Under which condition a model is updated: that of `update_when`, and that given."""
+        """The condition of `update_when` for a model; None where there is none."""
         condition, this = self._run.when.get(name), step.of(self)
         if condition is None or this is None or name not in this.pending:
-            return finite
+            return None
         _, taken = this.pending[name]
         if not taken.whole:
-            return finite
-        wanted = select.both(gate.ask(name, condition, taken.losses | taken.terms), finite)
-        share = ops.cast(wanted, "float32")
+            return None
+        wanted = gate.ask(name, condition, taken.losses | taken.terms)
+        share = ops.cast(select.both(wanted, finite), "float32")
         self._track(f"{name}_updated", f"the share of updates of '{name}'", share, this.batch.size)
         return wanted
 
-    def _apply_to(self, name: str, found: list[Any], condition: Any) -> None:
+    def _apply_to(self, name: str, found: list[Any], wanted: Any, finite: Any) -> Any:
+        """Applies the gradients of a model; returns the condition under which its weights moved."""
         weights = self._models()[name].trainable_weights
         if len(found) != len(weights):
             raise ValueError(
@@ -321,9 +324,14 @@ class Learner(Trainer):
                 f"which has {len(weights)} trainable weights."
             )
         optimizer = self.optimizers[name]
-        reached = applicable(optimizer, found, weights, self._run.reached)
-        if reached[0]:
-            engine.chosen.apply(optimizer, *reached, condition)
+        # One that scales the loss lowers its scale by what is not finite.
+        condition = wanted if optimizers.scales(optimizer) else finite
+        reached, weights = applicable(optimizer, found, weights, self._run.reached)
+        if not reached:
+            return condition
+        before = optimizers.updates(optimizer)
+        engine.chosen.apply(optimizer, reached, weights, condition)
+        return condition if before is None else ops.not_equal(optimizer.iterations, before)
 
     # The logs --------------------------------------------------------------------------------
 
@@ -352,7 +360,7 @@ class Learner(Trainer):
         self._run.logs.update(name, owner, value, weight)
         if this := step.of(self):
             this.touched[name] = None
-            if gated or this.gate is not None:
+            if gated or self._run.gate is not None:
                 self._run.logs.gated.add(name)
 
     def _close_step(self, this: step.Step) -> None:

@@ -401,7 +401,7 @@ class MLModel(Learner):
         """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
         if this := step.of(self):
             logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
-            this.logs = None if this.gate is not None else logs
+            this.logs = None if self._run.gate is not None else logs
 
     def _flush(self, this: step.Step) -> None:
         """Moves the losses and their terms into the running means."""
@@ -418,7 +418,7 @@ class MLModel(Learner):
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means, those logged under a name of one's own behind those of Keras."""
         this = step.of(self)
-        if this and this.gate is None:
+        if this and self._run.gate is None:
             self._flush(this)
         own = self._run.logs.results(this.touched if this else None)
         return {**super().get_metrics_result(), **own}

@@ -1,42 +1,57 @@
 """What becomes of updates whose gradient is not finite: `nonfinite` of a system."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from mlsystem import _keras, engine, step
+from mlsystem import _keras, engine, optimizers, step
 
 
-def finite(system: Any, name: str, gradients: Sequence[Any]) -> Any:
-    """Whether the gradients of a model are finite, a boolean tensor; None where nobody asks.
+def finite(system: Any, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Whether the gradients of each model are finite, boolean tensors; None where nobody asks."""
+    if system.nonfinite == "keep":
+        return dict.fromkeys(gradients)
+    found = {name: _all_finite(mine) for name, mine in gradients.items()}
+    if this := step.of(system):
+        for name, condition in found.items():
+            if condition is not None:
+                _count(system, this, name, condition)
+    return found
 
-    An optimizer that scales the loss asks by itself: overflow is how it finds its scale.
-    """
-    scales = isinstance(system.optimizers[name], _keras.LossScaleOptimizer)
-    if system.nonfinite == "keep" or scales or not gradients:
-        return None
-    condition = engine.chosen.all_finite(list(gradients))
-    if condition is not None and (this := step.of(system)):
-        skipped = ops.logical_not(condition)
-        if this.gate is not None:
-            skipped = ops.logical_and(this.gate, skipped)
-        counter = system._run.logs.skips[name].total
-        counter.assign_add(ops.cast(skipped, counter.dtype))
-    return condition
+
+def _all_finite(gradients: Sequence[Any]) -> Any:
+    known = [g for g in gradients if g is not None]
+    return engine.chosen.all_finite(known) if known else None
+
+
+def _count(system: Any, this: step.Step, name: str, finite: Any) -> None:
+    """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
+    skipped = ops.logical_not(finite)
+    if optimizers.scales(system.optimizers[name]):
+        names, taken = this.pending.get(name, (set(), step.Taken()))
+        values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
+        skipped = ops.logical_and(
+            skipped, ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
+        )
+    counter = system._run.logs.skips[name].total
+    counter.assign_add(ops.cast(skipped, counter.dtype))
 
 
 def forward_state(system: Any) -> list[Any]:
-    """The variables that a forward pass on a bad batch spoils: the statistics of batch norm."""
-    if system.nonfinite == "keep":
-        return []
-    leaves = [(system._run.members or {}).get(name) for name in system._known_models()]
-    models = [leaf for leaf in leaves if isinstance(leaf, keras.Layer)]  # not `self`
-    layers = [layer for model in models for layer in _keras.flat_layers(model) if layer.trainable]
-    found = [v for layer in layers for v in _keras.own_state(layer)]
-    return [v for v in found if keras.backend.is_float_dtype(v.dtype)]
+    """The variables that `forward` may assign: statistics, queues, of the system and all layers.
+
+    Those of random generators and metrics are none of them.
+    """
+    found = [variable for layer in _keras.flat_layers(system) for variable in _own_state(layer)]
+    return list({id(variable): variable for variable in found}.values())
+
+
+def _own_state(layer: Any) -> list[Any]:
+    averaged = getattr(layer, "_averaged_state", None)
+    return _keras.own_state(layer) if averaged is None else averaged()
 
 
 def skipped(system: Any) -> dict[str, int]:

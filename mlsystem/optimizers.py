@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras, routing
+from mlsystem import _keras, engine, routing
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -282,10 +282,21 @@ def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
     return all(id(weight) in known for weight in weights)
 
 
+def scales(optimizer: Any) -> bool:
+    """Whether an optimizer scales the loss, and itself skips updates that overflow."""
+    return isinstance(optimizer, _keras.LossScaleOptimizer)
+
+
+def updates(optimizer: Any) -> Any:
+    """The number of updates so far of an optimizer that may leave some out; None of any other."""
+    if not scales(optimizer) and not accumulates(optimizer):
+        return None
+    return engine.chosen.kept(ops.convert_to_tensor(optimizer.iterations))
+
+
 def with_loss_scaling(optimizer: Any, model: Any) -> Any:
     """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
-    scales = isinstance(optimizer, _keras.LossScaleOptimizer)
-    if not scales and _has_float16(model):
+    if not scales(optimizer) and _has_float16(model):
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
@@ -303,7 +314,7 @@ def accumulates(optimizer: Any) -> bool:
 
 def scale_key(optimizer: Any) -> Any:
     """What tells apart optimizers that scale the loss differently; None for one that does not."""
-    if isinstance(optimizer, _keras.LossScaleOptimizer):
+    if scales(optimizer):
         return id(optimizer)
     return optimizer.loss_scale_factor
 

@@ -23,10 +23,18 @@ def only(condition: Any, variables: Iterable[Any], kept: Callable[[Any], Any]) -
     keep(condition, zip(known, before, strict=True))
 
 
-def keep(condition: Any, before: Iterable[tuple[Any, Any]]) -> None:
-    """Gives variables back the values of before, unless the condition holds."""
+def keep(
+    condition: Any,
+    before: Iterable[tuple[Any, Any]],
+    changed: Callable[[Any, Any], bool] = lambda value, old: True,
+) -> None:
+    """Gives variables back the values of before, unless the condition holds.
+
+    `changed(value, old)` says which may have been assigned meanwhile, by the engine.
+    """
     for variable, old in before:
-        variable.assign(ops.where(condition, variable.value, old))
+        if changed(variable.value, old):
+            variable.assign(ops.where(condition, variable.value, old))
 
 
 def both(a: Any, b: Any) -> Any:

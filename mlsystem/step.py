@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import data, engine, select
+from mlsystem import data, engine
 
 _running = threading.local()
 
@@ -20,7 +20,8 @@ class Taken:
     `owners` says which loss each term is part of, `sizes` how many samples each was averaged over
     (None where nobody knows), and `whole` whether these are the losses of the learner, and not one
     that somebody else minimizes. `then` is called, once, when gradients of these losses are
-    applied.
+    applied. `before` are variables that the forward pass may have assigned, with their values of
+    before.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Taken:
     sizes: dict[str, Any] = field(default_factory=dict)
     whole: bool = True
     then: list[Callable[[], None]] = field(default_factory=list)
+    before: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -36,16 +38,15 @@ class Step:
     """One train or test step of a learner, from its batch to its logs.
 
     `counted` holds each loss and term, with whether it counts, once for each phase, `owners` says
-    which loss a term is part of, and `sizes` how many samples each was averaged over. `gate` is the
-    condition of the update in progress and `gated` what was counted under one. `pending` holds for
-    each model the losses that its gradients were last taken of, `touched` are the names logged in
-    this step and `measured` the members whose metrics were updated.
+    which loss a term is part of, and `sizes` how many samples each was averaged over. `gated` is
+    what was counted under a condition. `pending` holds for each model the losses that its gradients
+    were last taken of, `touched` are the names logged in this step and `measured` the members whose
+    metrics were updated.
     """
 
     learner: Any
     batch: data.Batch
     training: bool
-    gate: Any = None
     gated: set[str] = field(default_factory=set)
     counted: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -56,20 +57,13 @@ class Step:
     logs: dict[str, Any] | None = None
 
     def count(self, taken: Taken, losses: Mapping[str, Any]) -> None:
-        """Counts some losses and their terms once more, each where its condition holds.
-
-        The condition None always does; so does the gate where there is none.
-        """
+        """Counts some losses and their terms once more, each where its condition holds."""
         self.owners |= taken.owners
         self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}
-        shared: dict[int, Any] = {}  # one tensor for what hangs on the same condition
         for name, value in [*taken.losses.items(), *taken.terms.items()]:
             loss = taken.owners.get(name, name)
             if loss in losses:
-                condition = losses[loss]
-                if id(condition) not in shared:
-                    shared[id(condition)] = select.both(self.gate, condition)
-                self._count(name, value, shared[id(condition)])
+                self._count(name, value, losses[loss])
 
     def _count(self, name: str, value: Any, condition: Any) -> None:
         if condition is not None:

@@ -91,10 +91,12 @@ class MLSystem(MLModel):
             inside the compiled step: `{"critic": lambda losses: losses["critic"] > 0.5}`. The
             share of batches on which it was is logged as `MODEL_updated`.
         nonfinite: what becomes of an update whose gradient is not finite. "skip" (default): the
-            model, its optimizer and the logs stay as they are, and batch norm too; `MODEL_skipped`
-            in the logs of the epoch counts it, and a warning says so once. "raise": likewise, and
-            training ends with a FloatingPointError. "keep": it is applied. Optimizers that scale
-            the loss skip by themselves, and are left to it.
+            model, its optimizer, its EMA copies and the logs stay as they are. All that `forward`
+            has assigned on the batch is put back, as the statistics of batch norm and queues, but
+            not random seeds. `MODEL_skipped` in the logs of the epoch counts it, and a warning
+            says so once. "raise": likewise, and training ends with a FloatingPointError. "keep":
+            it is applied. An optimizer that scales the loss lowers its scale as ever. An update
+            that only its scale made overflow is skipped in the same way, but not counted.
         balance: an object of `ml.balance`, which weighs losses as they are minimized, or keeps
             their gradients from conflicting; None for what `routing` says alone.
 
@@ -487,10 +489,11 @@ class MLSystem(MLModel):
                 copy.follow(select.any_of(found))
 
     def _forward_state(self) -> list[Any]:
-        return nonfinite.forward_state(self)
+        keeps = self.nonfinite == "keep"
+        return super()._forward_state() if keeps else nonfinite.forward_state(self)
 
-    def _finite(self, name: str, found: Sequence[Any]) -> Any:
-        return nonfinite.finite(self, name, found)
+    def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        return nonfinite.finite(self, gradients)
 
     def _update_metrics(
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
@@ -529,8 +532,8 @@ class MLSystem(MLModel):
         variables = [*super()._state_variables(), *weights.variables(self), *self._balancing()]
         return list({id(v): v for v in variables}.values())
 
-    def _gated_variables(self) -> list[Any]:
-        return [*super()._gated_variables(), *self._balancing()]
+    def _counted_variables(self) -> list[Any]:
+        return [*super()._counted_variables(), *self._balancing()]
 
     def _balancing(self) -> list[Any]:
         return [] if self.balance is None else self.balance.variables

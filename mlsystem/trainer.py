@@ -29,6 +29,7 @@ class Run:
         self.phases: list[list[str]] = []
         self.turns: dict[str, Turn] = {}
         self.when: dict[str, Any] = {}
+        self.gate: Any = None  # the condition `when` of the update in progress
         self.flagged: list[Any] = []
         self.flags: tuple[bool, ...] = ()
         self.skipped: dict[str, int] = {}
@@ -97,10 +98,9 @@ class Trainer(_keras.Hooks):
         ]
         return list({id(v): v for v in variables}.values())
 
-    def _gated_variables(self) -> list[Any]:
-        """The variables that an update leaves as they are when its condition is false."""
-        inner = [v for optimizer in self.optimizers.values() for v in optimizer.variables]
-        return [*self.weights, *inner, *self.metrics_variables]
+    def _counted_variables(self) -> list[Any]:
+        """The variables of all that counts what happens in an update."""
+        return list(self.metrics_variables)
 
     def _batches_seen(self) -> Any:
         """The number of batches before this one."""

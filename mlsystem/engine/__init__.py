@@ -12,6 +12,8 @@ Each engine file holds the same functions under the same names and arguments:
 - `all_finite(gradients)`: whether some gradients are finite, and the sum of their squares too, a
   boolean tensor; None where the backend cannot act on it.
 - `kept(value)`: the value of a variable, which assignments to the variable leave as it is.
+- `changed(value, old)`: whether a variable, now of this value, may have been assigned since
+  `old = kept(value)`.
 - `step_scope(data)`: the context in which a step on a batch runs.
 - `random_state()`, `set_random_state(state)`: the backend's own random generators, as
   arrays.

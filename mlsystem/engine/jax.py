@@ -212,6 +212,11 @@ def kept(value: Any) -> Any:
     return value
 
 
+def changed(value: Any, old: Any) -> bool:
+    """See `mlsystem.engine`."""
+    return value is not old
+
+
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     return contextlib.nullcontext()

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
-from mlsystem import _keras
+from mlsystem import _keras, select
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -64,6 +64,9 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
     """See `mlsystem.engine`."""
     if condition is None:
         optimizer.apply(gradients, weights)
+    elif tf.distribute.get_strategy().num_replicas_in_sync > 1:  # which cannot meet in a branch
+        with select.only(condition, [*weights, *optimizer.variables], kept):
+            optimizer.apply(gradients, weights)
     else:
         tf.cond(condition, lambda: optimizer.apply(gradients, weights), lambda: None)
 
@@ -80,6 +83,11 @@ def all_finite(gradients: list[Any]) -> Any:
 def kept(value: Any) -> Any:
     """See `mlsystem.engine`."""
     return tf.identity(value)
+
+
+def changed(value: Any, old: Any) -> bool:
+    """See `mlsystem.engine`."""
+    return True
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:

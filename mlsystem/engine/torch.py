@@ -91,7 +91,14 @@ def all_finite(gradients: list[Any]) -> Any:
 
 def kept(value: Any) -> Any:
     """See `mlsystem.engine`."""
-    return value.detach().clone()
+    copy = value.detach().clone()
+    copy.version = None if value.is_inference() else value._version
+    return copy
+
+
+def changed(value: Any, old: Any) -> bool:
+    """See `mlsystem.engine`."""
+    return old.version is None or value._version != old.version
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
