@@ -242,6 +242,9 @@ class MLModel(Learner):
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
+    # A subclass with a `compile` of its own takes what Keras did not save.
+    compile._is_default = True  # type: ignore[attr-defined]
+
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -271,7 +274,9 @@ class MLModel(Learner):
         """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
 
         The model must have its weights (`setup` makes them). A file that is damaged or does not
-        fit changes nothing.
+        fit changes nothing. If the file lacks the state of the model's optimizer, the weights are
+        loaded and the optimizer starts from scratch, with a warning. In a system, each model's
+        optimizer must be in the file.
 
         Args:
             filepath: a `.weights.h5` or `.keras` file; others are left to Keras.
@@ -293,7 +298,9 @@ class MLModel(Learner):
 
     def _ready_optimizers(self) -> None:
         """Makes the state of the optimizers, but for a model that a system trains."""
-        if self.trainable_weights and not self._run.key:
+        if not self.trainable_weights or self._run.key:
+            return
+        if self._compiles_itself():
             self._ensure_compiled()
             self._finish_build()
 
@@ -304,6 +311,7 @@ class MLModel(Learner):
             return super().get_build_config()
         return {"batch": keras.saving.serialize_keras_object(symbols)}
 
+        if hasattr(self, "optimizer"):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded model. Called by Keras."""
         if "batch" in (config or {}):
@@ -312,7 +320,13 @@ class MLModel(Learner):
             super().build_from_config(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a copy or a loaded model as the first one was. Called by Keras."""
+        """Compiles a copy or a loaded model as the first one was. Called by Keras.
+
+        As in Keras, a model with a `compile` of its own is left to it, with a warning.
+        """
+        if not self._compiles_itself():
+            super().compile_from_config(config)
+            return
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self._finish_build()
@@ -326,6 +340,10 @@ class MLModel(Learner):
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""
+    def _compiles_itself(self) -> bool:
+        """Whether the library knows what `compile` takes: it is not a subclass's own."""
+        return getattr(type(self).compile, "_is_default", False)
+
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 

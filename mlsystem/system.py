@@ -304,6 +304,8 @@ class MLSystem(MLModel):
             "weighted_metrics": weighted_metrics,
             "auto_scale_loss": kwargs.get("auto_scale_loss", True),
         }
+    compile._is_default = True  # type: ignore[attr-defined]
+
         self._run.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
 
