@@ -99,7 +99,8 @@ __all__ = [
 
 
 def register_as(cls: type, registered: type) -> None:
-    """Saves instances of a class under the name that another class is registered by."""
+    """Saves and pickles instances of a class as those of another class."""
+    cls._unpickle_model = registered._unpickle_model  # type: ignore[attr-defined]
     names = object_registration.GLOBAL_CUSTOM_NAMES
     if registered in names:
         names[cls] = names[registered]

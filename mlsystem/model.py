@@ -34,6 +34,12 @@ _OF_KERAS = {
 }
 
 
+# What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
+_SET_BY_KERAS = _OF_KERAS | {
+    *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
+    *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
+    *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
+}
 @keras.saving.register_keras_serializable("mlsystem")
 class MLModel(Learner):
     """A Keras model that knows how to compute, what it is to blame for, and how it learns.
@@ -119,6 +125,8 @@ class MLModel(Learner):
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
         if name == "key" and hasattr(self, "_run"):
+        if name in _SET_BY_KERAS and _holds_layer(value):
+            raise ValueError(taken_name(self, name))
             raise AttributeError(
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
@@ -468,3 +476,18 @@ def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) > 1:
         raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
     return args[0] if args else kwargs.pop("net", None)
+def taken_name(model: Any, name: str) -> str:
+    """The error where a layer is set under a name that Keras or this library uses."""
+    return (
+        f"A member of {type(model).__name__} cannot be called '{name}', which means "
+        "something to a model already. Choose another name."
+    )
+
+
+def _holds_layer(value: Any) -> bool:
+    """Whether a value is a layer, or a list or dict with one."""
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_layer, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, keras.Layer)
+
+

@@ -33,7 +33,7 @@ from mlsystem.feed import Feed
 from mlsystem.gradient_report import GradientReport
 from mlsystem.logs import loss_first
 from mlsystem.mldata import MLData
-from mlsystem.model import MLModel
+from mlsystem.model import MLModel, taken_name
 from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
 from mlsystem.step import Taken
@@ -117,10 +117,7 @@ class MLSystem(MLModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
-            raise ValueError(
-                f"A member of {type(self).__name__} cannot be called '{name}', which means "
-                "something to a system already. Choose another name."
-            )
+            raise ValueError(taken_name(self, name))
         if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
