@@ -291,7 +291,6 @@ def state_entries(model: Any) -> dict[str, dict[str, Any]]:
     return {path: entry for path, entry in entries.items() if entry}
 
 
-def file_entries(file: Any) -> dict[str, dict[str, Any]]:
 def parts(saveable: Any, path: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
     """What a model is saved in, under all names that Keras may save it by; shared parts have some.
 
@@ -323,6 +322,7 @@ def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield (f"{name}_{counts[name]}" if counts[name] else name), item
 
 
+def file_entries(file: Any) -> dict[str, dict[str, Any]]:
     """What a file of weights holds: `{object: {number: array}}`."""
     store = H5IOStore(file, mode="r")
     try:

@@ -8,6 +8,7 @@ import keras
 from mlsystem import (
     _keras,
     arguments,
+    configure,
     data,
     engine,
     functional,
@@ -17,10 +18,11 @@ from mlsystem import (
     routing,
     saving,
     step,
+    variants,
 )
 from mlsystem.data import Batch
 from mlsystem.learner import Learner
-from mlsystem.optimizers import make
+from mlsystem.optimizers import extended, knows, make
 from mlsystem.signature import by_name, extras
 from mlsystem.step import Taken
 from mlsystem.trainer import Run
@@ -32,14 +34,14 @@ _OF_KERAS = {
     *("stop_training", "stop_evaluating", "stop_predicting", "training", "built"),
     *("steps_per_execution", "jit_compile", "run_eagerly", "supports_masking"),
 }
-
-
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
 _SET_BY_KERAS = _OF_KERAS | {
     *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
     *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
     *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
 }
+
+
 @keras.saving.register_keras_serializable("mlsystem")
 class MLModel(Learner):
     """A Keras model that knows how to compute, what it is to blame for, and how it learns.
@@ -123,10 +125,10 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
-        if name == "key" and hasattr(self, "_run"):
         if name in _SET_BY_KERAS and _holds_layer(value):
             raise ValueError(taken_name(self, name))
+        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
+        if name == "key" and hasattr(self, "_run"):
             raise AttributeError(
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
@@ -241,6 +243,9 @@ class MLModel(Learner):
         self._run.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
+    # A subclass with a `compile` of its own takes what Keras did not save.
+    compile._is_default = True  # type: ignore[attr-defined]
+
     def get_config(self) -> dict[str, Any]:
         """The configuration: the arguments of the constructor, as far as Keras can save them."""
         of_keras = not getattr(type(self).get_config, "_is_default", False)
@@ -250,9 +255,6 @@ class MLModel(Learner):
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
-    # A subclass with a `compile` of its own takes what Keras did not save.
-    compile._is_default = True  # type: ignore[attr-defined]
-
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -310,6 +312,7 @@ class MLModel(Learner):
             return
         if self._compiles_itself():
             self._ensure_compiled()
+        if hasattr(self, "optimizer"):
             self._finish_build()
 
     def get_build_config(self) -> Any:
@@ -319,7 +322,6 @@ class MLModel(Learner):
             return super().get_build_config()
         return {"batch": keras.saving.serialize_keras_object(symbols)}
 
-        if hasattr(self, "optimizer"):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded model. Called by Keras."""
         if "batch" in (config or {}):
@@ -339,6 +341,10 @@ class MLModel(Learner):
         if self.built:
             self._finish_build()
 
+    def _compiles_itself(self) -> bool:
+        """Whether the library knows what `compile` takes: it is not a subclass's own."""
+        return getattr(type(self).compile, "_is_default", False)
+
     # A learner of one ------------------------------------------------------------------------
 
     def _ensure_compiled(self) -> None:
@@ -348,10 +354,7 @@ class MLModel(Learner):
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""
-    def _compiles_itself(self) -> bool:
-        """Whether the library knows what `compile` takes: it is not a subclass's own."""
-        return getattr(type(self).compile, "_is_default", False)
-
+        self._run.flagged = self.weights
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -461,8 +464,17 @@ class MLModel(Learner):
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
         if force or self.train_function is None:
-            self.train_function = engine.chosen.train_function(self)
+            self.train_function = variants.ForFrozen(self)
         return self.train_function
+
+    def _retrain(self) -> None:
+        """Sees to weights that are trained from now on: the optimizer must know them."""
+        optimizer = getattr(self, "optimizer", None)
+        thawed = self._run.flags and optimizer is not None and optimizer.built
+        if thawed and not knows(optimizer, self.trainable_weights):
+            with _keras.DotNotTrackScope():
+                self.optimizer = extended(optimizer, self.trainable_weights)
+        self._run.flags = configure.flags(self)
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
@@ -471,11 +483,6 @@ class MLModel(Learner):
         return self.test_function
 
 
-def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Takes the net out of the arguments of the constructor."""
-    if len(args) > 1:
-        raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
-    return args[0] if args else kwargs.pop("net", None)
 def taken_name(model: Any, name: str) -> str:
     """The error where a layer is set under a name that Keras or this library uses."""
     return (
@@ -491,3 +498,8 @@ def _holds_layer(value: Any) -> bool:
     return isinstance(value, keras.Layer)
 
 
+def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Takes the net out of the arguments of the constructor."""
+    if len(args) > 1:
+        raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
+    return args[0] if args else kwargs.pop("net", None)

@@ -301,10 +301,10 @@ class MLSystem(MLModel):
             "weighted_metrics": weighted_metrics,
             "auto_scale_loss": kwargs.get("auto_scale_loss", True),
         }
-    compile._is_default = True  # type: ignore[attr-defined]
-
         self._run.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
+
+    compile._is_default = True  # type: ignore[attr-defined]
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
@@ -365,6 +365,9 @@ class MLSystem(MLModel):
         if force or self.train_function is None:
             self.train_function = variants.TrainFunction(self)
         return self.train_function
+
+    def _retrain(self) -> None:
+        configure.retrain(self)
 
     def get_compile_config(self) -> Any:
         """What the system learns by, as Keras saves it: the optimizer of each model, and more."""
