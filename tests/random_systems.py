@@ -364,6 +364,8 @@ def run_all(arguments):
                 if found := compare_steps(description):
                     report(description, found)
                     bad += 1
+                else:
+                    print(f"seed {seed}: the same")
             else:
                 result = run(description, **({"run_eagerly": True} if arguments.eager else {}))
                 kept |= {f"{seed}/{name}": value for name, value in result.items()}
