@@ -7,7 +7,8 @@
 - `DotNotTrackScope`: attaching to a model that is already built.
 - `global_state`: the generator that draws without a seed come from, if there is one.
 - `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
-- `H5IOStore`, `KerasSaveable` and the two `_state` functions: what a file of weights holds.
+- `H5IOStore`, `KerasSaveable`, `_walk_saveable`, `to_snake_case` and the two `_state` functions:
+  what a file of weights holds, and under which names.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `train_validation_split`: what `fit(validation_split=)` does.
 - `DataAdapter`, `data_adapters` and their utilities: anything that `fit` takes as batches of NumPy
@@ -31,7 +32,7 @@ from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state
+from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state, _walk_saveable
 from keras.src.trainers import data_adapters
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.trainers.data_adapters import data_adapter_utils
@@ -39,6 +40,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arra
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
+from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import DotNotTrackScope
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "own_losses",
     "own_metrics",
     "own_state",
+    "parts",
     "portable",
     "reads_groups",
     "register_as",
@@ -97,7 +100,8 @@ __all__ = [
 
 
 def register_as(cls: type, registered: type) -> None:
-    """Saves instances of a class under the name that another class is registered by."""
+    """Saves and pickles instances of a class as those of another class."""
+    cls._unpickle_model = registered._unpickle_model  # type: ignore[attr-defined]
     names = object_registration.GLOBAL_CUSTOM_NAMES
     if registered in names:
         names[cls] = names[registered]
@@ -286,6 +290,37 @@ def state_entries(model: Any) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     _save_state(model, _Entries(entries), None, "", set())
     return {path: entry for path, entry in entries.items() if entry}
+
+
+def parts(saveable: Any, path: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """What a model is saved in, under all names that Keras may save it by; shared parts have some.
+
+    Keras' files have each part under the first name only.
+    """
+    yield path, saveable
+    for name, child in _walk_saveable(saveable):
+        yield from _parts_of(child, f"{path}/{name}".strip("/"), (*above, saveable))
+
+
+def _parts_of(child: Any, path: str, above: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    if any(child is part for part in above):
+        return
+    if isinstance(child, KerasSaveable):
+        yield from parts(child, path, above)
+    elif isinstance(child, (list, dict, tuple)):
+        items = list(child.values()) if isinstance(child, dict) else child
+        for name, item in _numbered(items):
+            yield from _parts_of(item, f"{path}/{name}", (*above, child))
+
+
+def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """The items of a list, named by their class as Keras does."""
+    counts: dict[str, int] = {}
+    for item in items:
+        holds = isinstance(item, (list, dict, tuple))
+        name = "container" if holds else to_snake_case(type(item).__name__)
+        counts[name] = counts.get(name, -1) + 1
+        yield (f"{name}_{counts[name]}" if counts[name] else name), item
 
 
 def file_entries(file: Any) -> dict[str, dict[str, Any]]:

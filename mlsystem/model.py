@@ -8,6 +8,7 @@ import keras
 from mlsystem import (
     _keras,
     arguments,
+    configure,
     data,
     engine,
     functional,
@@ -17,10 +18,11 @@ from mlsystem import (
     routing,
     saving,
     step,
+    variants,
 )
 from mlsystem.data import Batch
 from mlsystem.learner import Learner
-from mlsystem.optimizers import make
+from mlsystem.optimizers import extended, knows, make
 from mlsystem.signature import by_name, extras
 from mlsystem.step import Taken
 from mlsystem.trainer import Run
@@ -31,6 +33,12 @@ _PLAIN = (bool, int, float, str)
 _OF_KERAS = {
     *("stop_training", "stop_evaluating", "stop_predicting", "training", "built"),
     *("steps_per_execution", "jit_compile", "run_eagerly", "supports_masking"),
+}
+# What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
+_SET_BY_KERAS = _OF_KERAS | {
+    *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
+    *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
+    *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
 }
 
 
@@ -117,6 +125,8 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SET_BY_KERAS and _holds_layer(value):
+            raise ValueError(taken_name(self, name))
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
         if name == "key" and hasattr(self, "_run"):
             raise AttributeError(
@@ -237,6 +247,9 @@ class MLModel(Learner):
         self._run.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
+    # A subclass with a `compile` of its own takes what Keras did not save.
+    compile._is_default = True  # type: ignore[attr-defined]
+
     def get_config(self) -> dict[str, Any]:
         """The configuration: the arguments of the constructor, as far as Keras can save them."""
         of_keras = not getattr(type(self).get_config, "_is_default", False)
@@ -275,7 +288,9 @@ class MLModel(Learner):
         """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
 
         The model must have its weights (`setup` makes them). A file that is damaged or does not
-        fit changes nothing.
+        fit changes nothing. If the file lacks the state of the model's optimizer, the weights are
+        loaded and the optimizer starts from scratch, with a warning. In a system, each model's
+        optimizer must be in the file.
 
         Args:
             filepath: a `.weights.h5` or `.keras` file; others are left to Keras.
@@ -297,8 +312,11 @@ class MLModel(Learner):
 
     def _ready_optimizers(self) -> None:
         """Makes the state of the optimizers, but for a model that a system trains."""
-        if self.trainable_weights and not self._run.key:
+        if not self.trainable_weights or self._run.key:
+            return
+        if self._compiles_itself():
             self._ensure_compiled()
+        if hasattr(self, "optimizer"):
             self._finish_build()
 
     def get_build_config(self) -> Any:
@@ -316,10 +334,20 @@ class MLModel(Learner):
             super().build_from_config(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a copy or a loaded model as the first one was. Called by Keras."""
+        """Compiles a copy or a loaded model as the first one was. Called by Keras.
+
+        As in Keras, a model with a `compile` of its own is left to it, with a warning.
+        """
+        if not self._compiles_itself():
+            super().compile_from_config(config)
+            return
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self._finish_build()
+
+    def _compiles_itself(self) -> bool:
+        """Whether the library knows what `compile` takes: it is not a subclass's own."""
+        return getattr(type(self).compile, "_is_default", False)
 
     # A learner of one ------------------------------------------------------------------------
 
@@ -330,6 +358,7 @@ class MLModel(Learner):
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""
+        self._run.flagged = self.weights
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -440,14 +469,38 @@ class MLModel(Learner):
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
         if force or self.train_function is None:
-            self.train_function = engine.chosen.train_function(self)
+            self.train_function = variants.ForFrozen(self)
         return self.train_function
+
+    def _retrain(self) -> None:
+        """Sees to weights that are trained from now on: the optimizer must know them."""
+        optimizer = getattr(self, "optimizer", None)
+        thawed = self._run.flags and optimizer is not None and optimizer.built
+        if thawed and not knows(optimizer, self.trainable_weights):
+            with _keras.DotNotTrackScope():
+                self.optimizer = extended(optimizer, self.trainable_weights)
+        self._run.flags = configure.flags(self)
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
         if force or self.test_function is None:
             self.test_function = engine.chosen.test_function(self)
         return self.test_function
+
+
+def taken_name(model: Any, name: str) -> str:
+    """The error where a layer is set under a name that Keras or this library uses."""
+    return (
+        f"A member of {type(model).__name__} cannot be called '{name}', which means "
+        "something to a model already. Choose another name."
+    )
+
+
+def _holds_layer(value: Any) -> bool:
+    """Whether a value is a layer, or a list or dict with one."""
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_layer, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, keras.Layer)
 
 
 def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

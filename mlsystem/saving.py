@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras, members
+from mlsystem import _keras, members, saved_optimizers
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -80,8 +80,12 @@ _ADVICE = "Load it into the model that it was saved from, or leave out what diff
 
 
 def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> None:
-    """Loads a file of weights and optimizers; where it does not fit, nothing changes."""
-    load(model, fitting(model, path, skip_mismatch, advice))
+    """Loads a file of weights and optimizers; where it does not fit, nothing changes.
+
+    A model alone, as in Keras, needs no state of its optimizer in the file.
+    """
+    anew = not hasattr(model, "compute_losses")
+    load(model, fitting(model, path, skip_mismatch, advice, anew))
 
 
 def load(model: Any, entries: Entries) -> None:
@@ -96,18 +100,36 @@ def load(model: Any, entries: Entries) -> None:
         raise
 
 
-def fitting(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> Entries:
-    """The entries of a file, once they are known to fit."""
+def fitting(
+    model: Any, path: Any, skip_mismatch: bool, advice: str = "", anew: bool = False
+) -> Entries:
+    """The entries of a file, once they are known to fit.
+
+    With `anew`, an optimizer whose state is not in the file starts from scratch.
+    """
     found = _read(path)
     if "optimizer" in {where.partition("/")[0] for where in found}:
         model._ready_optimizers()
     expected = _keras.state_entries(model)
     found = _wanted(_with_seeds(found, expected), expected)
+    if any(_differences(expected, found)):
+        parts = dict(_keras.parts(model))
+        found = _unaliased(found, expected, parts)
+        if anew:
+            found = saved_optimizers.anew(path, found, expected, parts, _differences)
     if differences := list(_differences(expected, found)):
         advice = advice or f"{_ADVICE}skip_mismatch=True"
         _say(model, path, [text for *_, text in differences], skip_mismatch, advice)
         found = _merged(expected, found, {(where, group) for where, group, _ in differences})
     return found
+
+
+def _unaliased(found: Entries, expected: Entries, parts: Mapping[str, Any]) -> Entries:
+    """Entries under the names of the model, of layers that have several."""
+    names = {id(parts[where]): where for where in expected}
+    known = {path: names[id(part)] for path, part in parts.items() if id(part) in names}
+    renamed = {known.get(where, where): entry for where, entry in found.items()}
+    return renamed | {where: entry for where, entry in found.items() if where in expected}
 
 
 def _read(path: Any) -> Entries:
@@ -136,7 +158,7 @@ def _wanted(found: Entries, expected: Entries) -> Entries:
     return {
         where: entry
         for where, entry in found.items()
-        if where in expected or where.rpartition("/")[2] != "optimizer"
+        if where in expected or "optimizer" not in where.split("/")
     }
 
 

@@ -33,7 +33,7 @@ from mlsystem.feed import Feed
 from mlsystem.gradient_report import GradientReport
 from mlsystem.logs import loss_first
 from mlsystem.mldata import MLData
-from mlsystem.model import MLModel
+from mlsystem.model import MLModel, taken_name
 from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
 from mlsystem.step import Taken
@@ -119,10 +119,7 @@ class MLSystem(MLModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
-            raise ValueError(
-                f"A member of {type(self).__name__} cannot be called '{name}', which means "
-                "something to a system already. Choose another name."
-            )
+            raise ValueError(taken_name(self, name))
         if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
@@ -309,6 +306,8 @@ class MLSystem(MLModel):
         self._run.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
 
+    compile._is_default = True  # type: ignore[attr-defined]
+
     @property
     def optimizers(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model, by name."""
@@ -373,6 +372,9 @@ class MLSystem(MLModel):
         if force or self.train_function is None:
             self.train_function = variants.TrainFunction(self)
         return self.train_function
+
+    def _retrain(self) -> None:
+        configure.retrain(self)
 
     def get_compile_config(self) -> Any:
         """What the system learns by, as Keras saves it: the optimizer of each model, and more."""

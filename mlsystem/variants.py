@@ -7,46 +7,58 @@ from mlsystem import configure, engine, nonfinite, schedule
 from mlsystem.logs import loss_first
 
 
-class TrainFunction:
-    """Called by Keras' `fit` with each batch: picks the compiled step by the number of the batch.
+class ForFrozen:
+    """Called by Keras' `fit` with each batch: compiles a step for each set of frozen weights."""
 
-    A model that is not due costs nothing: its gradients are in none of the steps it is left out of.
-    """
-
-    def __init__(self, system: Any) -> None:
-        self.system = system
+    def __init__(self, learner: Any) -> None:
+        self.learner = learner
         self.steps: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
         """One training step on what Keras' trainer hands over."""
-        run = self.system._run
+        self._see_what_is_frozen()
+        return self._step()(*args)
+
+    def _step(self) -> Callable[..., Any]:
+        kind = self.learner._run.due, self.learner._run.flags
+        if kind not in self.steps:
+            self.steps[kind] = engine.chosen.train_function(self.learner)
+        return self.steps[kind]
+
+    def _see_what_is_frozen(self) -> None:
+        learner = self.learner
+        if configure.flags(learner) == learner._run.flags:
+            return
+        before = dict(learner.optimizers)
+        learner._retrain()
+        if dict(learner.optimizers) != before:
+            self.steps.clear()
+
+
+class TrainFunction(ForFrozen):
+    """Also picks the compiled step by the number of the batch, for the models of a system.
+
+    A model that is not due costs nothing: its gradients are in none of the steps it is left out of.
+    """
+
+    def __call__(self, *args: Any) -> Any:
+        """One training step on what Keras' trainer hands over."""
+        run = self.learner._run
         self._see_what_is_frozen()
         run.due = self._due()
         try:
-            kind = run.due, run.flags
-            if kind not in self.steps:
-                self.steps[kind] = engine.chosen.train_function(self.system)
-            result = self._visible(self.steps[kind](*args))
-            run.batches += self.system.steps_per_execution  # at the end of the data there is none
-            nonfinite.check(self.system)
+            result = self._visible(self._step()(*args))
+            run.batches += self.learner.steps_per_execution  # at the end of the data there is none
+            nonfinite.check(self.learner)
             return result
         finally:
             run.due = None
 
-    def _see_what_is_frozen(self) -> None:
-        system = self.system
-        if configure.flags(system) == system._run.flags:
-            return
-        before = dict(system.optimizers)
-        configure.retrain(system)
-        if dict(system.optimizers) != before:
-            self.steps.clear()
-
     def _due(self) -> frozenset[str] | None:
-        run = self.system._run
+        run = self.learner._run
         if not run.turns:
             return None
-        return schedule.due(run.turns, list(self.system._models()), run.batches)
+        return schedule.due(run.turns, list(self.learner._models()), run.batches)
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)
@@ -56,7 +68,7 @@ class TrainFunction:
     def _shown(self, logs: Any) -> Any:
         if not isinstance(logs, dict):
             return logs
-        run = self.system._run
+        run = self.learner._run
         logs = loss_first(run.logs.visible(logs))
         run.shown |= logs
         return logs

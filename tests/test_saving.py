@@ -447,16 +447,6 @@ def test_a_file_that_does_not_fit_changes_nothing_and_the_error_lists_what_diffe
         assert_same(part, known if fits else kept[name])
 
 
-def test_a_model_with_the_file_of_another_optimizer_or_none(tmp_path):
-    keras_model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1)])
-    keras_model.save_weights(tmp_path / "none.weights.h5")
-    model = ml.MLModel(mlp(1), loss="mse").setup((X, Y))
-    before = state(model)
-    with pytest.raises(ValueError, match="optimizer: is not in the file"):
-        model.load_weights(tmp_path / "none.weights.h5")
-    assert_same(model, before)
-
-
 # Damaged files ----------------------------------------------------------------------------------
 
 

@@ -216,7 +216,7 @@ for steps in (1, 2, 4):
     model.evaluate(x, x[:, :1], batch_size=8, verbose=0)
     kinds = {type(v.value.sharding).__name__ for v in model.variables}
     spread = {len(v.value.sharding.device_set) for v in model.variables}
-    train = model.train_function
+    train = next(iter(model.train_function.steps.values()))
     programs = train.step._cache_size() + train.scan._cache_size()
     print(steps, *kinds, *spread, programs, *(f"{v:.5f}" for v in history["loss"]), sep=";")
 """

@@ -17,9 +17,16 @@ from mlsystem import _keras, select
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
     """See `mlsystem.engine`."""
     with tf.GradientTape(persistent=True) as tape:
+        tape.watch(_unwatched(state))
         losses, aux = fn()
         rows = [(_total(losses, weights), variables) for weights, variables in plan(losses)]
     return losses, aux, [_backward(tape, total, variables) for total, variables in rows]
+
+
+def _unwatched(state: list[Any]) -> list[Any]:
+    """Variables made while frozen, and trained since: for TensorFlow they are not trainable."""
+    trained = [variable.value for variable in state if variable.trainable]
+    return [value for value in trained if not getattr(value, "trainable", True)]
 
 
 def _total(losses: dict[str, Any], weights: dict[str, Any]) -> Any:

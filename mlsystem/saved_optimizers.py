@@ -1,0 +1,59 @@
+"""Optimizers whose state is not in a file of weights: they start from scratch."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from mlsystem import _keras, optimizers
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def anew(
+    path: Any,
+    found: Entries,
+    expected: Entries,
+    parts: Mapping[str, Any],
+    differences: Callable[[Entries, Entries], Any],
+) -> Entries:
+    """The entries of a file, with fresh ones for the optimizers whose state it does not hold."""
+    alone = [w for w in found if w not in expected and _counts(found[w])]
+    found = {where: entry for where, entry in found.items() if where not in alone}
+    fresh = []
+    for where, optimizer in _outermost(parts).items():
+        mine, theirs = _under(where, expected), _under(where, found)
+        if any(differences(mine, theirs)):
+            found = {w: e for w, e in found.items() if w not in theirs} | _fresh(where, optimizer)
+            fresh.append(f"'{where}' ({type(optimizer).__name__})")
+    if fresh:
+        warnings.warn(
+            f"'{path}' does not hold the state of {', '.join(fresh)}, which starts from scratch.",
+            stacklevel=6,
+        )
+    return found
+
+
+def _counts(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry may be of an optimizer, whose first variable counts its updates."""
+    first = entry.get("0")
+    return first is not None and first.shape == () and "int" in str(first.dtype)
+
+
+def _outermost(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizers of a model by path, without those that others wrap."""
+    found = {p: part for p, part in parts.items() if isinstance(part, keras.optimizers.Optimizer)}
+    return {p: optimizer for p, optimizer in found.items() if p.rpartition("/")[0] not in found}
+
+
+def _under(where: str, entries: Entries) -> dict[str, Mapping[str, Any]]:
+    return {w: entry for w, entry in entries.items() if f"{w}/".startswith(f"{where}/")}
+
+
+def _fresh(where: str, optimizer: Any) -> dict[str, Mapping[str, Any]]:
+    """The entries of an optimizer that has made no update yet."""
+    new = optimizers.copy(optimizer)
+    if optimizer.built:
+        new.build(_keras.optimized_weights(optimizer))
+    return {f"{where}/{w}".strip("/"): entry for w, entry in _keras.state_entries(new).items()}
