@@ -50,6 +50,7 @@ __all__ = [
     "Hooks",
     "KerasSaveable",
     "LossScaleOptimizer",
+    "assign_in_place",
     "basic_config",
     "call_in_turn",
     "clear_losses",
@@ -350,6 +351,11 @@ def set_values(variables: list[Any], values: Iterable[Any]) -> None:
     """Replaces the values of variables where they are known to fit: `assign` without its checks."""
     for variable, value in zip(variables, values, strict=True):
         variable._value = value
+
+
+def assign_in_place(variable: Any, value: Any) -> None:
+    """Assigns to a variable itself, whatever scope there is; on torch and TensorFlow."""
+    variable._direct_assign(value)
 
 
 def kind_of_data(x: Any) -> str | None:

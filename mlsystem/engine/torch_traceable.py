@@ -79,6 +79,28 @@ def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
         _keras.set_values(state, before)
 
 
+@contextlib.contextmanager
+def swapped_in_module(
+    module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
+) -> Iterator[None]:
+    """Puts other tensors also into modules, which share parameters with the variables."""
+    other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
+    shared: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (owner, name, tensor)
+        for part in module.modules()
+        for owner in (part._parameters, part._buffers)
+        for name, tensor in owner.items()
+        if tensor is not None and id(tensor) in other
+    ]
+    for owner, name, tensor in shared:
+        owner[name] = other[id(tensor)]
+    try:
+        yield
+    finally:
+        for owner, name, tensor in shared:
+            owner[name] = tensor
+
+
 def _selecting(state: list[Any]) -> Callable[..., Any]:
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
         if not isinstance(pred, torch.Tensor):
