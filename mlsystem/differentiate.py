@@ -44,7 +44,7 @@ def gradients(
     def plan(losses: dict[str, Any]) -> Any:
         table = rows(list(losses))
         read.update({name: table[name] for name in models})
-        groups = routing.groups(read, _scale_keys(learner, models))
+        groups = routing.groups(read, _scaled(learner, models))
         made = [Pass(row, group) for row, group in groups]
         passes.extend(made if balance is None else balance.passes(made, losses))
         return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
@@ -57,13 +57,18 @@ def gradients(
     return Gradients(whole, taken, outputs), read
 
 
-def _scale_keys(learner: Any, models: Sequence[str]) -> dict[str, Any]:
-    return {name: optimizers.scale_key(learner.optimizers[name]) for name in models}
+def _scaled(learner: Any, models: Sequence[str]) -> dict[str, bool]:
+    return {name: optimizers.is_scaled(learner.optimizers[name]) for name in models}
+
+
+def _scale(learner: Any, one: Pass) -> Any:
+    """What the losses of a backward pass are scaled by; None where they are not."""
+    return optimizers.scale(*(learner.optimizers[name] for name in one.models))
 
 
 def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
     """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
-    scale = optimizers.scale(learner.optimizers[one.models[0]])
+    scale = _scale(learner, one)
     return {n: _product(learner, factors, scale, losses[n]) for n, factors in one.row.items()}
 
 
@@ -81,7 +86,7 @@ def _variables(learner: Any, one: Pass) -> list[Any]:
 
 def _by_model(learner: Any, one: Pass, found: list[Any]) -> dict[str, list[Any]]:
     """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
-    scale, models, left = optimizers.scale(learner.optimizers[one.models[0]]), {}, iter(found)
+    scale, models, left = _scale(learner, one), {}, iter(found)
     for name in one.models:
         mine = [next(left) for _ in learner._models()[name].trainable_weights]
         models[name] = [
