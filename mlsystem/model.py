@@ -8,6 +8,7 @@ import keras
 from mlsystem import (
     _keras,
     arguments,
+    attributes,
     data,
     engine,
     functional,
@@ -26,12 +27,6 @@ from mlsystem.step import Taken
 from mlsystem.trainer import Run
 
 _STEPS = {"train_step": True, "test_step": False}
-_PLAIN = (bool, int, float, str)
-# What Keras and torch set on a model while it is in use.
-_OF_KERAS = {
-    *("stop_training", "stop_evaluating", "stop_predicting", "training", "built"),
-    *("steps_per_execution", "jit_compile", "run_eagerly", "supports_masking"),
-}
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -123,7 +118,7 @@ class MLModel(Learner):
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
             )
-        if isinstance(value, _PLAIN) and name[0] != "_" and name not in _OF_KERAS:
+        if attributes.is_number(name, value):
             run = self.__dict__.get("_run")
             if run is not None and getattr(self, name, None) != value:
                 run.changes += 1  # a captured step holds the old value

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine, handover, ready
+from mlsystem import _keras, attributes, engine, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
@@ -45,7 +45,8 @@ class Run:
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
-        self.changes = 0
+        self.changes = 0  # of numbers in attributes
+        self.numbers: Any = None  # those of layers, when `fit` or `evaluate` began
         self.symbols: Any = None
         self.plan: Plan | None = None
         self.taken: Taken | None = None
@@ -120,6 +121,9 @@ class Trainer(_keras.Hooks):
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
+        if before not in (None, self._run.numbers):
+            self._run.changes += 1
         if self._run.plan is not None:
             self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None
