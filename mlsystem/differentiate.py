@@ -35,6 +35,7 @@ def gradients(
     read: routing.Rows = {}
     owners: dict[str, str] = {}
     passes: list[Pass] = []
+    trained = {n: model.trainable_weights for n, model in learner._models().items()}
 
     def run() -> Any:
         taken, outputs = forward()
@@ -47,13 +48,16 @@ def gradients(
         groups = routing.groups(read, _scaled(learner, models))
         made = [Pass(row, group) for row, group in groups]
         passes.extend(made if balance is None else balance.passes(made, losses))
-        return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
+        return [
+            (_weights(learner, one, losses), [v for name in one.models for v in trained[name]])
+            for one in passes
+        ]
 
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
     taken = Taken(losses, terms, owners)
-    parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
+    parts = [_by_model(learner, trained, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
-    whole = {name: _whole(learner, name, by_model[name]) for name in models}
+    whole = {name: _whole(learner, name, trained[name], by_model[name]) for name in models}
     return Gradients(whole, taken, outputs), read
 
 
@@ -79,16 +83,13 @@ def _product(learner: Any, factors: tuple[Any, ...], scale: Any, loss: Any) -> A
     return product
 
 
-def _variables(learner: Any, one: Pass) -> list[Any]:
-    models = learner._models()
-    return [v for name in one.models for v in models[name].trainable_weights]
-
-
-def _by_model(learner: Any, one: Pass, found: list[Any]) -> dict[str, list[Any]]:
+def _by_model(
+    learner: Any, trained: dict[str, list[Any]], one: Pass, found: list[Any]
+) -> dict[str, list[Any]]:
     """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
     scale, models, left = _scale(learner, one), {}, iter(found)
     for name in one.models:
-        mine = [next(left) for _ in learner._models()[name].trainable_weights]
+        mine = [next(left) for _ in trained[name]]
         models[name] = [
             g if scale is None or g is None else g / ops.cast(scale, g.dtype) for g in mine
         ]
@@ -99,7 +100,7 @@ def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     return {name: mine for part in parts for name, mine in part.items()}
 
 
-def _whole(learner: Any, name: str, found: list[Any]) -> list[Any]:
+def _whole(learner: Any, name: str, weights: list[Any], found: list[Any]) -> list[Any]:
     """One model's gradients, with zeros for weights that no loss depends on."""
     if all(g is None for g in found) and name not in learner._run.warned:
         learner._run.warned.add(name)
@@ -108,7 +109,7 @@ def _whole(learner: Any, name: str, found: list[Any]) -> list[Any]:
             "Check that `forward` calls it and that its routing names the right losses.",
             stacklevel=2,
         )
-    pairs = zip(learner._models()[name].trainable_weights, found, strict=True)
+    pairs = zip(weights, found, strict=True)
     return [ops.zeros(w.shape, w.dtype) if g is None else g for w, g in pairs]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine, gate, losses, routing, select, step
-from mlsystem.data import Batch, batch
+from mlsystem.data import Batch
 from mlsystem.differentiate import Gradients, gradients, scaled
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
@@ -46,10 +46,11 @@ class Learner(Trainer):
         Returns:
             The logs: `self.get_metrics_result()`.
         """
-        taken, outputs = self._forward_losses(batch(data), training=False)
+        batch = step.batch_of(self, data)
+        taken, outputs = self._forward_losses(batch, training=False)
         if this := step.of(self):
             this.count(taken, dict.fromkeys(taken.losses))
-        self._update_metrics(batch(data), outputs, None)
+        self._update_metrics(batch, outputs, None)
         return self._step_logs()
 
     def update(
@@ -84,7 +85,7 @@ class Learner(Trainer):
             before = [(v, engine.chosen.kept(v.value)) for v in self._forward_state()]
             found = self.gradients(data, names, phase=phase)
             updated = self._apply(found, before)
-            self._update_metrics(batch(data), found.outputs, updated)
+            self._update_metrics(step.batch_of(self, data), found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
@@ -104,7 +105,7 @@ class Learner(Trainer):
         return self._pend(
             *gradients(
                 self,
-                lambda: self._forward_losses(batch(data), training=True, phase=phase),
+                lambda: self._forward_losses(step.batch_of(self, data), True, phase),
                 self._rows,
                 self._names(models),
                 self._balance(),
@@ -263,8 +264,10 @@ class Learner(Trainer):
         if (all_finite := functools.reduce(select.both, finite.values(), None)) is not None:
             select.keep(all_finite, before)
         updated = {name: self._wanted(name, condition) for name, condition in finite.items()}
+        models = self._models()
         for name, condition in updated.items():
-            self._apply_to(name, list(gradients[name]), condition)
+            weights = models[name].trainable_weights
+            self._apply_to(name, weights, list(gradients[name]), condition)
         self._follow(updated)
         self._count_pending(updated)
         return updated
@@ -286,8 +289,7 @@ class Learner(Trainer):
         self._track(f"{name}_updated", f"the share of updates of '{name}'", share, this.batch.size)
         return wanted
 
-    def _apply_to(self, name: str, found: list[Any], condition: Any) -> None:
-        weights = self._models()[name].trainable_weights
+    def _apply_to(self, name: str, weights: list[Any], found: list[Any], condition: Any) -> None:
         if len(found) != len(weights):
             raise ValueError(
                 f"apply_gradients got {len(found)} gradients for '{name}', "

@@ -36,6 +36,7 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()
         self.direct: dict[str, Any] | None = None
+        self.nested: dict[str, Any] | None = None
         self.terms: dict[str, dict[str, Any]] = {}
         self.rehearsed: set[str] = set()
         self.warned: set[str] = set()
@@ -60,7 +61,7 @@ class Run:
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
-        self.direct = self.members = None
+        self.direct = self.nested = self.members = None
         self.loss_names = []
         self.rehearsed.clear()
 
