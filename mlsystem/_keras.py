@@ -52,6 +52,7 @@ __all__ = [
     "Hooks",
     "KerasSaveable",
     "LossScaleOptimizer",
+    "assign_in_place",
     "basic_config",
     "call_in_turn",
     "clear_losses",
@@ -392,6 +393,11 @@ def stored_dtype(variable: Any) -> str:
     """The dtype of a variable itself: in a layer of mixed precision `dtype` is another."""
     dtype: str = variable._dtype
     return dtype
+
+
+def assign_in_place(variable: Any, value: Any) -> None:
+    """Assigns to a variable itself, whatever scope there is; on torch and TensorFlow."""
+    variable._direct_assign(value)
 
 
 def kind_of_data(x: Any) -> str | None:

@@ -61,9 +61,10 @@ def flags(system: Any) -> tuple[bool, ...]:
 def _read_given(system: Any) -> None:
     """Reads the losses and metrics given to `compile`, also to that of a nested system."""
     system._run.direct = members.direct(system)
+    system._run.nested = members.nested(system)
     system._run.losses = _losses(system)
     system._run.metrics = _metrics(system)
-    for inner in members.nested(system).values():
+    for inner in system._run.nested.values():
         _read_given(inner)
 
 

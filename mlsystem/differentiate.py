@@ -51,6 +51,7 @@ def gradients(
     owners: dict[str, str] = {}
     sizes: dict[str, Any] = {}
     passes: list[Pass] = []
+    trained = {n: model.trainable_weights for n, model in learner._models().items()}
 
     def run() -> Any:
         taken, outputs = forward()
@@ -61,28 +62,36 @@ def gradients(
     def plan(losses: dict[str, Any]) -> Any:
         table = rows(list(losses))
         read.update({name: table[name] for name in models})
-        groups = routing.groups(read, _scale_keys(learner, models))
+        groups = routing.groups(read, _are_scaled(learner, models))
         made = [Pass(row, group) for row, group in groups]
         passes.extend(made if balance is None else balance.passes(made, losses))
-        return [(_weights(learner, one, losses), _variables(learner, one)) for one in passes]
+        return [
+            (_weights(learner, one, losses), [v for name in one.models for v in trained[name]])
+            for one in passes
+        ]
 
     before = [(v, engine.chosen.kept(v.value)) for v in learner._forward_state()]
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
     taken = Taken(losses, terms, owners, sizes, before=before)
-    parts = [_by_model(learner, one, row) for one, row in zip(passes, found, strict=True)]
+    parts = [_by_model(learner, trained, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
     zeros: list[Any] = []
-    whole = {name: _whole(learner, name, by_model[name], zeros) for name in models}
+    whole = {n: _whole(learner, n, trained[n], by_model[n], zeros) for n in models}
     return Gradients(whole, taken, outputs, zeros), read
 
 
-def _scale_keys(learner: Any, models: Sequence[str]) -> dict[str, Any]:
-    return {name: optimizers.scale_key(learner.optimizers[name]) for name in models}
+def _are_scaled(learner: Any, models: Sequence[str]) -> dict[str, bool]:
+    return {name: optimizers.is_scaled(learner.optimizers[name]) for name in models}
+
+
+def _scale(learner: Any, one: Pass) -> Any:
+    """What the losses of a backward pass are scaled by; None where they are not."""
+    return optimizers.scale(*(learner.optimizers[name] for name in one.models))
 
 
 def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
     """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
-    scale = optimizers.scale(learner.optimizers[one.models[0]])
+    scale = _scale(learner, one)
     return {n: _product(learner, factors, scale, losses[n]) for n, factors in one.row.items()}
 
 
@@ -93,16 +102,13 @@ def _product(learner: Any, factors: tuple[Any, ...], scale: Any, loss: Any) -> A
     return product
 
 
-def _variables(learner: Any, one: Pass) -> list[Any]:
-    models = learner._models()
-    return [v for name in one.models for v in models[name].trainable_weights]
-
-
-def _by_model(learner: Any, one: Pass, found: list[Any]) -> dict[str, list[Any]]:
+def _by_model(
+    learner: Any, trained: dict[str, list[Any]], one: Pass, found: list[Any]
+) -> dict[str, list[Any]]:
     """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
-    scale, models, left = optimizers.scale(learner.optimizers[one.models[0]]), {}, iter(found)
+    scale, models, left = _scale(learner, one), {}, iter(found)
     for name in one.models:
-        mine = [next(left) for _ in learner._models()[name].trainable_weights]
+        mine = [next(left) for _ in trained[name]]
         models[name] = [
             g if scale is None or g is None else g / ops.cast(scale, g.dtype) for g in mine
         ]
@@ -113,7 +119,9 @@ def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     return {name: mine for part in parts for name, mine in part.items()}
 
 
-def _whole(learner: Any, name: str, found: list[Any], zeros: list[Any]) -> list[Any]:
+def _whole(
+    learner: Any, name: str, weights: list[Any], found: list[Any], zeros: list[Any]
+) -> list[Any]:
     """One model's gradients, with zeros, which are noted, for weights that no loss depends on."""
     if all(g is None for g in found) and name not in learner._run.warned:
         learner._run.warned.add(name)
@@ -122,7 +130,7 @@ def _whole(learner: Any, name: str, found: list[Any], zeros: list[Any]) -> list[
             "Check that `forward` calls it and that its routing names the right losses.",
             stacklevel=2,
         )
-    pairs = zip(learner._models()[name].trainable_weights, found, strict=True)
+    pairs = zip(weights, found, strict=True)
     whole = [_zero(w) if g is None else g for w, g in pairs]
     zeros += [w for w, g in zip(whole, found, strict=True) if g is None]
     return whole

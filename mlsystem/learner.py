@@ -12,7 +12,7 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
-from mlsystem.data import Batch, batch
+from mlsystem.data import Batch
 from mlsystem.differentiate import Gradients, applicable, existing, gradients
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
@@ -84,7 +84,7 @@ class Learner(Trainer):
         with gate.when(self, when):
             found = self.gradients(data, names, phase=phase)
             updated = self._apply(found)
-            self._update_metrics(batch(data), found.outputs, updated)
+            self._update_metrics(step.batch_of(self, data), found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
@@ -105,7 +105,7 @@ class Learner(Trainer):
         return self._pend(
             *gradients(
                 self,
-                lambda: self._forward_losses(batch(data), training=True, phase=phase),
+                lambda: self._forward_losses(step.batch_of(self, data), True, phase),
                 self._rows,
                 self._names(models),
                 self._balance(),
@@ -219,10 +219,11 @@ class Learner(Trainer):
 
     def _observe(self, data: Any, training: bool) -> None:
         """Runs `forward` and logs all losses and metrics; updates nothing."""
-        taken, outputs = self._forward_losses(batch(data), training=training)
+        batch = step.batch_of(self, data)
+        taken, outputs = self._forward_losses(batch, training)
         if this := step.of(self):
             this.count(taken, dict.fromkeys(taken.losses))
-        self._update_metrics(batch(data), outputs, None)
+        self._update_metrics(batch, outputs, None)
 
     def _warn_untrained(self) -> None:
         """Says once that there is nothing to train."""

@@ -79,13 +79,13 @@ def _tensor(value: Any, where: str) -> Any:
     if value is None:
         raise ValueError(f"{where} returned None. Does it end in a `return`?")
     try:
-        value = ops.convert_to_tensor(value)
-        dtype = keras.backend.standardize_dtype(value.dtype)
+        tensor = ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
     except Exception as error:
         raise _not_a_number(value, where) from error
     if "str" in dtype or dtype == "bool":
         raise _not_a_number(value, where)
-    return ops.cast(value, keras.backend.result_type(dtype, "float32"))
+    return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))
 
 
 def _not_a_number(value: Any, where: str) -> ValueError:

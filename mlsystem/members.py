@@ -67,6 +67,8 @@ def direct(system: Any) -> dict[str, Any]:
 
 def nested(system: Any) -> dict[str, Any]:
     """The systems among the members of a system."""
+    if system._run.nested is not None:
+        return dict(system._run.nested)
     return {n: m for n, m in direct(system).items() if hasattr(m, "compute_losses")}
 
 

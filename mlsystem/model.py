@@ -8,6 +8,7 @@ import keras
 from mlsystem import (
     _keras,
     arguments,
+    attributes,
     configure,
     data,
     engine,
@@ -28,14 +29,8 @@ from mlsystem.step import Taken
 from mlsystem.trainer import Run
 
 _STEPS = {"train_step": True, "test_step": False}
-_PLAIN = (bool, int, float, str)
-# What Keras and torch set on a model while it is in use.
-_OF_KERAS = {
-    *("stop_training", "stop_evaluating", "stop_predicting", "training", "built"),
-    *("steps_per_execution", "jit_compile", "run_eagerly", "supports_masking"),
-}
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
-_SET_BY_KERAS = _OF_KERAS | {
+_SET_BY_KERAS = attributes.OF_KERAS | {
     *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
     *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
     *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
@@ -133,7 +128,7 @@ class MLModel(Learner):
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
             )
-        if isinstance(value, _PLAIN) and name[0] != "_" and name not in _OF_KERAS:
+        if attributes.is_number(name, value):
             run = self.__dict__.get("_run")
             if run is not None and getattr(self, name, None) != value:
                 run.changes += 1  # a captured step holds the old value

@@ -1,5 +1,6 @@
 """One optimizer per model, shown to Keras as one."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -312,13 +313,15 @@ def accumulates(optimizer: Any) -> bool:
     return bool(getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps)
 
 
-def scale_key(optimizer: Any) -> Any:
-    """What tells apart optimizers that scale the loss differently; None for one that does not."""
-    if scales(optimizer):
-        return id(optimizer)
-    return optimizer.loss_scale_factor
+def is_scaled(optimizer: Any) -> bool:
+    """Whether an optimizer wants its losses scaled."""
+    return scales(optimizer) or optimizer.loss_scale_factor is not None
 
 
-def scale(optimizer: Any) -> Any:
-    """The factor by which an optimizer wants its losses scaled, or None; it unscales by itself."""
-    return None if scale_key(optimizer) is None else optimizer.scale_loss(ops.ones(()))
+def scale(*optimizers: Any) -> Any:
+    """The factor by which optimizers want their losses scaled, or None; they unscale themselves.
+
+    That of several is the smallest: at which the gradients of none overflow that hold at its own.
+    """
+    found = [o.scale_loss(ops.ones(())) for o in optimizers if is_scaled(o)]
+    return functools.reduce(ops.minimum, found) if found else None

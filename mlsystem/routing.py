@@ -174,14 +174,14 @@ def followed(rows: Iterable[Row], losses: Iterable[str]) -> set[str]:
     return {loss for loss in losses if named(loss, names)}
 
 
-def groups(rows: Rows, scales: Mapping[str, Any]) -> list[tuple[Row, list[str]]]:
+def groups(rows: Rows, scaled: Mapping[str, bool]) -> list[tuple[Row, list[str]]]:
     """The distinct rows with the models that share each: one backward pass apiece.
 
-    Models whose optimizers scale the loss differently do not share.
+    A model whose optimizer scales the loss shares with others of which that is true.
     """
     shared: dict[Any, tuple[Row, list[str]]] = {}
     for model, row in rows.items():
-        key = (frozenset((n, *map(_identity, f)) for n, f in row.items()), scales.get(model))
+        key = (frozenset((n, *map(_identity, f)) for n, f in row.items()), scaled.get(model))
         shared.setdefault(key, (row, []))[1].append(model)
     return list(shared.values())
 

@@ -38,3 +38,26 @@ class Scope(keras.StatelessScope):
     def updates(self) -> dict[int, Any]:
         """The new values of the variables that were assigned, by their id."""
         return {key: self.get_current_value(v) for key, v in self.assigned.items()}
+
+
+class Deferred(keras.StatelessScope):
+    """A scope in which only new variables wait for their values, until it closes.
+
+    The others are read and assigned as outside of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(collect_losses=True)
+
+    def get_current_value(self, variable: Any) -> Any:
+        """Called by `variable.value` inside the scope; None stands for a value to come."""
+        known = super().get_current_value(variable)
+        return _keras.values([variable])[0] if known is None else known
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Called by `variable.assign` inside the scope."""
+        variable, value = update
+        if _keras.values([variable])[0] is None:
+            super().add_update(update)
+        else:
+            _keras.assign_in_place(variable, value)

@@ -1,12 +1,13 @@
 """What is known while one step runs, shared by the system and all the models in it."""
 
 import functools
+import operator
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras import ops
+from keras import ops, tree
 
 from mlsystem import data, engine
 
@@ -37,6 +38,8 @@ class Taken:
 class Step:
     """One train or test step of a learner, from its batch to its logs.
 
+    `given` is what the data set yielded, and `batch` that as tensors, made once.
+
     `counted` holds each loss and term, with whether it counts, once for each phase, `owners` says
     which loss a term is part of, and `sizes` how many samples each was averaged over. `gated` is
     what was counted under a condition. `pending` holds for each model the losses that its gradients
@@ -45,8 +48,9 @@ class Step:
     """
 
     learner: Any
-    batch: data.Batch
+    given: Any
     training: bool
+    batch: data.Batch = field(init=False)
     gated: set[str] = field(default_factory=set)
     counted: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -55,6 +59,18 @@ class Step:
     touched: dict[str, None] = field(default_factory=dict)
     measured: set[str] = field(default_factory=set)
     logs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.batch = data.batch(self.given)
+        self.leaves = tree.flatten(self.given)
+
+    def is_of(self, given: Any) -> bool:
+        """Whether some data are those of this step, with nothing in them replaced."""
+        if given is not self.given:
+            return False
+        leaves = tree.flatten(given)
+        same = len(leaves) == len(self.leaves)
+        return same and all(map(operator.is_, leaves, self.leaves))
 
     def count(self, taken: Taken, losses: Mapping[str, Any]) -> None:
         """Counts some losses and their terms once more, each where its condition holds."""
@@ -103,8 +119,14 @@ def running() -> Step | None:
 
 def of(learner: Any) -> Step | None:
     """The step that is running, if it is one of this learner."""
-    current = running()
+    current: Step | None = getattr(_running, "step", None)
     return current if current is not None and current.learner is learner else None
+
+
+def batch_of(learner: Any, given: Any) -> data.Batch:
+    """Data as a batch: made already where they are those of the step that is running."""
+    this = of(learner)
+    return this.batch if this is not None and this.is_of(given) else data.batch(given)
 
 
 def make(training: bool) -> Callable[[Any], Any]:
@@ -129,7 +151,7 @@ def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool
     with engine.chosen.step_scope(given):
         if learner._run.transform is not None:
             given = learner._run.transform.inside(given, training)
-        _running.step = this = Step(learner, data.batch(given), training)
+        _running.step = this = Step(learner, given, training)
         try:
             logs = fn(learner, given)
             if logs is None:

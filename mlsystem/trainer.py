@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine, handover, ready
+from mlsystem import _keras, attributes, engine, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
@@ -38,6 +38,7 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.weighted: set[str] = set()
         self.direct: dict[str, Any] | None = None
+        self.nested: dict[str, Any] | None = None
         self.found: dict[str, Loss] = {}
         self.evaluated: dict[str, None] = {}  # the logs of losses that an evaluation adds up
         self.rehearsed: set[str] = set()
@@ -49,7 +50,8 @@ class Run:
         self.members: dict[str, Any] | None = None
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
-        self.changes = 0
+        self.changes = 0  # of numbers in attributes
+        self.numbers: Any = None  # those of layers, when `fit` or `evaluate` began
         self.symbols: Any = None
         self.plan: Plan | None = None
         self.taken: Taken | None = None
@@ -63,7 +65,7 @@ class Run:
     def reset(self) -> None:
         """Starts over with a new configuration."""
         self.is_ready = False
-        self.direct = self.members = None
+        self.direct = self.nested = self.members = None
         self.loss_names = []
         self.rehearsed.clear()
 
@@ -123,6 +125,9 @@ class Trainer(_keras.Hooks):
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
+        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
+        if before not in (None, self._run.numbers):
+            self._run.changes += 1
         if self._run.plan is not None:
             self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None

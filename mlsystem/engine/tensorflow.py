@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ import tensorflow as tf
 from keras import ops, tree
 
 from mlsystem import _keras, select
+from mlsystem.data import tensor
+from mlsystem.scope import Deferred
+
+# Bytes of state from which on a rehearsal is traced: that takes longer than a copy of less.
+LARGE = 2**26
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -143,8 +149,27 @@ def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
 
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
-    with _kept(state):
-        step(data)
+    size = sum(v.value.dtype.size * math.prod(v.shape) for v in state)
+    if step.__self__.run_eagerly or size < LARGE:
+        with _kept([*state, _keras.global_seed()]):
+            step(data)
+    else:
+        _traced(step, data)
+
+
+def _traced(step: Any, data: Any) -> None:
+    """Traces a step, whose graph is thrown away."""
+    leaves, structure = [tensor(leaf) for leaf in tree.flatten(data)], data
+    given = {i: leaf for i, leaf in enumerate(leaves) if tf.is_tensor(leaf)}
+
+    def on_tensors(*tensors: Any) -> None:
+        filled = dict(enumerate(leaves)) | dict(zip(given, tensors, strict=True))
+        step(tree.pack_sequence_as(structure, list(filled.values())))
+
+    # Variables born inside get their values when this scope closes: outside the trace.
+    with Deferred():
+        specs = [tf.type_spec_from_value(leaf) for leaf in given.values()]
+        tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,9 @@ from typing import Any
 import keras
 import torch
 from keras import ops, tree
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from mlsystem import _keras
-from mlsystem.engine.torch_branch import only
+from mlsystem.engine import torch_branch, torch_rehearsal
 from mlsystem.engine.torch_function import Function
 
 
@@ -74,8 +73,8 @@ def _input(x: Any) -> Any:
 
 def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None) -> None:
     """See `mlsystem.engine`."""
-    if get_proxy_mode() is not None and condition is not None:  # in a trace, which cannot branch
-        with only(condition, [*weights, *optimizer.variables]):
+    if torch_branch.is_traced() and condition is not None:
+        with torch_branch.only(condition, [*weights, *optimizer.variables]):
             optimizer.apply(gradients, weights)
     elif condition is None or bool(condition):
         optimizer.apply(gradients, weights)
@@ -144,7 +143,16 @@ def predict_scope(system: Any) -> Iterator[None]:
 
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
-    with _kept(step.__self__, state):
+    learner = step.__self__
+    if not (learner.run_eagerly or learner._run.jit_compile is False):
+        try:
+            torch_rehearsal.rehearse(step, data, [*state, _keras.global_seed()])
+            return
+        except Warning:  # said once, where warnings are errors
+            raise
+        except Exception:  # where it fails on numbers too, it says more clearly why
+            pass
+    with _kept(learner, [*state, _keras.global_seed()]):
         step(data)
 
 

@@ -16,8 +16,10 @@ from torch.fx import Graph, GraphModule, Node
 from mlsystem import select
 from mlsystem.engine import torch_graph
 
-# Whether the trace in progress is run as it is; a compiler has no branches.
-_has_branches: contextvars.ContextVar[bool] = contextvars.ContextVar("has_branches", default=False)
+# Whether the trace in progress is run as it is; a compiler has no branches. None outside a trace.
+_has_branches: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
+    "has_branches", default=None
+)
 
 _library = torch.library.Library("mlsystem", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _mark in ("begin", "end"):
@@ -37,6 +39,11 @@ def allowed(has_branches: bool) -> Iterator[None]:
         yield
     finally:
         _has_branches.reset(before)
+
+
+def is_traced() -> bool:
+    """Whether a step is being traced, on tensors that have no numbers."""
+    return _has_branches.get() is not None
 
 
 @contextlib.contextmanager

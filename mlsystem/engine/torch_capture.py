@@ -4,8 +4,7 @@ The step runs once on fake tensors, which have shapes and no numbers: what would
 number in Python fails loudly instead of being baked in.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlsystem import _keras
 from mlsystem.engine import torch_graph
-from mlsystem.engine.torch_traceable import swapped, traceable
+from mlsystem.engine.torch_traceable import swapped, swapped_in_module, traceable
 
 
 def capture(
@@ -39,7 +38,7 @@ def capture(
 
     def flat(*given: torch.Tensor) -> Any:
         now = given[: len(values)]
-        with swapped(state, now[: len(state)]), _swapped_in_module(module, values, now):
+        with swapped(state, now[: len(state)]), swapped_in_module(module, values, now):
             return step(*given[len(values) :])
 
     before = np.random.get_state(legacy=False)
@@ -53,25 +52,3 @@ def capture(
     finally:
         np.random.set_state(before)
         _keras.clear_losses(module)
-
-
-@contextlib.contextmanager
-def _swapped_in_module(
-    module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
-) -> Iterator[None]:
-    """Puts other tensors also into the modules, which share parameters with the variables."""
-    other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
-    shared: list[tuple[dict[str, Any], str, torch.Tensor]] = [
-        (owner, name, tensor)
-        for part in module.modules()
-        for owner in (part._parameters, part._buffers)
-        for name, tensor in owner.items()
-        if tensor is not None and id(tensor) in other
-    ]
-    for owner, name, tensor in shared:
-        owner[name] = other[id(tensor)]
-    try:
-        yield
-    finally:
-        for owner, name, tensor in shared:
-            owner[name] = tensor

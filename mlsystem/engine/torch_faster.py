@@ -15,6 +15,12 @@ from keras import ops
 
 Replaced = list[tuple[Any, str, Any]]
 
+# Without a kernel for fake tensors, torch would run this one on real ones, as large as they say.
+_NO_FAKE = "aten::_fused_adam_.tensor_lr"
+if not torch._C._dispatch_has_kernel_for_dispatch_key(_NO_FAKE, "Meta"):
+    _library = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
+    _library.impl(_NO_FAKE, lambda *args, **kwargs: None)  # type: ignore[no-untyped-call]
+
 
 def replaced(of_keras: Any, fused: bool) -> Replaced:
     """The functions to replace: their owner, name and replacement."""

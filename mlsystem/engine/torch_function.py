@@ -39,6 +39,9 @@ class Function:
         ]
         self.runs = [part._run for part in system.modules() if hasattr(part, "_run")]
         self.programs: dict[Any, Program | None] = {}
+        # The numbers in attributes that the programs hold, the steps since these changed, and how
+        # many changes in a row came after a single step.
+        self.changes, self.steps, self.hasty = self._changes(), 0, 0
 
     def __call__(self, batches: list[Any]) -> Any:
         """The logs of the last of some steps."""
@@ -47,6 +50,7 @@ class Function:
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
+        self._drop_outdated()
         state = [*self.state, _keras.global_seed()]  # another one after `set_random_seed`
         values = _keras.values(state)
         values += [owner[name] for owner, name in self.buffers]
@@ -62,19 +66,34 @@ class Function:
         return self.step(batch) if program is None else program(*values, *inputs)
 
     def _kind(self, batch: Any, values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
-        # What is frozen or thawed, and a number set in an attribute, makes another graph.
+        # What is frozen or thawed makes another graph.
         trained = tuple([value.requires_grad for value in values])
-        return _read(batch, inputs), trained, self._changes()
+        return _read(batch, inputs), trained
+
+    def _drop_outdated(self) -> None:
+        """Drops the programs once a number in an attribute has changed, which they hold."""
+        if (now := self._changes()) != self.changes:
+            self.hasty = self.hasty + 1 if self.steps == 1 else 0
+            self.changes, self.steps = now, 0
+            if self.programs and self.how is True:
+                self.how = "auto"  # to compile takes longer than to capture
+            self.programs.clear()
+        self.steps += 1
 
     def _changes(self) -> int:
         return sum([run.changes for run in self.runs])
 
     def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
+        if self.hasty >= MOST:
+            self._warn(
+                f"a number in an attribute has changed after each of {MOST} steps. Make it a "
+                "keras.Variable"
+            )
+            return None
         if len(self.programs) >= MOST:
             self._warn(
-                f"it has met {MOST} kinds of batches, which differ in structure, shapes, dtypes or "
-                "the numbers in attributes. Pad the batches to a few shapes, make the numbers "
-                "keras.Variable"
+                f"it has met {MOST} kinds of batches, which differ in structure, shapes or dtypes. "
+                "Pad the batches to a few shapes"
             )
             return None
         compiles = self.how is True and not self.programs  # not again for a shorter last batch

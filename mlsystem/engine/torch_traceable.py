@@ -2,7 +2,8 @@
 
 - A generator is seeded from the number in a seed variable: the draw is marked, and the graph
   seeds a generator each time it comes there (`torch_graph.py`).
-- `ops.cond` asks for the value of its condition: both branches run, and the values are selected.
+- `ops.cond` asks for the value of its condition: both branches run, each on copies of what it
+  writes to, and the values are selected.
 - `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
 - `ops.scatter` reads its indices one by one: all at once.
 - Nadam divides by NumPy numbers: by tensors.
@@ -79,18 +80,42 @@ def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
         _keras.set_values(state, before)
 
 
+@contextlib.contextmanager
+def swapped_in_module(
+    module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
+) -> Iterator[None]:
+    """Puts other tensors also into modules, which share parameters with the variables."""
+    other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
+    shared: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (owner, name, tensor)
+        for part in module.modules()
+        for owner in (part._parameters, part._buffers)
+        for name, tensor in owner.items()
+        if tensor is not None and id(tensor) in other
+    ]
+    for owner, name, tensor in shared:
+        owner[name] = other[id(tensor)]
+    try:
+        yield
+    finally:
+        for owner, name, tensor in shared:
+            owner[name] = tensor
+
+
 def _selecting(state: list[Any]) -> Callable[..., Any]:
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
         if not isinstance(pred, torch.Tensor):
             return true_fn() if pred else false_fn()
-        before = _keras.values(state)
-        outcomes = [_branch(state, before, fn) for fn in (true_fn, false_fn)]
-        (if_true, values), (if_false, others) = outcomes
+        values = _keras.values(state)
+        known = {id(value): value for value in values}
+        (if_true, new), (if_false, other) = (_branch(values, fn) for fn in (true_fn, false_fn))
+        # Before anything is written: a branch may return a variable as it is.
+        selected = tree.map_structure(functools.partial(_selected, pred), if_true, if_false)
         with torch.no_grad():
-            for old, new, other in zip(before, values, others, strict=True):
-                if new is not old or other is not old:
-                    old.copy_(torch.where(pred.bool(), new, other))
-        return tree.map_structure(functools.partial(_selected, pred), if_true, if_false)
+            for key in dict.fromkeys([*new, *other]):
+                value = known[key]
+                value.copy_(torch.where(pred.bool(), new.get(key, value), other.get(key, value)))
+        return selected
 
     return cond
 
@@ -108,27 +133,37 @@ def _refuse(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("Gradients through, or taken in, a branch of `ops.cond` are eager.")
 
 
-def _branch(state: list[Any], before: list[Any], fn: Callable[[], Any]) -> tuple[Any, list[Any]]:
-    """What a branch returns, and the values it leaves, each its own where it was assigned."""
-    copies = [value.detach().clone().requires_grad_(value.requires_grad) for value in before]
-    refused = _replaced(torch.autograd, "grad", _refuse)
-    with swapped(state, copies), refused, _Written() as written:
+def _branch(values: list[Any], fn: Callable[[], Any]) -> tuple[Any, dict[int, torch.Tensor]]:
+    """What a branch returns, and the tensors it would write to, by the id of what they are for."""
+    with _replaced(torch.autograd, "grad", _refuse), _CopyOnWrite(values) as mode:
         result = fn()
-    pairs = zip(before, copies, strict=True)
-    return result, [copy if id(copy) in written.found else old for old, copy in pairs]
+    return tree.map_structure(mode.present, result), mode.copies
 
 
-class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which tensors are written to."""
+class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Has operations write to copies of some tensors, and read those that there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: set[int] = set()
+        self.tensors = {id(tensor): tensor for tensor in tensors}
+        self.copies: dict[int, torch.Tensor] = {}
+
+    def present(self, leaf: Any) -> Any:
+        """A tensor, or the copy that there is in its place."""
+        return self.copies.get(id(leaf), leaf)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.is_mutable:
-            self.found.update(id(leaf) for leaf in tree.flatten(args))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        for argument, given in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self._copy(tree.flatten(given))
+        args, kwargs = tree.map_structure(self.present, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _copy(self, written: list[Any]) -> None:
+        for leaf in written:
+            if id(leaf) in self.tensors and id(leaf) not in self.copies:
+                self.copies[id(leaf)] = leaf.detach().clone()
 
 
 def _scatter(indices: Any, values: Any, shape: Any) -> Any:
