@@ -27,7 +27,6 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
-from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from keras.src.random.seed_generator import global_seed_generator
 from keras.src.saving import object_registration
 from keras.src.saving.keras_saveable import KerasSaveable
@@ -49,7 +48,6 @@ __all__ = [
     "Functional",
     "Hooks",
     "KerasSaveable",
-    "LossScaleOptimizer",
     "basic_config",
     "call_in_turn",
     "clear_losses",

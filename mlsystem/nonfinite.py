@@ -15,7 +15,7 @@ def finite(system: Any, name: str, gradients: Sequence[Any]) -> Any:
 
     An optimizer that scales the loss asks by itself: overflow is how it finds its scale.
     """
-    scales = isinstance(system.optimizers[name], _keras.LossScaleOptimizer)
+    scales = isinstance(system.optimizers[name], keras.optimizers.LossScaleOptimizer)
     if system.nonfinite == "keep" or scales or not gradients:
         return None
     condition = engine.chosen.all_finite(list(gradients))

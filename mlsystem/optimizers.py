@@ -279,7 +279,7 @@ def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
 
 def with_loss_scaling(optimizer: Any, layer: Any) -> Any:
     """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
-    scales = isinstance(optimizer, _keras.LossScaleOptimizer)
+    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if layer.dtype_policy.name == "mixed_float16" and not scales:
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
@@ -287,7 +287,7 @@ def with_loss_scaling(optimizer: Any, layer: Any) -> Any:
 
 def scale_key(optimizer: Any) -> Any:
     """What tells apart optimizers that scale the loss differently; None for one that does not."""
-    if isinstance(optimizer, _keras.LossScaleOptimizer):
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return id(optimizer)
     return optimizer.loss_scale_factor
 

@@ -154,7 +154,7 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
         if not condition:
             return
         condition = None
-    if condition is None and not isinstance(optimizer, _keras.LossScaleOptimizer):
+    if condition is None and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer.apply(gradients, weights)
         return
     # A branch that assigns would leak its tracers: hand it the values.
@@ -172,7 +172,7 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
 def _applied(optimizer: Any, gradients: list[Any], variables: list[Any], before: Any) -> list[Any]:
     """The values of weights, and of what the optimizer keeps, after an update."""
     count = len(gradients)
-    if isinstance(optimizer, _keras.LossScaleOptimizer):
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         new, state = optimizer.stateless_apply(before[count:], gradients, before[:count])
         return [*new, *state]
     with Scope(zip(variables, before, strict=True)) as scope:
