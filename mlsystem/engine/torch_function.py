@@ -80,7 +80,7 @@ class Function:
         compiles = self.how is True and not self.programs  # not again for a shorter last batch
         graph = self._graph(batch, state, values, inputs, fused=not compiles)
         if graph is None or not compiles:
-            return graph and _run(graph, [*values, *inputs])
+            return graph and self._runnable(graph, [*values, *inputs])
         try:
             return _compiled(graph, [*values, *inputs])
         except Exception as error:
@@ -110,6 +110,13 @@ class Function:
         self._warn("it sets an attribute to a number, which a graph does not. Use a keras.Variable")
         self.how = False  # each step would be of another kind
         return None
+
+    def _runnable(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program | None:
+        try:
+            return _run(graph, inputs)
+        except Exception as error:
+            self._warn(f"its graph cannot be run: {_first_line(error)} Report this to mlsystem")
+            return None
 
     def _warn(self, why: str) -> None:
         warnings.warn(
