@@ -434,12 +434,14 @@ class MLModel(Learner):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
+        self._check_readied("train_step")
         if force or self.train_function is None:
             self.train_function = engine.chosen.train_function(self)
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
+        self._check_readied("test_step")
         if force or self.test_function is None:
             self.test_function = engine.chosen.test_function(self)
         return self.test_function

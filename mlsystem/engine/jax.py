@@ -212,6 +212,9 @@ def set_random_state(state: Any) -> None:
     """See `mlsystem.engine`."""
 
 
+_keras.check_jax_trainer()
+
+
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
     return Function(system, system.train_step, no_state=((), (), (), ()))
