@@ -1,4 +1,9 @@
-"""Every private name of Keras that is imported, and why. Checked on Keras 3.15.
+"""Every private name of Keras that is used, and why. Checked on Keras 3.11, 3.15 and 3.16.
+
+What is gone in a newer Keras is never silent. A module or method that nothing works without makes
+the import of mlsystem fail. A part of Keras on torch that is only replaced in a captured step
+(`torch_modules`) gives one warning at the import, and is then left alone. An attribute that
+Keras sets on its objects is read by `_of`, which raises `Changed`.
 
 - `compute_output_spec` builds a model from the shapes of a batch, without computing.
 - `CompileLoss`, `CompileMetrics` read what users give as `loss=` and `metrics=`.
@@ -6,16 +11,22 @@
 - `get_stateless_scope`: the values in force where state is carried explicitly (jax).
 - `DotNotTrackScope`: attaching to a model that is already built.
 - `global_state`: the generator that draws without a seed come from, if there is one.
-- `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads and replaces.
+- `draw_seed`, `global_seed`, `torch_modules`, `clear_losses`: what a step captured on torch reads
+  and replaces.
+- `object_registration`: saving a functional model under the name of its class.
 - `H5IOStore`, `KerasSaveable`, `_walk_saveable`, `to_snake_case` and the two `_state` functions:
   what a file of weights holds, and under which names.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
+- `data_epoch`, `draw_order`: what the order of shuffled data comes from in Keras 3.16.
+- `super_batches`: the batches of an execution, which Keras 3.16 stacks on JAX.
 - `train_validation_split`: what `fit(validation_split=)` does.
 - `DataAdapter`, `data_adapters` and their utilities: anything that `fit` takes as batches of NumPy
   arrays, and such batches as something that `fit` takes.
 - `Hooks`: the places where Keras' `fit` and `evaluate` let a subclass in.
 """
 
+import contextlib
+import importlib
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
@@ -23,27 +34,45 @@ from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import keras
-from keras.src.backend import compute_output_spec
-from keras.src.backend.common import global_state
-from keras.src.backend.common.stateless_scope import get_stateless_scope
-from keras.src.models.functional import Functional
-from keras.src.models.model import functional_init_arguments
-from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
-from keras.src.random.seed_generator import global_seed_generator
-from keras.src.saving import object_registration
-from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state, _walk_saveable
-from keras.src.trainers import data_adapters
-from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
-from keras.src.trainers.data_adapters import data_adapter_utils
-from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
-from keras.src.trainers.data_adapters.array_slicing import train_validation_split
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
-from keras.src.trainers.epoch_iterator import EpochIterator
-from keras.src.utils.naming import to_snake_case
-from keras.src.utils.tracking import DotNotTrackScope
+import numpy as np
+
+OLDEST, NEWEST = "3.11", "3.16"  # the versions of Keras that all this was checked on
+
+
+class Changed(RuntimeError):
+    """This version of Keras lacks a private name that is used here."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"Keras {keras.__version__} has no {what}, which mlsystem needs. mlsystem was tested "
+            f"with Keras {OLDEST} to {NEWEST}. Install a newer mlsystem, or one of these Keras."
+        )
+
+
+try:
+    from keras.src.backend import compute_output_spec
+    from keras.src.backend.common import global_state
+    from keras.src.backend.common.stateless_scope import get_stateless_scope
+    from keras.src.models.functional import Functional
+    from keras.src.models.model import functional_init_arguments
+    from keras.src.random.seed_generator import draw_seed, global_seed_generator
+    from keras.src.saving import object_registration
+    from keras.src.saving.keras_saveable import KerasSaveable
+    from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state, _walk_saveable
+    from keras.src.trainers import data_adapters
+    from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
+    from keras.src.trainers.data_adapters import data_adapter_utils
+    from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
+    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+    from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+    from keras.src.trainers.epoch_iterator import EpochIterator
+    from keras.src.utils.naming import to_snake_case
+    from keras.src.utils.tracking import DotNotTrackScope
+except ImportError as error:
+    raise ImportError(str(Changed(f"such module or name ({error})"))) from error
 
 __all__ = [
+    "Changed",
     "CompileLoss",
     "CompileMetrics",
     "DataAdapter",
@@ -51,17 +80,20 @@ __all__ = [
     "Functional",
     "Hooks",
     "KerasSaveable",
-    "LossScaleOptimizer",
     "assign_in_place",
     "basic_config",
     "call_in_turn",
+    "check_jax_trainer",
     "clear_losses",
     "compile_loss",
     "compile_metrics",
     "compute_loss",
     "compute_output_spec",
     "data_adapter",
+    "data_epoch",
     "direction",
+    "draw_order",
+    "draw_seed",
     "file_entries",
     "first_batches",
     "flat_layers",
@@ -85,19 +117,60 @@ __all__ = [
     "reads_groups",
     "register_as",
     "schedule",
+    "set_data_epoch",
     "set_evaluated",
     "set_values",
     "split",
     "state_entries",
     "stored_dtype",
+    "super_batches",
     "torch_loader",
     "torch_modules",
     "unlock",
     "untrack",
     "values",
+    "version",
     "wait_for",
+    "warn_of",
     "was_called",
 ]
+
+# The methods that are called or overridden here, but for those of `Hooks`.
+_METHODS: dict[Any, tuple[str, ...]] = {
+    keras.Layer: ("_clear_losses", "_flatten_layers", "_get_own_losses"),
+    keras.Model: ("_compute_loss",),
+    EpochIterator: ("__next__", "_enumerate_iterator", "_get_iterator", "catch_stop_iteration"),
+    H5IOStore: ("close", "get", "has_path", "make"),
+}
+
+
+def _check(owner: Any, *names: str) -> None:
+    """Refuses a Keras whose class has not got these methods."""
+    for name in names:
+        if not hasattr(owner, name):
+            raise ImportError(str(Changed(f"{owner.__name__}.{name}")))
+
+
+for _owner, _names in _METHODS.items():
+    _check(_owner, *_names)
+
+
+def _of(owner: Any, name: str) -> Any:
+    """An attribute that Keras sets on its objects."""
+    try:
+        return getattr(owner, name)
+    except AttributeError as error:
+        raise Changed(f"attribute '{name}' in {type(owner).__name__}") from error
+
+
+def version() -> str:
+    """The version of Keras, and which ones are known to work."""
+    return f"This is Keras {keras.__version__}, and mlsystem was tested with {OLDEST} to {NEWEST}."
+
+
+def warn_of(what: str) -> None:
+    """Warns of what does not work with this version of Keras."""
+    warnings.warn(f"{what} {version()}", RuntimeWarning, stacklevel=2)
 
 
 def register_as(cls: type, registered: type) -> None:
@@ -110,12 +183,12 @@ def register_as(cls: type, registered: type) -> None:
 
 def compile_loss(model: Any) -> Any:
     """The loss given to a model's `compile`, as Keras calls it; None without one."""
-    return getattr(model, "_compile_loss", None)
+    return _of(model, "_compile_loss") if isinstance(model, keras.Model) else None
 
 
 def compile_metrics(model: Any) -> Any:
     """The metrics given to a model's `compile`, as Keras calls them; None without any."""
-    return getattr(model, "_compile_metrics", None)
+    return _of(model, "_compile_metrics") if isinstance(model, keras.Model) else None
 
 
 def compute_loss(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +198,7 @@ def compute_loss(model: Any, *args: Any, **kwargs: Any) -> Any:
 
 def loss_tracker(model: Any) -> Any:
     """The metric behind the log `loss`."""
-    return model._loss_tracker
+    return _of(model, "_loss_tracker")
 
 
 def made_function(model: Any, step: str) -> Any:
@@ -140,12 +213,14 @@ def made_function(model: Any, step: str) -> Any:
 
 def call_in_turn(callbacks: Any) -> None:
     """Has a list of callbacks call them when a batch ends, and not in a thread beside the next."""
-    callbacks._async_train = callbacks._async_test = False
+    for name in ("_async_train", "_async_test"):
+        _of(callbacks, name)  # to set another one would change nothing
+        setattr(callbacks, name, False)
 
 
 def wait_for(callbacks: Any) -> None:
     """Waits until a list of callbacks has told all of them of the batches so far."""
-    for future in list(callbacks._futures):
+    for future in list(_of(callbacks, "_futures")):
         future.result()
 
 
@@ -171,18 +246,18 @@ def first_batches(count: int, **data: Any) -> list[Any]:
 
 def own_metrics(model: Any) -> list[Any]:
     """The metrics set as attributes of a model."""
-    return list(model._metrics)
+    return list(_of(model, "_metrics"))
 
 
 def optimized_weights(optimizer: Any) -> list[Any]:
     """The weights that an optimizer was built for."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
-    return list(inner._trainable_variables)
+    return list(_of(inner, "_trainable_variables"))
 
 
 def schedule(optimizer: Any) -> Any:
     """The schedule that the learning rate of an optimizer follows; None for one that is set."""
-    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    rate = _of(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate")
     return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
 
 
@@ -207,23 +282,59 @@ def forget_global_seed() -> None:
     global_state.set_global_attribute("global_seed_generator", None)
 
 
+def check_jax_trainer() -> None:
+    """Refuses a Keras whose jax trainer does not take the values from the variables as known."""
+    _check(keras.Model, "_purge_model_variables")
+
+
 def clear_losses(layer: Any) -> None:
     """Forgets what was given to `add_loss` in the last call of a layer."""
     layer._clear_losses()
 
 
-def torch_modules() -> SimpleNamespace:
-    """Keras' own modules for torch, by name, and its Adam."""
-    from keras.src.backend.torch import core, nn, random
-    from keras.src.backend.torch.optimizers import torch_nadam
-    from keras.src.backend.torch.optimizers.torch_adam import Adam
+# The modules of Keras' torch backend, each with where it is (in Keras 3.16, or before), and what is
+# replaced in it while a step is captured.
+_ON_TORCH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "core": (("ops.core", "core"), ("cond", "scatter")),
+    "ops": (("ops",), ()),  # in Keras 3.16, with the functions of `core` in it
+    "nn": (
+        ("ops.nn", "nn"),
+        ("_transpose_spatial_inputs", "batch_normalization", "moments"),
+    ),
+    "random": (("random",), ("torch_seed_generator",)),
+    "nadam": (("optimizers.torch_nadam",), ("core",)),
+    "adam": (("optimizers.torch_adam",), ("Adam",)),
+}
 
-    return SimpleNamespace(core=core, nn=nn, random=random, nadam=torch_nadam, adam=Adam)
+
+def torch_modules() -> SimpleNamespace:
+    """Keras' own modules for torch, by name; None for one that is gone. Warns of what is gone."""
+    found = {name: _on_torch(*places) for name, (places, _) in _ON_TORCH.items()}
+    gone = [
+        f"{name}.{part}"
+        for name, (_, parts) in _ON_TORCH.items()
+        for part in parts
+        if not hasattr(found[name], part)
+    ]
+    if gone:
+        warn_of(
+            f"Keras' torch backend has no {', '.join(gone)}. Steps that would use them run slower, "
+            "or eagerly."
+        )
+    return SimpleNamespace(**found)
+
+
+def _on_torch(*places: str) -> Any:
+    """The first module that is there."""
+    for place in places:
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"keras.src.backend.torch.{place}")
+    return None
 
 
 def was_called(layer: Any) -> bool:
     """Whether a layer was ever called."""
-    return bool(layer._called)
+    return bool(_of(layer, "_called"))
 
 
 def flat_layers(layer: Any) -> list[Any]:
@@ -233,17 +344,17 @@ def flat_layers(layer: Any) -> list[Any]:
 
 def own_state(layer: Any) -> list[Any]:
     """The variables of a layer itself that no gradient is for, as the statistics of batch norm."""
-    return list(layer._non_trainable_variables)
+    return list(_of(layer, "_non_trainable_variables"))
 
 
 def untrack(layer: Any, part: Any) -> None:
     """Has a layer forget a part of it."""
-    layer._tracker.untrack(part)
+    _of(layer, "_tracker").untrack(part)
 
 
 def unlock(layer: Any) -> None:
     """Lets weights be added to a layer that was built."""
-    layer._tracker.unlock()
+    _of(layer, "_tracker").unlock()
 
 
 def basic_config(layer: Any) -> dict[str, Any]:
@@ -364,9 +475,28 @@ def load_entries(model: Any, entries: Any) -> None:
         raise ValueError(f"{saveable} cannot load its part of the file: {error}") from error
 
 
-def made_dataset(epoch: Any) -> Any:
+def data_epoch(adapter: Any) -> int | None:
+    """The number that Keras 3.16 draws the order of an epoch from; None in earlier versions."""
+    return getattr(adapter, "_epoch", None)
+
+
+def set_data_epoch(adapter: Any, number: int | None) -> None:
+    """Sets that number, where there is one."""
+    if number is not None and data_epoch(adapter) is not None:
+        adapter._epoch = number
+
+
+def draw_order(adapter: Any) -> None:
+    """Has NumPy's generator say in which order the next epoch comes, as before Keras 3.16."""
+    if data_epoch(adapter) is not None:
+        set_data_epoch(adapter, int(np.random.randint(2**31)))
+
+
+def made_dataset(epoch: Any, permuted: Any) -> Any:
     """Makes TensorFlow's data set of shuffled arrays again; None for other data, or if spread."""
     shuffles = getattr(epoch.data_adapter, "_shuffle", False)
+    if hasattr(epoch.data_adapter, "_tf_shuffle"):  # what Keras 3.16 orders them by
+        epoch.data_adapter._tf_shuffle = permuted
     if shuffles in (False, "batch") or epoch._distribute_strategy.num_replicas_in_sync > 1:
         return None
     epoch._distributed_dataset = None  # its copy of the data goes before the next is made
@@ -380,7 +510,10 @@ def own_losses(layer: Any) -> list[Any]:
 
 def values(variables: list[Any]) -> list[Any]:
     """The values of variables themselves, uncast and outside any scope."""
-    return [variable._value for variable in variables]
+    try:
+        return [variable._value for variable in variables]
+    except AttributeError as error:
+        raise Changed("attribute '_value' in Variable") from error
 
 
 def set_values(variables: list[Any], values: Iterable[Any]) -> None:
@@ -430,6 +563,14 @@ def numpy_batches(source: Any) -> Iterator[Any]:
 def torch_loader(batches: Iterable[Any]) -> Any:
     """NumPy batches as what Keras' torch trainer reads, in tensors."""
     return data_adapter_utils.get_torch_dataloader(batches)
+
+
+def super_batches(batches: Iterator[Any], count: int | None) -> Iterator[Any]:
+    """Batches as Keras 3.16 reads them on JAX: some of them stacked, where it gives a count."""
+    return data_adapter_utils.super_batch_iterator(batches, count) if count else batches
+
+
+_check(keras.Model, "_symbolic_build", "_get_metrics_result_or_logs")
 
 
 class Hooks(keras.Model):
@@ -493,11 +634,17 @@ class _Followed(EpochIterator):
     """Lets a `position` know of each iterator over the data, and of each step it is read for."""
 
     position: Any = None
+    steps_per_execution: int
 
     def _get_iterator(self) -> Any:
         if self.position is not None:
             self.position.make()
-        return super()._get_iterator()
+        # Keras 3.16 would stack the batches of an execution on JAX; our step does so itself.
+        steps, self.steps_per_execution = self.steps_per_execution, 1
+        try:
+            return super()._get_iterator()
+        finally:
+            self.steps_per_execution = steps
 
     def _enumerate_iterator(self) -> Any:
         steps = super()._enumerate_iterator()

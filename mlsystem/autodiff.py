@@ -20,6 +20,11 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return {"critic": outputs["score"], "penalty": 10 * (norm - 1) ** 2}
     ```
 
+    `keras.ops.grad(fn)(x)`, in Keras 3.16, gives the same numbers, and takes functions of several
+    arguments. Use it on tensors that nothing is differentiated by afterwards. Use `ml.grad` in a
+    loss or inside another gradient: on torch, the result of `keras.ops.grad` is a constant there,
+    so that its gradient is zero or an error.
+
     Args:
         fn: function of one argument, a float tensor or a structure of them, that returns a
             tensor.

@@ -40,9 +40,9 @@ class Feed(_keras.DataAdapter):
         """Called by Keras; so are the others."""
         return iter(self)
 
-    def get_jax_iterator(self) -> Iterator[Any]:
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
         """See Keras."""
-        return iter(self)
+        return _keras.super_batches(iter(self), super_batch)
 
     def get_torch_dataloader(self) -> Any:
         """See Keras."""

@@ -463,6 +463,7 @@ class MLModel(Learner):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
+        self._check_readied("train_step")
         if force or self.train_function is None:
             self.train_function = variants.ForFrozen(self)
         return self.train_function
@@ -478,6 +479,7 @@ class MLModel(Learner):
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
+        self._check_readied("test_step")
         if force or self.test_function is None:
             self.test_function = engine.chosen.test_function(self)
         return self.test_function

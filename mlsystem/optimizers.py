@@ -285,7 +285,7 @@ def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
 
 def scales(optimizer: Any) -> bool:
     """Whether an optimizer scales the loss, and itself skips updates that overflow."""
-    return isinstance(optimizer, _keras.LossScaleOptimizer)
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def updates(optimizer: Any) -> Any:

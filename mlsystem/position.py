@@ -32,6 +32,7 @@ class Position:
         self.is_unread = False
         self.made: Any = None
         self.first: Any = None
+        self.epochs: dict[str, Any] = {}  # Keras' number of the epoch when they were
         self.iterator: Any = None
         self.begun: Any = None  # the generators and the data when a resumed epoch was
         self.back: dict[str, Any] | None = None
@@ -46,11 +47,12 @@ class Position:
         if self.back is not None:
             self.begun = self._now()
             self._restore(self.back["made"])
-        self.made = self._now()
+        self.made, self.epochs["made"] = self._now(), _keras.data_epoch(self.epoch.data_adapter)
 
     def follow(self, steps: Iterator[Any]) -> Iterator[Any]:
         """The steps of an epoch, each a number of batches; of a resumed one those that remain."""
         self.batch = skipped = 0
+        self._set_epoch(self.back, "made")  # before Keras starts to read
         for begin, end, iterator in steps:
             if iterator is not self.iterator:
                 skipped = self._start(iterator)
@@ -82,6 +84,8 @@ class Position:
     def _start(self, iterator: Any) -> int:
         """Notes the state in which an iterator is first read; reads on to where a run stopped."""
         self.iterator, back, self.back = iterator, self.back, None
+        self._set_epoch(back, "first")
+        self.epochs["first"] = _keras.data_epoch(self.epoch.data_adapter)
         if back is not None and back["drawn"] == 0:
             randomness.restore(self.begun["random"])
             self.state.catch_up(self.begun["data"])
@@ -92,11 +96,16 @@ class Position:
         self.first, self.drawn, self.batch = back["first"], back["drawn"], back["batch"]
         randomness.restore(self.first)
         _skip(iterator, self.drawn)
+        self._set_epoch(back, "now")
         self.epoch._steps_seen += self.drawn - self.batch
         now = back["now"] if self.batch else self.begun
         restore(now["random"], self.is_ahead)
         self.state.catch_up(now["data"])
         return self.batch
+
+    def _set_epoch(self, back: Any, when: str) -> None:
+        if back is not None:
+            _keras.set_data_epoch(self.epoch.data_adapter, back.get("epochs", {}).get(when))
 
     def _now(self) -> dict[str, Any]:
         return {"random": randomness.state(), "data": self.state.read()}
@@ -109,13 +118,16 @@ class Position:
 
     def read(self, ended: bool) -> dict[str, Any]:
         """The position as numbers and arrays; at the end of an epoch, that before the next one."""
+        epochs = self.epochs | {"now": _keras.data_epoch(self.epoch.data_adapter)}
         state = {"total": self.total, "batches": self.epoch.num_batches, "now": self._now()}
+        state["epochs"] = epochs
         if not ended:
             return state | self._inside() | {"batch": self.batch}
         # With `steps_per_epoch` the next epoch reads on in the same iterator, if that has more.
         current = self.epoch._current_iterator if self.epoch.steps_per_epoch else None
         if current is self.iterator:
             return state | self._inside()
+        epochs["first"] = epochs["now"]
         fresh = {"made": self.made, "first": state["now"]["random"], "drawn": 0, "batch": 0}
         return state if current is None else state | fresh
 
@@ -130,6 +142,7 @@ class Position:
     def begin_epoch(self, state: dict[str, Any]) -> None:
         """Puts all that is random where it was at the end of the last epoch."""
         self._restore(state["now"])
+        self._set_epoch(state, "now")
 
 
 def reads_ahead(data: Any) -> bool:

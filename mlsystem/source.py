@@ -95,11 +95,12 @@ class Source:
         kind, parts = read(self.data, self.what)
         self.has_arrays = kind == "arrays"
         orders = self.has_arrays or isinstance(self.data, keras.utils.PyDataset)
+        self.shuffles = shuffle and orders
         self.make = functools.partial(
             _keras.data_adapter,
             *parts,
             batch_size=batch_size if self.has_arrays else None,
-            shuffle=shuffle and orders,
+            shuffle=self.shuffles,
             class_weight=weight,
         )
         self.adapter = self.make()
@@ -128,6 +129,8 @@ class Source:
             return _keras.numpy_batches(self.again())
         if isinstance(self.data, keras.utils.PyDataset):
             self.adapter = self.make()  # workers keep what they read for an epoch broken off
+        if self.shuffles:
+            _keras.draw_order(self.adapter)
         self.adapter.on_epoch_begin()
         return _keras.numpy_batches(self.adapter)
 

@@ -369,6 +369,7 @@ class MLSystem(MLModel):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step, one for each set of models that are updated on a batch."""
+        self._check_readied("train_step")
         if force or self.train_function is None:
             self.train_function = variants.TrainFunction(self)
         return self.train_function

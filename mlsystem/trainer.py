@@ -112,6 +112,11 @@ class Trainer(_keras.Hooks):
         """Readies everything and rehearses the step, before training starts."""
         ready.ready(self, batches)
 
+    def _check_readied(self, step: str) -> None:
+        """Refuses a Keras whose trainer has not called `_ready` before it takes a step."""
+        if self._run.in_use and step == self._run.purpose and step not in self._run.rehearsed:
+            raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
+
     def _prepare(self, epoch: Any) -> None:
         """Cuts a trial run short, and has the order of arrays come from where we want it."""
         if self._run.plan is not None and (most := self._run.plan.most):

@@ -432,7 +432,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(on_device, layered, 
     def run(folder, *more):
         keras.utils.set_random_seed(0)
         zeros = np.arange(12.0, dtype="float32")[:, None] / 12
-        noise = layers.GaussianNoise(1.0, seed=4)
+        noise = layers.GaussianNoise(0.1, seed=4)
         given = {"transform_on_device": on_device}
         data = ml.MLData((zeros,), transform=noise, **given) if layered else Noisy(**given)
         system = Pair()

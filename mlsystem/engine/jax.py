@@ -155,7 +155,7 @@ def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: A
         if not condition:
             return
         condition = None
-    if condition is None and not isinstance(optimizer, _keras.LossScaleOptimizer):
+    if condition is None and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer.apply(gradients, weights)
         return
     # A branch that assigns would leak its tracers: hand it the values.
@@ -174,7 +174,7 @@ def _applied(
     optimizer: Any, gradients: list[Any], weights: list[Any], variables: list[Any], before: Any
 ) -> list[Any]:
     """The values of weights, and of what the optimizer keeps, after an update."""
-    if isinstance(optimizer, _keras.LossScaleOptimizer):
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return _applied_scaled(optimizer, gradients, weights, before)
     with Scope(zip(variables, before, strict=True)) as scope:
         optimizer.apply(gradients, weights)
@@ -229,6 +229,9 @@ def random_state() -> Any:
 
 def set_random_state(state: Any) -> None:
     """See `mlsystem.engine`."""
+
+
+_keras.check_jax_trainer()
 
 
 def train_function(system: Any) -> Callable[..., Any]:

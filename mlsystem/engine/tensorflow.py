@@ -231,7 +231,7 @@ def reshuffle(epoch: Any) -> None:
     # Where a seed is set, `tf.random.shuffle` gives each epoch the same order.
     before, tf.random.shuffle = tf.random.shuffle, _permuted
     try:
-        dataset = _keras.made_dataset(epoch)
+        dataset = _keras.made_dataset(epoch, _permuted)
     finally:
         tf.random.shuffle = before
     if dataset is not None:

@@ -23,6 +23,8 @@ def capture(
     values: list[torch.Tensor],
     inputs: list[torch.Tensor],
     fused: bool,
+    *,
+    faster: bool = True,
 ) -> torch.fx.GraphModule:
     """The step as a graph from the values of the state and the tensors of a batch to the logs.
 
@@ -34,6 +36,7 @@ def capture(
         inputs: the tensors of a batch.
         fused: whether the graph is run as it is. An optimizer may be one operation then, and a
             condition a branch, neither of which a compiler takes.
+        faster: whether some of what Keras computes is replaced by faster operations of torch.
     """
 
     def flat(*given: torch.Tensor) -> Any:
@@ -43,7 +46,7 @@ def capture(
 
     before = np.random.get_state(legacy=False)
     try:
-        with traceable(state, fused), torch.no_grad():
+        with traceable(state, fused, faster), torch.no_grad():
             trace = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)
             graph = trace(*values, *inputs)
         if str(np.random.get_state(legacy=False)) != str(before):

@@ -24,20 +24,26 @@ if not torch._C._dispatch_has_kernel_for_dispatch_key(_NO_FAKE, "Meta"):
 
 def replaced(of_keras: Any, fused: bool) -> Replaced:
     """The functions to replace: their owner, name and replacement."""
-    nn, adam = of_keras.nn, of_keras.adam
+    nn: Any = of_keras.nn
+    adam: Any = getattr(of_keras.adam, "Adam", None)
     found: Replaced = [*_images(nn), *_crops(nn), *_batch_norm(nn)]
-    if fused:
+    if fused and hasattr(adam, "_parallel_update_step"):
         found.append((adam, "_parallel_update_step", _fused_adam(adam._parallel_update_step)))
     return found
 
 
 def _images(nn: Any) -> Replaced:
-    transpose = nn._transpose_spatial_inputs
+    name = "_transpose_spatial_inputs"
+    if not hasattr(nn, name):
+        return []
+    transpose = getattr(nn, name)
 
-    def transposed(inputs: torch.Tensor) -> Any:
-        return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else transpose(inputs)
+    def transposed(inputs: torch.Tensor, *args: Any, **layout: Any) -> Any:
+        if inputs.ndim == 4:
+            return inputs.permute(0, 3, 1, 2)
+        return transpose(inputs, *args, **layout)
 
-    return [(nn, "_transpose_spatial_inputs", transposed)]
+    return [(nn, name, transposed)]
 
 
 def _crops(nn: Any) -> Replaced:
@@ -62,6 +68,8 @@ def _crops(nn: Any) -> Replaced:
 
 def _batch_norm(nn: Any) -> Replaced:
     """The mean and variance of `moments`, where `batch_normalization` gets them of its input."""
+    if not hasattr(nn, "moments") or not hasattr(nn, "batch_normalization"):
+        return []
     moments, normalize = nn.moments, nn.batch_normalization
     known: dict[int, tuple[Any, ...]] = {}
 
@@ -73,7 +81,13 @@ def _batch_norm(nn: Any) -> Replaced:
         return mean, variance
 
     def batch_normalization(
-        x: Any, mean: Any, variance: Any, axis: int, offset: Any, scale: Any, epsilon: float
+        x: Any,
+        mean: Any,
+        variance: Any,
+        axis: int,
+        offset: Any = None,
+        scale: Any = None,
+        epsilon: float = 1e-3,
     ) -> Any:
         _, spread, source, axes = known.pop(id(mean), (None, None, None, None))
         whole = axes == set(range(x.ndim)) - {axis % x.ndim} and mean.ndim == 1

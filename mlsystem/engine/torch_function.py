@@ -17,6 +17,9 @@ from mlsystem.engine.torch_capture import capture
 
 Program = Callable[..., Any]
 MOST = 16  # kinds of batches that are captured
+_OURS = str(Path(__file__).parents[1])
+# What is raised where a name or an argument is not there: in a step that ran on numbers, by ours.
+_OF_CODE = (AttributeError, ImportError, TypeError, _keras.Changed)
 _FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
 
 
@@ -99,7 +102,7 @@ class Function:
         compiles = self.how is True and not self.programs  # not again for a shorter last batch
         graph = self._graph(batch, state, values, inputs, fused=not compiles)
         if graph is None or not compiles:
-            return graph and _run(graph, [*values, *inputs])
+            return graph and self._runnable(graph, [*values, *inputs])
         try:
             return _compiled(graph, [*values, *inputs])
         except Exception as error:
@@ -117,18 +120,22 @@ class Function:
 
         before = self._changes()
         try:
-            graph = capture(step, state, self.system, values, inputs, fused)
+            graph = _captured(step, state, self.system, values, inputs, fused)
         except Exception as error:
-            self._warn(
-                f"{_line(error)} fails where tensors have no numbers yet: {_first_line(error)} "
-                "Compute with keras.ops there (`ops.where` in place of `if`)"
-            )
+            self._warn(_reason(error))
             return None
         if self._changes() == before:
             return graph
         self._warn("it sets an attribute to a number, which a graph does not. Use a keras.Variable")
         self.how = False  # each step would be of another kind
         return None
+
+    def _runnable(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program | None:
+        try:
+            return _run(graph, inputs)
+        except Exception as error:
+            self._warn(f"its graph cannot be run: {_first_line(error)} Report this to mlsystem")
+            return None
 
     def _warn(self, why: str) -> None:
         warnings.warn(
@@ -162,6 +169,27 @@ def _filled(batch: Any, leaves: Any) -> Any:
         parts = [_filled(part, leaves) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return next(leaves) if isinstance(tensor(batch), torch.Tensor) else batch
+
+
+def _captured(*given: Any) -> torch.fx.GraphModule:
+    """The graph; where what replaces Keras' operations does not fit this Keras, without that."""
+    try:
+        return capture(*given)
+    except _OF_CODE as error:
+        graph = capture(*given, faster=False)
+        _keras.warn_of(f"Steps on torch run slower than they could: {_first_line(error)}")
+        return graph
+
+
+def _reason(error: Exception) -> str:
+    """Why a step cannot be captured: what in the user's code, or that Keras is another one."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, _OF_CODE) and innermost.startswith(_OURS):
+        return f"{_first_line(error)} {_keras.version()} Report this to mlsystem"
+    return (
+        f"{_line(error)} fails where tensors have no numbers yet: {_first_line(error)} "
+        "Compute with keras.ops there (`ops.where` in place of `if`)"
+    )
 
 
 def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:

@@ -24,6 +24,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mlsystem import _keras
 from mlsystem.engine import torch_branch, torch_faster
 
+_of_keras = _keras.torch_modules()
+# What Nadam sees in the place of the module `core`.
+_tensors_only = SimpleNamespace(
+    **vars(getattr(_of_keras.nadam, "core", SimpleNamespace()))
+    | {"convert_to_numpy": lambda tensor: tensor}
+)
+
 _library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
 # Said to write to the seed, or it would count as dead code.
 _library.define("draw(Tensor(a!) seed) -> ()")  # type: ignore[no-untyped-call]
@@ -33,21 +40,22 @@ _library.impl(  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def traceable(state: list[Any], fused: bool) -> Iterator[None]:
-    """Replaces these functions while a step is traced."""
-    of_keras = _keras.torch_modules()
+def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
+    """Replaces these functions while a step is traced, those that are in this version of Keras."""
     replaced: torch_faster.Replaced = [
-        (of_keras.random, "torch_seed_generator", _marked_draw(of_keras.random.draw_seed)),
-        (of_keras.core, "cond", _selecting(state)),
-        (of_keras.core, "scatter", _scatter),
-        (of_keras.nadam, "core", SimpleNamespace(convert_to_numpy=lambda tensor: tensor)),
+        (_of_keras.random, "torch_seed_generator", _mark_draw),
+        (_of_keras.core, "cond", cond := _selecting(state)),
+        (_of_keras.ops, "cond", cond),
+        (_of_keras.core, "scatter", _scatter),
+        (_of_keras.nadam, "core", _tensors_only),
         (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
-        *torch_faster.replaced(of_keras, fused),
+        *(torch_faster.replaced(_of_keras, fused) if faster else []),
     ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch_branch.allowed(fused))
         for owner, name, function in replaced:
-            stack.enter_context(_replaced(owner, name, function))
+            if hasattr(owner, name):
+                stack.enter_context(_replaced(owner, name, function))
         yield
 
 
@@ -61,12 +69,9 @@ def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def _marked_draw(draw_seed: Callable[[Any], Any]) -> Callable[[Any], None]:
-    def mark(seed: Any) -> None:
-        first, second = draw_seed(seed)
-        torch.ops.mlsystem.draw(first + second)
-
-    return mark
+def _mark_draw(seed: Any) -> None:
+    first, second = _keras.draw_seed(seed)
+    torch.ops.mlsystem.draw(first + second)
 
 
 @contextlib.contextmanager
