@@ -1,11 +1,15 @@
-"""The tests run on the backend that KERAS_BACKEND names; a missing one fails the whole run."""
+"""The tests run on one backend and see no other; a missing one fails the whole run."""
 
 import importlib
 import os
+import zlib
 
 import pytest
+from alone import hide
 
 BACKENDS = ("jax", "torch", "tensorflow")
+# Where tests marked `once` run. Half of them run on torch, which compiles fastest.
+TURNS = ("torch", "jax", "torch", "tensorflow")
 # Numbers are compared to six digits, and a GPU multiplies with three unless it is told otherwise.
 ON = {
     "cpu": {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
@@ -14,17 +18,20 @@ ON = {
 
 
 def pytest_addoption(parser):
+    parser.addoption("--backend", default=os.environ.get("KERAS_BACKEND"), help="what runs Keras")
+    parser.addoption("--everywhere", action="store_true", help="run tests marked `once` here too")
     parser.addoption("--device", choices=list(ON), default="cpu", help="what the tests run on")
     parser.addoption("--kills", type=int, default=2, help="how often a run is killed and resumed")
 
 
 def pytest_configure(config):
-    backend, device = os.environ.get("KERAS_BACKEND"), config.getoption("device")
+    backend, device = config.getoption("backend"), config.getoption("device")
     if backend not in BACKENDS:
         raise pytest.UsageError(
-            f"KERAS_BACKEND is {backend!r}. Set it to one of {', '.join(BACKENDS)}."
+            f"KERAS_BACKEND is {backend!r}. Set it, or --backend, to one of {', '.join(BACKENDS)}."
         )
-    os.environ.update(ON[device])
+    os.environ.update(ON[device], KERAS_BACKEND=backend)
+    hide(*(name for name in BACKENDS if name != backend))
     found = importlib.import_module(backend)
     keras = importlib.import_module("keras")
     if keras.backend.backend() != backend:
@@ -39,6 +46,36 @@ def has_gpu(backend, module):
     if backend == "jax":
         return module.default_backend() == "gpu"
     return bool(module.config.list_physical_devices("GPU"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests whose turn is on another backend."""
+    if config.getoption("everywhere"):
+        return
+    here = (None, config.getoption("backend"))
+    elsewhere = [item for item in items if turn(item) not in here]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if turn(item) in here]
+    config.elsewhere = len(elsewhere)
+
+
+def turn(item):
+    """The backend of a test marked `once`; None for a test of every backend.
+
+    It follows from the test's name alone. A test that is also marked `each_backend` runs on each,
+    and one that chooses its backends by `skipif` keeps them.
+    """
+    marks = {mark.name for mark in item.iter_markers()}
+    if "once" not in marks or marks & {"each_backend", "skipif"}:
+        return None
+    name = f"{item.path.name}::{item.name}"
+    return TURNS[zlib.crc32(name.encode()) % len(TURNS)]
+
+
+def pytest_report_collectionfinish(config):
+    if count := getattr(config, "elsewhere", 0):
+        return f"{count} tests run on another backend; --everywhere runs them here too"
+    return []
 
 
 @pytest.fixture(autouse=True)

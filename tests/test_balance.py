@@ -306,7 +306,7 @@ def test_a_balance_is_no_model_and_a_rehearsal_leaves_it(kind):
 
 
 @each
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.once)])
 def test_training_that_goes_on_from_a_file_equals_one_that_was_not_stopped(kind, whole, tmp_path):
     pair = Balanced(kinds()[kind]())
     fit(pair, 2)
@@ -324,6 +324,7 @@ def test_training_that_goes_on_from_a_file_equals_one_that_was_not_stopped(kind,
 
 
 @each
+@pytest.mark.once
 def test_a_checkpoint_holds_the_balance(kind, tmp_path):
     def run(epochs, resume=None):
         keras.utils.set_random_seed(0)
@@ -368,6 +369,7 @@ def test_a_condition_shuts_the_balance_out_too(kind):
 
 
 @each
+@pytest.mark.once
 def test_systems_of_one_class_share_no_state(kind):
     class Always(Pair):
         balance = kinds()[kind]()
@@ -458,6 +460,7 @@ def refused(system, *words):
         lambda names: ml.balance.PCGrad(names),
     ],
 )
+@pytest.mark.once
 def test_names_of_losses_that_do_not_exist_are_refused(make):
     refused(Balanced(make(["a", "c"])), "'c'", "does not exist", "'a', 'b'")
     with pytest.raises(ValueError, match="two or more"):
@@ -466,6 +469,7 @@ def test_names_of_losses_that_do_not_exist_are_refused(make):
         make(["a"])
 
 
+@pytest.mark.once
 def test_gradnorm_refuses_models_that_do_not_fit():
     refused(Balanced(ml.balance.GradNorm(["a", "b"], "c")), "shared", "'c'", "'a', 'b'")
     refused(Balanced(ml.balance.GradNorm(["a", "b"], "b")), "'a'", "does not depend on", "['b']")
@@ -474,6 +478,7 @@ def test_gradnorm_refuses_models_that_do_not_fit():
     refused(pair, "the loss 'b'", "'a' does not follow", "['a']")
 
 
+@pytest.mark.once
 def test_what_is_no_balance_and_one_inside_a_system_are_refused():
     refused(Balanced("gradnorm"), "'gradnorm'", "ml.balance")
 

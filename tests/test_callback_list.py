@@ -61,6 +61,7 @@ HOOKS = [
     for what in ("train", "test", "epoch", "batch", "train_batch", "test_batch")
     for when in ("begin", "end")
 ]
+ALONE = [[hook] for hook in HOOKS if "batch" in hook]
 CALLS = {
     "fit": lambda model, c: model.fit(X, Y, 4, 2, 0, [c], validation_data=(X[:5], Y[:5])),
     "evaluate": lambda model, c: model.evaluate(X, Y, batch_size=4, verbose=2, callbacks=[c]),
@@ -71,7 +72,10 @@ CALLS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*shuffle=True")
-@pytest.mark.parametrize("hooks", [HOOKS, *([hook] for hook in HOOKS if "batch" in hook)], ids=str)
+@pytest.mark.parametrize(
+    "hooks", [pytest.param(HOOKS, marks=pytest.mark.each_backend), *ALONE], ids=str
+)
+@pytest.mark.once
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_callbacks_are_told_what_keras_tells_them(call, hooks):
     told = []
@@ -84,6 +88,7 @@ def test_callbacks_are_told_what_keras_tells_them(call, hooks):
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2, "auto"])
+@pytest.mark.once
 def test_what_is_printed(verbose, capsys):
     printed = []
     for base in (keras.Model, ml.MLModel):
@@ -119,6 +124,7 @@ def timeless(line):
     return re.sub(r"\d+[mu]?s\b", "", line).rstrip()
 
 
+@pytest.mark.once
 def test_a_list_of_keras_own_is_left_as_it_is():
     model = made(ml.MLModel)
     given = keras.callbacks.CallbackList([], add_history=True, model=model, epochs=1, steps=3)
@@ -126,6 +132,7 @@ def test_a_list_of_keras_own_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("listens", [False, True])
+@pytest.mark.once
 def test_logs_of_batches_are_for_those_who_listen(listens, monkeypatch):
     calls = []
     for hook in ("on_train_batch_end", "on_test_batch_end"):

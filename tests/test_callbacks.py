@@ -25,6 +25,9 @@ from trained import (
 
 import mlsystem as ml
 
+# Callbacks are the host's; those that change what an engine holds run on each.
+pytestmark = pytest.mark.once
+
 BACKEND = keras.backend.backend()
 RATES = {"generator_learning_rate", "discriminator_learning_rate"}
 
@@ -67,6 +70,7 @@ def test_weights_are_saved_every_so_often(tmp_path):
     assert loaded(tmp_path / f"{saved[2]}.weights.h5") == approx(after(3))
 
 
+@pytest.mark.each_backend
 def test_a_whole_system_is_saved(tmp_path):
     gan = TinyGAN()
     train(gan, kc.ModelCheckpoint(tmp_path / "{epoch}.keras"))
@@ -106,6 +110,7 @@ class Interrupt(kc.Callback):
             raise InterruptedError
 
 
+@pytest.mark.each_backend
 def test_training_goes_on_after_an_interruption(tmp_path):
     def gan():
         made = TinyGAN()
@@ -138,6 +143,7 @@ def test_training_goes_on_after_an_interruption(tmp_path):
         ({"monitor": "val_loss"}, 2),
     ],
 )
+@pytest.mark.each_backend
 def test_early_stopping_restores_the_best_weights(given, epochs):
     gan = TinyGAN()
     history = train(gan, kc.EarlyStopping(**given, restore_best_weights=True), epochs=4)
@@ -167,6 +173,7 @@ def test_all_learning_rates_are_reduced_in_proportion():
     assert history["discriminator_learning_rate"] == approx([rate / 10 for rate in rates])
 
 
+@pytest.mark.each_backend
 def test_all_learning_rates_are_scheduled_in_proportion():
     gan = TinyGAN()
     history = train(gan, kc.LearningRateScheduler(lambda epoch, rate: rate / (epoch + 1)), epochs=3)
@@ -221,6 +228,7 @@ def test_training_ends_when_any_loss_is_no_number(system, value, spoiled, ends):
 @pytest.mark.parametrize(
     "names", [("generator",), ("discriminator",), ("generator", "discriminator")], ids=str
 )
+@pytest.mark.each_backend
 def test_averages_are_evaluated(names, tmp_path):
     gan = averaging(*names)
     save = kc.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)

@@ -196,6 +196,7 @@ def test_mixed_precision_trains(policy):
         (lambda: setattr(Scale(), "key", "mine"), "`key`"),
     ],
 )
+@pytest.mark.once
 def test_names_that_are_taken(make, message):
     with pytest.raises((ValueError, AttributeError), match=message):
         make()

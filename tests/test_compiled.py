@@ -335,6 +335,7 @@ if KERAS >= (3, 15):  # before, Keras takes none
 
 
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+@pytest.mark.once
 def test_data(data):
     agree(Parts, *data)
 

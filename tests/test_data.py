@@ -1,5 +1,7 @@
 """Data as Keras takes it, for a model alone and for a system: nothing lost, nothing reordered."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,13 @@ def trained(learner, *data, **given):
     given = {"epochs": 2, "verbose": 0, "shuffle": False} | given
     history = model.fit(*data, **given).history
     return model.get_weights(), history
+
+
+@functools.cache
+def from_arrays(learner, weighted=False):
+    """Two epochs on arrays; or one with weights, validated on the same data."""
+    whole = {"sample_weight": WEIGHT, "validation_data": (X, Y, WEIGHT), "epochs": 1}
+    return trained(learner, X, Y, batch_size=SIZE, **(whole if weighted else {}))
 
 
 def close(got, expected):
@@ -127,26 +136,24 @@ KINDS = [
 
 @learners
 @pytest.mark.parametrize("kind, given", KINDS)
-def test_data_sets_train_as_arrays_do(learner, kind, given):
-    expected = trained(learner, X, Y, batch_size=SIZE)
-    close(trained(learner, kind(X, Y), **given), expected)
+def test_data_sets_train_and_validate_as_arrays_do(learner, kind, given):
+    close(trained(learner, kind(X, Y), **given), from_arrays(learner))
+    steps = {"validation_steps": BATCHES} if given else {}
+    steps |= {"validation_data": kind(X, Y, WEIGHT), "epochs": 1}
+    found = trained(learner, kind(X, Y, WEIGHT), **given, **steps)
+    close(found, from_arrays(learner, weighted=True))
 
 
 @learners
-@pytest.mark.parametrize("kind, given", KINDS)
-def test_sample_weights_of_data_sets(learner, kind, given):
-    expected = trained(learner, X, Y, batch_size=SIZE, sample_weight=WEIGHT, epochs=1)
-    close(trained(learner, kind(X, Y, WEIGHT), epochs=1, **given), expected)
-
-
-@learners
+@pytest.mark.once
 def test_structures_of_arrays(learner):
-    expected = trained(learner, X, Y, batch_size=SIZE)
+    expected = from_arrays(learner)
     left, right = X[:, :1], X[:, 1:]
-    close(trained(learner, (left, right), Y, batch_size=SIZE), expected)
-    close(trained(learner, {"left": left, "right": right}, Y, batch_size=SIZE), expected)
+    for x in ((left, right), {"left": left, "right": right}):
+        close(trained(learner, x, Y, batch_size=SIZE), expected)
 
 
+@pytest.mark.once
 def test_a_system_takes_targets_and_weights_by_member():
     expected = trained(Two, X, Y, batch_size=SIZE, sample_weight=WEIGHT)
     named = {"first": Y, "second": Y}
@@ -155,6 +162,7 @@ def test_a_system_takes_targets_and_weights_by_member():
 
 
 @learners
+@pytest.mark.once
 def test_class_weights_are_sample_weights(learner):
     labels = np.arange(10) % 2
     weight = np.where(labels == 1, 3.0, 0.5)
@@ -164,20 +172,12 @@ def test_class_weights_are_sample_weights(learner):
 
 
 @learners
+@pytest.mark.once
 def test_validation_split_is_validation_data(learner):
     data = {"validation_data": (X[6:], Y[6:])}
     expected = trained(learner, X[:6], Y[:6], batch_size=2, **data)
     close(trained(learner, X, Y, batch_size=2, validation_split=0.4), expected)
     assert {"val_loss", "loss"} <= set(expected[1])
-
-
-@learners
-@pytest.mark.parametrize("kind, given", KINDS)
-def test_validation_on_data_sets(learner, kind, given):
-    steps = {"validation_steps": BATCHES} if given else {}
-    expected = trained(learner, X, Y, batch_size=SIZE, epochs=1, validation_data=(X, Y, WEIGHT))
-    data = {"validation_data": kind(X, Y, WEIGHT), **steps}
-    close(trained(learner, X, Y, batch_size=SIZE, epochs=1, **data), expected)
 
 
 class Centre(ml.MLModel):
@@ -278,6 +278,7 @@ def test_setup_reads_one_batch_and_trains_nothing(learner, data):
 
 
 @learners
+@pytest.mark.once
 def test_setup_from_structures(learner):
     left, right = X[:, :1], X[:, 1:]
     for data in [((left, right), Y), ({"left": left, "right": right}, Y)]:
@@ -291,6 +292,7 @@ def test_setup_takes_inputs_alone():
 
 
 @learners
+@pytest.mark.once
 def test_predict_needs_no_targets(learner):
     model = learner()
     predicted = model.predict(X, batch_size=SIZE, verbose=0)
@@ -298,6 +300,7 @@ def test_predict_needs_no_targets(learner):
     np.testing.assert_allclose(predicted, X.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.once
 def test_arrays_come_in_another_order_in_each_epoch():
     class Logged(Pair):
         def forward(self, x):

@@ -75,6 +75,7 @@ def test_the_report_holds_the_gradients_worked_out_by_hand():
     assert report.dead == [] and report.frozen == []
 
 
+@pytest.mark.once
 def test_the_report_takes_what_fit_takes():
     def report(data=None):
         system = TinyGAN(2.0, 3.0)
@@ -145,6 +146,7 @@ def test_dead_routes_are_those_followed_without_a_gradient():
 
 
 @pytest.mark.parametrize("routing", ["sum", "own"])
+@pytest.mark.once
 def test_routing_says_what_is_followed(routing):
     pair = Pair()
     pair.routing = routing
@@ -178,7 +180,7 @@ def test_nested_systems_are_spelled_out():
     assert report.unfollowed == [("inner/b", "inner/a")] and report.dead == []
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.once), "after"])
 def test_the_report_changes_nothing(when):
     keras.utils.set_random_seed(1)
     system = Rich().setup(data())
@@ -203,6 +205,7 @@ def test_the_report_changes_nothing(when):
     assert same(with_report, everything(other))
 
 
+@pytest.mark.once
 def test_the_report_takes_what_setup_takes():
     class Batches(keras.utils.PyDataset):
         def __len__(self):
@@ -248,6 +251,7 @@ class Fades(keras.optimizers.schedules.LearningRateSchedule):
         return 0.5 - 0.125 * ops.cast(batches, "float32")
 
 
+@pytest.mark.once
 def test_the_summary_shows_how_each_model_learns():
     gan, strength = TinyGAN(), keras.Variable(0.25, trainable=False)
     gan.routing = {
@@ -266,6 +270,7 @@ def test_the_summary_shows_how_each_model_learns():
     )
 
 
+@pytest.mark.once
 def test_the_summary_shows_frozen_members_and_those_of_systems():
     lines = summary(Rich().setup(data()))
     # 3 * 4 + 4, and 4 of each of the four of batch norm
@@ -278,11 +283,13 @@ def test_the_summary_shows_frozen_members_and_those_of_systems():
     assert lines["other"] == "other 1 1 SGD 0.1 each batch inner, other"
 
 
+@pytest.mark.once
 def test_the_summary_before_setup_says_what_is_not_known():
     assert summary(Rich())["encoder"] == "encoder not built"
     assert "known after the first batch" in summary(TinyGAN())["generator"]
 
 
+@pytest.mark.once
 def test_the_summary_goes_to_print_by_default(capsys):
     gan = TinyGAN().setup(ones())
     gan.balance = ml.balance.PCGrad()
@@ -291,6 +298,7 @@ def test_the_summary_goes_to_print_by_default(capsys):
     assert f"Models of '{gan.name}'" in out and "balanced by PCGrad" in out
 
 
+@pytest.mark.once
 def test_the_summary_shows_other_conditions_of_updates():
     gan = TinyGAN().setup(ones())
     object.__setattr__(gan, "update_start", {"generator": 100})
@@ -355,7 +363,15 @@ def trained(callbacks, epochs=2, **compiled):
     return everything(system), history
 
 
-@pytest.mark.parametrize("compiled", [{}, {"run_eagerly": True}, {"steps_per_execution": 2}])
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {},
+        {"run_eagerly": True},
+        pytest.param({"steps_per_execution": 2}, marks=pytest.mark.each_backend),
+    ],
+)
 def test_looking_changes_no_bit_of_the_training(compiled):
     plain, logs = trained([], **compiled)
     looked, more = trained([ml.callbacks.GradientNorms(every=2)], **compiled)
@@ -409,6 +425,7 @@ def test_a_model_alone_is_looked_at_too():
     assert set(history) == {"loss", "line_gradient_norm_line", "line_update_ratio"}
 
 
+@pytest.mark.once
 def test_a_resumed_epoch_has_the_same_means(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -432,6 +449,7 @@ def test_a_resumed_epoch_has_the_same_means(tmp_path):
     assert {name: history[name][0] for name in expected} == approx(expected)
 
 
+@pytest.mark.once
 def test_what_gradient_norms_refuses():
     for every in (0, 1.5, True, "epoch"):
         with pytest.raises(ValueError, match="every="):

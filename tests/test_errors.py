@@ -14,6 +14,9 @@ from toys import KERAS
 import mlsystem as ml
 from mlsystem import engine
 
+# What is refused before a step is traced is refused by the host.
+pytestmark = pytest.mark.once
+
 X = np.arange(8, dtype="float32").reshape(4, 2) / 8
 Y = X.sum(axis=1, keepdims=True)
 
@@ -67,6 +70,7 @@ def fails(system, *parts, error=ValueError, x=X, y=None, fit=None, **given):
         assert part in str(caught.value)
 
 
+@pytest.mark.each_backend
 def test_the_painter_itself_trains():
     logs = painter().fit(X, verbose=0).history
     rates = {"brush_learning_rate", "critic_learning_rate"}
@@ -208,6 +212,7 @@ def test_a_system_with_a_loss_method():
     fails(Bad(), "Bad", "compute_losses")
 
 
+@pytest.mark.each_backend
 def test_a_model_that_no_followed_loss_depends_on_is_warned_of():
     system = painter(routing={"brush": {"brush": 1.0}, "critic": {"brush": 1.0}})
     with pytest.warns(UserWarning, match="'critic'.*will not learn") as caught:
@@ -233,6 +238,7 @@ def test_a_weight_in_two_members():
 
 
 @pytest.mark.filterwarnings("ignore:`build:UserWarning")  # Keras' own, of the unbuilt layer
+@pytest.mark.each_backend
 def test_a_member_that_forward_does_not_call():
     system = painter()
     system.spare = model("spare", square)
@@ -282,6 +288,7 @@ def test_empty_data(learner, data):
         learner().fit(data(), verbose=0)
 
 
+@pytest.mark.each_backend
 def test_data_that_forward_cannot_take():
     fails(painter(), "Painter.forward", "float32[4, 2]", "((a, b),)", x={"left": X, "right": X})
 
@@ -335,6 +342,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("body, parts", STEPS.values(), ids=STEPS)
+@pytest.mark.each_backend
 def test_mistakes_in_a_step(body, parts):
     fails(step(body), *parts)
 
@@ -378,6 +386,7 @@ def unchanged(before):
 
 @pytest.mark.parametrize("phases", [None, ["brush", "critic"]])
 @pytest.mark.parametrize("entry", ["fit", "train_on_batch", "evaluate"])
+@pytest.mark.each_backend
 def test_nothing_is_half_updated(phases, entry):
     """The second model's loss is bad from the second call of `fit` on."""
     bad = []
@@ -392,6 +401,7 @@ def test_nothing_is_half_updated(phases, entry):
     unchanged(before)
 
 
+@pytest.mark.each_backend
 def test_nothing_is_half_updated_in_a_step_of_ones_own():
     system = step(lambda s, d: (s.update(d, "brush"), s.update(d, "brsh")))
     system.setup(X)

@@ -41,11 +41,22 @@ def numbers(found):
     return [n for value in found for n in numbers(value)]
 
 
+@pytest.mark.once
 def test_every_example_is_run():
     assert [file.stem for file in FILES] == sorted(TINY)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+# The systems of these are compared between all backends by test_parity.py.
+COMPARED = {"byol", "domain_adaptation", "gan", "vae", "wgan_gp"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=[pytest.mark.once] * (file.stem in COMPARED))
+        for file in FILES
+    ],
+)
 def test_runs(file, tmp_path):
     more = {"picture": tmp_path / "demo.png"} if file.stem == "gan" else {}
     figures = numbers(load(file).main(**TINY[file.stem], **more))
@@ -54,6 +65,7 @@ def test_runs(file, tmp_path):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.once
 def test_is_short_and_of_no_backend(file):
     source = file.read_text()
     assert 40 <= len(source.splitlines()) <= 150

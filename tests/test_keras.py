@@ -115,7 +115,10 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("build", [functional, subclass])
+@pytest.mark.parametrize(
+    "build",
+    [functional, pytest.param(subclass, marks=pytest.mark.once)],  # the same step
+)
 @pytest.mark.parametrize("given", FITS.values(), ids=FITS)
 def test_fit(build, given):
     compiled = {n: v for n, v in given.items() if "metrics" in n}
@@ -159,8 +162,18 @@ COMPILED = {
 }
 
 
+# Keras computes these alike on every backend.
+ARITHMETIC = {"decay, clipping, schedule", "loss object", "loss function"}
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # Keras' own
-@pytest.mark.parametrize("given", COMPILED.values(), ids=COMPILED)
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(given, id=name, marks=[pytest.mark.once] * (name in ARITHMETIC))
+        for name, given in COMPILED.items()
+    ],
+)
 def test_compile(given):
     def build(base):
         made = {n: v() if callable(v) and n != "hidden" else v for n, v in given.items()}
@@ -174,6 +187,7 @@ def test_steps_per_execution():
     same(lambda base: functional(base, steps_per_execution=2), lambda m: fit(m, batch_size=2))
 
 
+@pytest.mark.once
 def test_class_weight():
     def build(base):
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -195,11 +209,13 @@ MULTI = {
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # Keras' own
 @pytest.mark.parametrize("given", MULTI.values(), ids=MULTI)
+@pytest.mark.once
 def test_multiple_outputs(given):
     y = {"a": Y, "b": 2 * Y}
     same(lambda base: two_outputs(base, **given), lambda model: fit(model, y=y))
 
 
+@pytest.mark.once
 def test_multiple_outputs_in_a_list():
     given = {"loss": ["mse", "mae"], "loss_weights": [1.0, 0.2], "metrics": [["mae"], ["mse"]]}
 
@@ -260,6 +276,7 @@ def test_evaluate_and_predict():
     same(lambda base: functional(base, metrics=["mae"]), run)
 
 
+@pytest.mark.once
 def test_callbacks(tmp_path):
     def run(model):
         path = str(tmp_path / f"{type(model).__mro__[1].__name__}.weights.h5")
@@ -356,6 +373,7 @@ FORMS = [direct, Plain, Positional, Keyword, Below]
 
 
 @pytest.mark.parametrize("order", [FORMS, FORMS[::-1], [Plain, direct, Plain, Below, Plain]])
+@pytest.mark.once
 def test_forms_live_side_by_side(order):
     bases = ml.MLModel.__bases__, [cls.__bases__ for cls in FORMS[1:]]
     for form in [*order, *order]:
@@ -383,6 +401,7 @@ def test_functional_subclass_trains_by_its_loss():
         lambda: ml.MLModel(keras.Sequential([layers.Dense(2)])),
     ],
 )
+@pytest.mark.once
 def test_a_model_is_a_layer_of_another(form):
     inner = form()
     inputs = keras.Input((3,))
@@ -394,6 +413,7 @@ def test_a_model_is_a_layer_of_another(form):
     assert not np.array_equal(inner.get_weights()[0], before[0])
 
 
+@pytest.mark.once
 def test_net_alone_uses_adam():
     def build(base):
         net = keras.Sequential([layers.Dense(4, activation="relu"), layers.Dense(1)])
@@ -406,6 +426,7 @@ def test_net_alone_uses_adam():
     equal([got, ours], [expected, weights])
 
 
+@pytest.mark.once
 def test_the_optimizer_is_that_of_keras():
     optimizer = keras.optimizers.SGD(0.1)
     model = ml.MLModel(layers.Dense(1), loss="mse", optimizer=optimizer)
@@ -441,6 +462,7 @@ ONE = np.array([[1.0], [3.0]], "float32")
 
 
 @pytest.mark.parametrize("name", ["forward", "call"])
+@pytest.mark.once
 def test_forward_and_call_are_one(name):
     compute = {name: lambda self, x: x * self.two, "loss": lambda self, x, y, out: ops.mean(out)}
     model = type("Named", (Double,), compute)()
@@ -449,6 +471,7 @@ def test_forward_and_call_are_one(name):
     assert model.history.history == {"loss": [4.0]}
 
 
+@pytest.mark.once
 def test_forward_of_several_inputs():
     class Many(Double):
         def forward(self, a, *more, training=None):
@@ -485,6 +508,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("value, logs", LOSSES.values(), ids=LOSSES)
+@pytest.mark.once
 def test_what_a_loss_returns(value, logs):
     class Model(Double):
         def forward(self, x):
@@ -500,6 +524,7 @@ def test_what_a_loss_returns(value, logs):
     assert history == {name: [number] for name, number in ({"mae": 2.0} | logs).items()}
 
 
+@pytest.mark.once
 def test_metric_set_as_an_attribute():
     class Counting(Double):
         def __init__(self):

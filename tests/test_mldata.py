@@ -1,5 +1,7 @@
 """MLData: the parts of the data of a system, and what is done to each batch of them."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def trained(*data, system=Linear, **given):
     system = system()
     history = system.fit(*data, **(PLAIN | {"epochs": 2} | given)).history
     return system.get_weights(), history
+
+
+# Many tests compare with the same training: on the arrays and weights that a transform leaves.
+@functools.cache
+def from_arrays(kind=None):
+    x, y, weight = (X, Y, WEIGHT) if kind is None else TRANSFORMS[kind][1]
+    validation = {} if kind is None else {"validation_data": (x, y, weight)}
+    return trained(x, y, sample_weight=weight, batch_size=4, **validation)
 
 
 def assert_same(found, expected, rtol=1e-6):
@@ -71,6 +81,7 @@ class Parts(ml.MLData):
         return self.x[4:], self.y[4:], WEIGHT[4:]
 
 
+@pytest.mark.once
 def test_each_part_is_made_once_and_when_it_is_needed():
     data, system = Parts(), Linear()
     assert data.calls == []
@@ -81,6 +92,7 @@ def test_each_part_is_made_once_and_when_it_is_needed():
     assert data.calls == ["prepare", "test", "train", "validation"]
 
 
+@pytest.mark.once
 def test_fit_and_evaluate_take_the_parts():
     whole = {"batch_size": 4, "validation_data": (X[6:], Y[6:])}
     expected = trained(X[:6], Y[:6], **whole)
@@ -98,6 +110,7 @@ def test_fit_and_evaluate_take_the_parts():
     np.testing.assert_allclose(system.evaluate(given, verbose=0), expected, rtol=1e-6)
 
 
+@pytest.mark.once
 def test_class_weights_and_orders_are_as_in_keras():
     labels = np.arange(10) % 2
     given = {"class_weight": {0: 0.5, 1: 3.0}, "shuffle": True, "batch_size": 10}
@@ -128,18 +141,26 @@ KINDS = {
     "generator": lambda: generator(X, Y, WEIGHT),
     "generator function": lambda: lambda: generator(X, Y, WEIGHT),
 }
-MORE = [{}, {"transform": lambda x: x}, {"transform": lambda x: x, "transform_on_device": True}]
+on_host, on_device = (
+    {"transform": lambda x: x},
+    {"transform": lambda x: x, "transform_on_device": True},
+)
+MORE = [
+    pytest.param({}, id="plain", marks=pytest.mark.once),
+    pytest.param(on_host, id="host", marks=pytest.mark.once),
+    pytest.param(on_device, id="device"),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("more", MORE, ids=["plain", "host", "device"])
+@pytest.mark.parametrize("more", MORE)
 def test_each_kind_of_data(kind, more):
-    expected = trained(X, Y, sample_weight=WEIGHT, batch_size=4)
+    expected = from_arrays()
     steps = {"steps_per_epoch": 3} if "generator" in kind else {}
     assert_same(trained(ml.MLData(KINDS[kind](), batch_size=4, **more), **steps), expected)
 
 
-@pytest.mark.parametrize("more", MORE, ids=["plain", "host", "device"])
+@pytest.mark.parametrize("more", MORE)
 def test_streams_are_data(more):
     streams = {"x": (X, Y), "z": X}
 
@@ -170,6 +191,7 @@ def fit_arguments(data):
     return given
 
 
+@pytest.mark.once
 def test_several_validation_sets_are_handed_to_fit_by_name():
     given = fit_arguments(ml.MLData((X, Y), SETS, batch_size=4))
     assert list(given["validation_data"]) == ["clean", "noisy"]
@@ -180,6 +202,7 @@ def test_several_validation_sets_are_handed_to_fit_by_name():
     np.testing.assert_array_equal(x, -SETS["noisy"][0])
 
 
+@pytest.mark.once
 def test_a_dict_of_arrays_is_one_set_of_inputs():
     inputs = {"left": X, "right": X}
     given = fit_arguments(ml.MLData(inputs, inputs))
@@ -187,6 +210,7 @@ def test_a_dict_of_arrays_is_one_set_of_inputs():
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.once
 def test_several_sets_are_evaluated_one_by_one(part):
     system, data = Linear(), ml.MLData(**{part: SETS}, transform=lambda x: 2 * x)
     logs = system.evaluate(data, verbose=0, return_dict=True)
@@ -199,7 +223,11 @@ def test_several_sets_are_evaluated_one_by_one(part):
 
 # Transforms ---------------------------------------------------------------------------------
 
-host_and_device = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+# On the host, no engine sees a transform.
+host_and_device = pytest.mark.parametrize(
+    "on_device",
+    [pytest.param(False, id="host", marks=pytest.mark.once), pytest.param(True, id="device")],
+)
 
 
 def half(x):
@@ -232,10 +260,8 @@ TRANSFORMS = {
 @host_and_device
 @pytest.mark.parametrize("kind", TRANSFORMS)
 def test_a_transform_takes_and_returns_what_it_names(kind, on_device):
-    transform, (x, y, weight) = TRANSFORMS[kind]
-    expected = trained(x, y, sample_weight=weight, batch_size=4, validation_data=(x, y, weight))
-    whole = (X, Y, WEIGHT)
-    given = {"batch_size": 4, "transform": transform, "transform_on_device": on_device}
+    expected, whole = from_arrays(kind), (X, Y, WEIGHT)
+    given = {"batch_size": 4, "transform": TRANSFORMS[kind][0], "transform_on_device": on_device}
     assert_same(trained(ml.MLData(whole, whole, **given)), expected, 1e-5)
 
 
@@ -389,6 +415,7 @@ def test_predict_takes_the_inputs_of_the_test_data(on_device):
 # A system with data of its own --------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_a_system_may_have_data_of_its_own():
     class Owner(Linear):
         asked = 0
@@ -405,6 +432,7 @@ def test_a_system_may_have_data_of_its_own():
     assert system.predict(verbose=0)["net"].shape == (6, 1)
 
 
+@pytest.mark.once
 def test_the_data_of_a_system_may_be_anything_that_fit_takes():
     class Owner(Linear):
         def data(self):
@@ -469,6 +497,7 @@ class Wrong(ml.MLData):
         (lambda: None, {}, ValueError, "fit needs data.*Linear"),
     ],
 )
+@pytest.mark.once
 def test_fit_says_what_is_wrong(data, given, error, words):
     system = Linear()
     with pytest.raises(error, match=words):
@@ -490,6 +519,7 @@ def test_fit_says_what_is_wrong(data, given, error, words):
         (layers.Dense, TypeError, "Give a function"),
     ],
 )
+@pytest.mark.once
 def test_a_transform_that_is_wrong_is_told_before_training(transform, error, words, on_device):
     given = {"transform": transform, "transform_on_device": on_device}
     system = Linear()
@@ -510,6 +540,7 @@ def test_a_transform_on_the_host_is_given_arrays():
     system.evaluate(ml.MLData(test=(X, Y), transform=flipped), verbose=0)
 
 
+@pytest.mark.once
 def test_what_is_missing_or_unknown():
     with pytest.raises(ValueError, match="has no test or validation data"):
         Linear().evaluate(ml.MLData((X, Y)))

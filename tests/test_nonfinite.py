@@ -72,7 +72,14 @@ def trained(bad, optimizer="adam", value=np.nan, drop=False, eager=False, **give
     return system, logs, [text for text in texts if "finite" in text]
 
 
-@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+# An eager step is the same Python as a compiled one.
+COMPILED_AND_EAGER = [
+    pytest.param(False, id="compiled"),
+    pytest.param(True, id="eager", marks=pytest.mark.once),
+]
+
+
+@pytest.mark.parametrize("eager", COMPILED_AND_EAGER)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_skipped_update_leaves_everything_as_it_was(optimizer, eager):
     system, logs, said = trained((2, 3), optimizer, eager=eager)

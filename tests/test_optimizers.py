@@ -127,7 +127,19 @@ def test_every_optimizer_of_keras_is_here():
     assert found - wrappers == set(KNOWN)
 
 
-@pytest.mark.parametrize("optimizers", MADE.values(), ids=MADE)
+# What Keras computes from a gradient is one source. Engines meet the options that keep state of
+# their own beside the weights or scale the loss.
+STEPPED = {"accumulation", "average", "scaled", "scaling", "several"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "optimizers",
+    [
+        pytest.param(two, id=name, marks=[pytest.mark.each_backend] * (name in STEPPED))
+        for name, two in MADE.items()
+    ],
+)
 def test_models_of_a_system_learn_as_each_does_alone(optimizers):
     agree(two(optimizers), optimizers)
 
@@ -296,6 +308,7 @@ def wrong(pair, parts):
 
 
 @pytest.mark.parametrize("given, parts", (WRONG | COMPILED).values(), ids=WRONG | COMPILED)
+@pytest.mark.once
 def test_what_is_no_optimizer_in_compile(given, parts):
     pair = Pair()
     pair.compile(optimizer=given)
@@ -303,6 +316,7 @@ def test_what_is_no_optimizer_in_compile(given, parts):
 
 
 @pytest.mark.parametrize("given, parts", WRONG.values(), ids=WRONG)
+@pytest.mark.once
 def test_what_is_no_optimizer_in_configure_optimizers(given, parts):
     pair = Pair()
     pair.configure_optimizers = lambda: given
@@ -310,12 +324,14 @@ def test_what_is_no_optimizer_in_configure_optimizers(given, parts):
 
 
 @pytest.mark.parametrize("given", [0.1, "adamant"])
+@pytest.mark.once
 def test_what_is_no_optimizer_of_a_model(given):
     pair = Pair()
     pair.b._run.given["optimizer"] = given
     wrong(pair, ["'b'", str(given)])
 
 
+@pytest.mark.once
 def test_an_optimizer_that_is_shared_is_copied_with_all_that_it_was_given():
     shared = o.LossScaleOptimizer(o.AdamW(0.2, weight_decay=0.1, clipnorm=1.0), initial_scale=4.0)
     pair = of_pair(a=shared, b=shared)
@@ -326,6 +342,7 @@ def test_an_optimizer_that_is_shared_is_copied_with_all_that_it_was_given():
     assert shared.inner_optimizer is not pair.optimizers["b"].inner_optimizer
 
 
+@pytest.mark.once
 def test_an_optimizer_wrapped_for_another_model_is_shared_too():
     shared = o.SGD(0.2)
     pair = of_pair(a=shared, b=o.LossScaleOptimizer(shared))
@@ -339,6 +356,7 @@ class Wobbly(o.SGD):
         super().__init__(**kwargs)
 
 
+@pytest.mark.once
 def test_an_optimizer_that_is_shared_and_cannot_be_copied():
     pair = Pair()
     pair.compile(optimizer=Wobbly(1.0))

@@ -23,6 +23,9 @@ from trained import (
 import mlsystem as ml
 from mlsystem.callbacks import Checkpoint, For
 
+# Callbacks are the host's; those that change what an engine holds run on each.
+pytestmark = pytest.mark.once
+
 RATES = ("generator_learning_rate", "discriminator_learning_rate")
 
 
@@ -38,6 +41,7 @@ def test_each_learning_rate_has_a_callback_of_its_own():
 
 
 @pytest.mark.parametrize("name, kept", [("generator", 6), ("discriminator", 2)])
+@pytest.mark.each_backend
 def test_early_stopping_restores_one_model_and_ends_the_whole_fit(name, kept):
     gan = TinyGAN()
     stop = kc.EarlyStopping("val_loss", restore_best_weights=True)  # that of the discriminator
@@ -64,6 +68,7 @@ def test_checkpoints_are_those_of_the_model(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("generator",), ("generator", "discriminator")], ids=str)
+@pytest.mark.each_backend
 def test_averages_of_one_model(names, tmp_path):
     gan = averaging(*names)
     save = kc.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)

@@ -32,6 +32,7 @@ def test_a_trace_of_some_batches(tmp_path, capsys):
     assert profile.path.exists() and first.exists() and capsys.readouterr().out == ""
 
 
+@pytest.mark.once
 def test_nobody_waits_for_the_logs_of_batches(tmp_path, monkeypatch):
     told = []
     listen = kc.CallbackList.on_train_batch_end
@@ -49,6 +50,7 @@ def test_all_batches_of_an_execution_are_in_it(tmp_path, capsys):
     assert "batches 3 to 6 " in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_training_may_end_before(tmp_path, capsys):
     train(TinyGAN(), Profile(tmp_path, start=5, steps=9), verbose=2)
     assert "batches 6 to 6 " in capsys.readouterr().out
@@ -66,6 +68,7 @@ def test_a_run_that_fails_leaves_no_profiler_behind(tmp_path):
     assert profile.path.exists()
 
 
+@pytest.mark.once
 def test_batches_are_counted_in_each_fit_that_goes_on(tmp_path, capsys):
     for epochs in (1, 4):
         profile = Profile(tmp_path / "trace", start=2, steps=1)
@@ -85,11 +88,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
+@pytest.mark.once
 def test_wrong_arguments(message, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         Profile(tmp_path, **WRONG[message])
 
 
+@pytest.mark.once
 def test_where_it_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"Profile got '.*file', which is a file"):

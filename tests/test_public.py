@@ -14,6 +14,9 @@ import pytest
 import mlsystem
 from mlsystem import backend
 
+# Files are read alike everywhere; what is imported is asked of each backend.
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(mlsystem.__file__).parent
 FILES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text()) for p in PACKAGE.rglob("*.py")}
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
@@ -98,6 +101,7 @@ def python(code, **environment):
     return done.stdout.split()
 
 
+@pytest.mark.each_backend
 def test_importing_brings_in_no_other_backend():
     code = f"""
 import importlib, sys
@@ -184,6 +188,7 @@ def test_an_imported_keras_stays(nobody_has_chosen, monkeypatch):
     assert "KERAS_BACKEND" not in os.environ
 
 
+@pytest.mark.each_backend
 def test_the_choice_is_made_before_keras_is_imported(tmp_path):
     installed = keras.backend.backend()
     code = f"""

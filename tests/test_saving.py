@@ -14,6 +14,9 @@ from toys import number
 
 import mlsystem as ml
 
+# The host reads and writes files; what engines keep is in the tests of each backend.
+pytestmark = pytest.mark.once
+
 registered = keras.saving.register_keras_serializable("tests")
 load = keras.saving.load_model
 FAST = {"run_eagerly": True}
@@ -165,6 +168,7 @@ def continues(system, path, *data, **kwargs):
 # Whole systems --------------------------------------------------------------------------------
 
 
+@pytest.mark.each_backend
 def test_a_loaded_system_goes_on_as_if_it_had_never_stopped(tmp_path):
     system = gan()
     fit(system, X)
@@ -218,6 +222,7 @@ class Outer(ml.MLSystem):
         return super().compute_losses(x, y, outputs) | {"heads": heads}
 
 
+@pytest.mark.each_backend
 def test_systems_in_systems_lists_in_dicts_and_models_of_all_kinds(tmp_path):
     words = {"words": np.arange(32).reshape(16, 2) % 5, "numbers": X}
     inputs = keras.Input((2 + FEATURES,))
@@ -243,6 +248,7 @@ def test_systems_in_systems_lists_in_dicts_and_models_of_all_kinds(tmp_path):
     assert again.routing == inner.routing
 
 
+@pytest.mark.each_backend
 def test_in_half_precision_the_scale_of_the_loss_goes_on(tmp_path):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -278,6 +284,7 @@ def test_what_compile_was_given_is_saved(tmp_path):
 @pytest.mark.parametrize(
     "given", [{"jit_compile": False, "steps_per_execution": 2}, {"jit_compile": True}, {}]
 )
+@pytest.mark.each_backend
 def test_how_steps_run_is_saved(tmp_path, given):
     system = Rows({"a": 1})
     system.compile(**given)
@@ -322,6 +329,7 @@ class Weighted(Rows):
         self.routing = {"nets": {"nets/a": self.strength}, "head": {"head": 1}}
 
 
+@pytest.mark.each_backend
 def test_a_variable_in_the_routing_is_that_of_the_constructor_with_its_value(tmp_path):
     system = Weighted({"a": 1}).setup((X, Y))
     system.strength.assign(0.25)
@@ -331,6 +339,7 @@ def test_a_variable_in_the_routing_is_that_of_the_constructor_with_its_value(tmp
     assert number(loaded.strength) == 0.25
 
 
+@pytest.mark.each_backend
 def test_other_batches_than_the_first_fit_a_loaded_system(tmp_path):
     rows().save(tmp_path / "rows.keras")
     loaded = load(tmp_path / "rows.keras")
@@ -355,6 +364,7 @@ def test_proportions_of_learning_rates_are_saved(tmp_path):
 # Weights alone ----------------------------------------------------------------------------------
 
 
+@pytest.mark.each_backend
 def test_weights_load_into_a_new_system_with_optimizers_and_seeds(tmp_path):
     system = rows()
     fit(system, epochs=1)
@@ -698,6 +708,7 @@ def test_what_a_layer_refuses_changes_nothing(tmp_path):
 # Copies -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_backend
 def test_copies_of_a_system_are_whole(tmp_path):
     system = rows({"a": 1})
     copies = [copy.deepcopy(system), pickle.loads(pickle.dumps(system))]

@@ -10,6 +10,9 @@ from toys import Target
 
 import mlsystem as ml
 
+# The host mixes the batches, before an engine sees them.
+pytestmark = pytest.mark.once
+
 A, B = np.arange(4.0, dtype="float32")[:, None], np.arange(10.0, 16.0, dtype="float32")[:, None]
 
 
@@ -263,6 +266,7 @@ class Apart(ml.MLSystem):
         return self.get_metrics_result()
 
 
+@pytest.mark.each_backend
 def test_sequential_streams_build_and_log_each_of_their_own():
     data = streams("sequential")
     for prepare in (lambda: Apart(), lambda: ml.setup(Apart(), data)):
@@ -271,6 +275,7 @@ def test_sequential_streams_build_and_log_each_of_their_own():
         assert len(system.weights) == 4 and {"loss", "a_loss", "b_loss"} <= set(logs)
 
 
+@pytest.mark.each_backend
 def test_streams_validate_evaluate_and_predict():
     data = ml.Streams(SCALED, 2, "min", shuffle=False)
     system = ml.setup(Both(), data)

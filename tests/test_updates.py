@@ -42,7 +42,14 @@ def trained(batches=8, eager=False, epochs=1, **given):
     return np.array(after), fit.history, gan
 
 
-@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+# An eager step is the same Python as a compiled one.
+COMPILED_AND_EAGER = [
+    pytest.param(False, id="compiled"),
+    pytest.param(True, id="eager", marks=pytest.mark.once),
+]
+
+
+@pytest.mark.parametrize("eager", COMPILED_AND_EAGER)
 @pytest.mark.parametrize(
     "given, is_due",
     [
@@ -187,6 +194,7 @@ def test_a_loss_of_ones_own_is_not_asked_about():
     ],
     ids=range(18),
 )
+@pytest.mark.once
 def test_what_is_wrong_is_an_error_before_training(given, words):
     gan = TinyGAN()
     for name, value in given.items():
@@ -197,6 +205,7 @@ def test_what_is_wrong_is_an_error_before_training(given, words):
     assert (number(gan.generator.weight), number(gan.discriminator.weight)) == (2.0, 3.0)
 
 
+@pytest.mark.once
 def test_conditions_may_be_set_between_fits_and_not_within():
     gan = TinyGAN()
     gan.fit(ones(), verbose=0)

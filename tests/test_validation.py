@@ -15,6 +15,9 @@ from trained import after, approx, train
 import mlsystem as ml
 from mlsystem.callbacks import Checkpoint, For
 
+# The host decides what is evaluated, and when.
+pytestmark = pytest.mark.once
+
 NOISY = {"clean": (ones(),), "noisy": (2 * ones(),)}  # of mean 1 and 2
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 3)).astype("float32")
@@ -52,6 +55,7 @@ def regressor():
 # Several sets -------------------------------------------------------------------------------
 
 
+@pytest.mark.each_backend
 def test_each_set_is_logged_under_its_name():
     history = train(TinyGAN(), validation_data=NOISY)
     for epoch in range(3):
@@ -74,6 +78,7 @@ SETS = {
 }
 
 
+@pytest.mark.each_backend
 def test_a_set_among_others_is_measured_as_by_keras():
     model, given = regressor(), {"validation_freq": 2, "validation_batch_size": 3}
 
@@ -259,6 +264,7 @@ def run(kind, *callbacks, **given):
 
 
 @pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.each_backend
 def test_training_does_not_feel_a_validation(kind):
     watches = [Watch(), Watch()] if kind in ("system", "eager") else []
     plain = run(kind, *watches[:1])
@@ -282,6 +288,7 @@ def test_nor_do_data_that_draw_at_random():
     assert all(np.array_equal(a, b) for a, b in zip(fit(), beside, strict=True))
 
 
+@pytest.mark.each_backend
 def test_an_evaluation_may_have_fewer_losses():
     class Parts(ml.MLSystem):
         def __init__(self):

@@ -223,6 +223,7 @@ def refused(system, *words):
         (keras.Variable([1.0, 2.0]), ["variable of shape (2,)"]),
     ],
 )
+@pytest.mark.once
 def test_a_weight_that_is_no_finite_number_is_refused(weight, words):
     gan = TinyGAN()
     gan.routing = {"generator": {"generator": weight}, "discriminator": {"discriminator": 1.0}}
@@ -235,6 +236,7 @@ def test_a_weight_that_is_no_finite_number_is_refused(weight, words):
     refused(Around(pair), "'inner/a' weighs the loss 'inner/a'", *words)
 
 
+@pytest.mark.once
 def test_what_is_none_of_the_three_is_refused():
     for weight in ("0.5", [0.5], lambda batches: 0.5, None):
         gan = TinyGAN()
