@@ -152,8 +152,28 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
             raise
         except Exception:  # where it fails on numbers too, it says more clearly why
             pass
-    with _kept(learner, [*state, _keras.global_seed()]):
+    with _kept(learner, [*state, _keras.global_seed()]), _seeds_kept():
         step(data)
+
+
+@contextlib.contextmanager
+def _seeds_kept() -> Iterator[None]:
+    """Puts generators back that are drawn from, also those that belong to no model."""
+    random, before = _keras.torch_modules().random, {}
+    draw = random.draw_seed
+
+    def noted(seed: Any) -> Any:
+        if isinstance(seed, keras.random.SeedGenerator) and id(seed) not in before:
+            before[id(seed)] = seed.state, seed.state.value.detach().clone()
+        return draw(seed)
+
+    random.draw_seed = noted
+    try:
+        yield
+    finally:
+        random.draw_seed = draw
+        for state, value in before.values():
+            state.assign(value)
 
 
 @contextlib.contextmanager
