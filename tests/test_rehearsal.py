@@ -50,7 +50,7 @@ class Everything(Pair):
 
 
 def test_nothing_runs_on_numbers_before_training(monkeypatch):
-    monkeypatch.setattr(engine.chosen, "LARGE", 0, raising=False)  # on TensorFlow
+    monkeypatch.setattr(engine.chosen, "LARGE", 0, raising=False)  # JAX has none
     system, x = Everything(), np.tile(ones(8), 3)
     system.setup(x)
     before = [np.array(v) for v in system.get_weights()]

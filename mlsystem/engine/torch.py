@@ -13,6 +13,10 @@ from mlsystem import _keras
 from mlsystem.engine import torch_branch, torch_rehearsal
 from mlsystem.engine.torch_function import Function
 
+# Bytes of state from which on a rehearsal runs on fake tensors: that takes longer than a copy of
+# less.
+LARGE = 2**26
+
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
     """See `mlsystem.engine`."""
@@ -144,7 +148,8 @@ def predict_scope(system: Any) -> Iterator[None]:
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     learner = step.__self__
-    if not (learner.run_eagerly or learner._run.jit_compile is False):
+    is_large = sum(value.nbytes for value in _keras.values(state)) >= LARGE
+    if is_large and not (learner.run_eagerly or learner._run.jit_compile is False):
         try:
             torch_rehearsal.rehearse(step, data, [*state, _keras.global_seed()])
             return

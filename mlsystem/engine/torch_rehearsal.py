@@ -32,7 +32,7 @@ def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:
         stack.enter_context(Deferred())
         stack.callback(_keras.clear_losses, module)
         stack.enter_context(mode)
-        stack.enter_context(traceable(state, fused=True))
+        stack.enter_context(traceable(state, fused=True, faster=True))
         stack.enter_context(swapped(state, fakes[: len(state)]))
         stack.enter_context(swapped_in_module(module, values, fakes))
         step(data)
