@@ -293,7 +293,7 @@ class Build:
         kind, losses = self.given["balance"], ["m0", "m1"]  # two: their order says nothing
         if kind is None:
             return None
-        more = {"shared": "m0"} if kind == "GradNorm" else {}
+        more = {"GradNorm": {"shared": "m0"}, "PCGrad": {"seed": 0}}.get(kind, {})
         return getattr(ml.balance, kind)(losses, **more)
 
 

@@ -191,7 +191,9 @@ def test_a_gradient_that_is_not_finite_skips_the_update_of_its_model_alone(eager
     system = Halves()
     system.compile(run_eagerly=eager)
     y = slopes(a=[1, np.inf, 1, np.nan], b=[1, 1, np.inf, 1])
-    system.fit(ones(4), y, batch_size=1, shuffle=False, verbose=0)
+    with pytest.warns(UserWarning, match="The gradient of '[ab]' is not finite"):
+        logs = system.fit(ones(4), y, batch_size=1, shuffle=False, verbose=0).history
+    assert (logs["a_skipped"], logs["b_skipped"]) == ([2], [1])
     found = {name: number(system.optimizers[name].iterations) for name in "abcd"}
     assert found == {"a": 2, "b": 3, "c": 4, "d": 4}
     for name in "abcd":
