@@ -133,6 +133,7 @@ def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
 def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
     if system.optimizer is not None:
         system.optimizer.take(chosen)
+        system.test_function = None  # it holds the state of those before
     else:
         with _keras.DotNotTrackScope():
             system.optimizer = optimizers.SystemOptimizer(chosen)

@@ -53,7 +53,11 @@ class Logs:
 
     def skipped(self) -> dict[str, int]:
         """How many updates of each model were skipped since the logs were emptied."""
-        return {m: int(ops.convert_to_numpy(total.total)) for m, total in self.skips.items()}
+        if not self.skips:
+            return {}
+        # Read at once: each read may wait for the device.
+        totals = ops.stack([total.total.value for total in self.skips.values()])
+        return dict(zip(self.skips, map(int, ops.convert_to_numpy(totals)), strict=True))
 
     def _new(self, name: str) -> Any:
         if self.sealed:

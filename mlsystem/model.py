@@ -475,6 +475,7 @@ class MLModel(Learner):
         if thawed and not knows(optimizer, self.trainable_weights):
             with _keras.DotNotTrackScope():
                 self.optimizer = extended(optimizer, self.trainable_weights)
+            self.test_function = None  # it holds the state of the one before
         self._run.flags = configure.flags(self)
 
     def make_test_function(self, force: bool = False) -> Any:

@@ -100,6 +100,13 @@ class Trainer(_keras.Hooks):
         ]
         return list({id(v): v for v in variables}.values())
 
+    def _tested_variables(self) -> list[Any]:
+        """Those that a test step may read or assign: of optimizers only counts and rates."""
+        optimizer = getattr(self, "optimizer", None)
+        held = optimizer.variables if optimizer is not None else []
+        slots = {id(variable) for variable in held if variable.shape}
+        return [v for v in self._state_variables() if id(v) not in slots]
+
     def _counted_variables(self) -> list[Any]:
         """The variables of all that counts what happens in an update."""
         return list(self.metrics_variables)

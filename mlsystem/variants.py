@@ -13,6 +13,7 @@ class ForFrozen:
     def __init__(self, learner: Any) -> None:
         self.learner = learner
         self.steps: dict[Any, Callable[..., Any]] = {}
+        self.optimizers: list[Any] = []  # those whose state the steps hold
 
     def __call__(self, *args: Any) -> Any:
         """One training step on what Keras' trainer hands over."""
@@ -26,13 +27,12 @@ class ForFrozen:
         return self.steps[kind]
 
     def _see_what_is_frozen(self) -> None:
-        learner = self.learner
-        if configure.flags(learner) == learner._run.flags:
-            return
-        before = dict(learner.optimizers)
-        learner._retrain()
-        if dict(learner.optimizers) != before:
+        if configure.flags(self.learner) != self.learner._run.flags:
+            self.learner._retrain()
+        now = list(self.learner.optimizers.values())
+        if now != self.optimizers:  # one that knows thawed weights is another
             self.steps.clear()
+            self.optimizers = now
 
 
 class TrainFunction(ForFrozen):

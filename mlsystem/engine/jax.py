@@ -236,12 +236,14 @@ _keras.check_jax_trainer()
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return Function(system, system.train_step, no_state=((), (), (), ()))
+    state = system._state_variables()
+    return Function(system, system.train_step, state, no_state=((), (), (), ()))
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    return Function(system, system.test_step, no_state=((), (), ()))
+    state = system._tested_variables()
+    return Function(system, system.test_step, state, no_state=((), (), ()))
 
 
 def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:

@@ -21,8 +21,10 @@ class Function:
     That is what lets a callback assign and call between two calls, as on the other backends.
     """
 
-    def __init__(self, system: Any, step: Callable[[Any], Any], no_state: Any) -> None:
-        self.state, self.no_state = system._state_variables(), no_state
+    def __init__(
+        self, system: Any, step: Callable[[Any], Any], state: list[Any], no_state: Any
+    ) -> None:
+        self.state, self.no_state = state, no_state
         self.steps = system.steps_per_execution
         self.remainders: dict[Any, int] = {}
         self.step: Any = stateless(step, self.state)
