@@ -404,25 +404,32 @@ def state_entries(model: Any) -> dict[str, dict[str, Any]]:
     return {path: entry for path, entry in entries.items() if entry}
 
 
-def parts(saveable: Any, path: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """What a model is saved in, under all names that Keras may save it by; shared parts have some.
+def parts(model: Any, entries: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The parts of a model that may stand behind some entries of files; a shared part has several.
 
     Keras' files have each part under the first name only.
     """
-    yield path, saveable
+    names = [entry.split("/") for entry in entries]
+    ways = {"/".join(parts[: i + 1]) for parts in names for i in range(len(parts))}
+    yield "", model
+    yield from _parts_in(model, "", ways)
+
+
+def _parts_in(saveable: Any, path: str, ways: set[str]) -> Iterator[tuple[str, Any]]:
     for name, child in _walk_saveable(saveable):
-        yield from _parts_of(child, f"{path}/{name}".strip("/"), (*above, saveable))
+        yield from _parts_of(child, f"{path}/{name}".strip("/"), ways)
 
 
-def _parts_of(child: Any, path: str, above: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    if any(child is part for part in above):
+def _parts_of(child: Any, path: str, ways: set[str]) -> Iterator[tuple[str, Any]]:
+    if path not in ways:
         return
     if isinstance(child, KerasSaveable):
-        yield from parts(child, path, above)
+        yield path, child
+        yield from _parts_in(child, path, ways)
     elif isinstance(child, (list, dict, tuple)):
         items = list(child.values()) if isinstance(child, dict) else child
         for name, item in _numbered(items):
-            yield from _parts_of(item, f"{path}/{name}", (*above, child))
+            yield from _parts_of(item, f"{path}/{name}", ways)
 
 
 def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine, optimizers, routing, weights
+from mlsystem import engine, optimizers, routing, step, weights
 from mlsystem.backward import Pass
 from mlsystem.step import Taken
 
@@ -30,9 +30,9 @@ class Gradients(dict[str, Any]):
         self.taken, self.outputs, self.zeros = taken, outputs, list(zeros)
 
 
-def existing(gradients: Mapping[str, Any], name: str) -> list[Any]:
+def existing(gradients: Mapping[str, Any], name: str, known: Sequence[Any] = ()) -> list[Any]:
     """The gradients of a model, None in place of the zeros that stand for none."""
-    zeros = {id(zero) for zero in getattr(gradients, "zeros", ())}
+    zeros = {id(zero) for zero in [*known, *getattr(gradients, "zeros", ())]}
     return [None if id(g) in zeros else g for g in gradients[name]]
 
 
@@ -54,7 +54,8 @@ def gradients(
     trained = {n: model.trainable_weights for n, model in learner._models().items()}
 
     def run() -> Any:
-        taken, outputs = forward()
+        with step.differentiated(learner):
+            taken, outputs = forward()
         owners.update(taken.owners)
         sizes.update(taken.sizes)
         return taken.losses, (taken.terms, outputs)
@@ -146,13 +147,16 @@ def applicable(
     """The gradients that exist, as the optimizer wants them, and their weights.
 
     An optimizer that accumulates gradients empties the sums of all weights when it updates, and
-    adds a zero to the sum of a weight that another loss has `reached`.
+    adds a zero to the sum of a weight that another loss has `reached`. One that is made of several
+    gets zeros for all.
     """
     pairs = list(zip(found, weights, strict=True))
     now = {id(w) for g, w in pairs if g is not None}
     reached |= now
-    if now and optimizers.accumulates(optimizer):
-        pairs = [(_zero(w) if g is None and id(w) in reached else g, w) for g, w in pairs]
+    whole = optimizers.wants_all(optimizer)
+    if now and (whole or optimizers.accumulates(optimizer)):
+        filled = {id(w) for w in weights} if whole else reached
+        pairs = [(_zero(w) if g is None and id(w) in filled else g, w) for g, w in pairs]
     pairs = [(g, w) for g, w in pairs if g is not None]
     return _scaled(optimizer, [g for g, _ in pairs]), [w for _, w in pairs]
 

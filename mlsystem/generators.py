@@ -14,7 +14,7 @@ from mlsystem import _keras
 
 _KINDS = (np.random.Generator, np.random.RandomState, random.Random)
 _NOTHING = (str, bytes, int, float, complex, type(None), np.ndarray, type, ModuleType)
-_DEPTH = 6  # a method, its object, a list there, an object in it, its seed and the state of that
+_DEPTH = 20  # of attributes and items in one another; cycles end before
 _LIBRARIES = ("builtins", "mlsystem", "keras", "numpy", "jax", "torch", "tensorflow", "optree")
 _LONGEST = 1000  # lists and dicts of more are data
 
@@ -99,6 +99,8 @@ def _named(function: FunctionType) -> dict[str, Any]:
     """What a function takes from outside, by the names that it uses."""
     code, cells = function.__code__, function.__closure__ or ()
     found = {name: function.__globals__.get(name) for name in _names(code)}
+    found |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
+    found |= function.__kwdefaults__ or {}
     for name, cell in zip(code.co_freevars, cells, strict=True):
         with contextlib.suppress(ValueError):  # one that is not set yet
             found[name] = cell.cell_contents

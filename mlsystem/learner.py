@@ -269,8 +269,16 @@ class Learner(Trainer):
         return self._pend(found, rows)
 
     def _pend(self, found: Gradients, rows: routing.Rows) -> Gradients:
-        """Remembers which losses to log once the gradients are applied."""
-        if this := step.of(self):
+        """Remembers which losses to log once the gradients are applied.
+
+        Those that a loss takes of others, to be differentiated again, are not applied.
+        """
+        this = step.of(self)
+        if this and not this.depth:
+            this.zeros += found.zeros
+            if older := next((this.pending[n][1] for n in rows if n in this.pending), None):
+                both = [*found.taken.before, *older.before]  # of two, the older value stays
+                found.taken.before = list({id(v): (v, old) for v, old in both}.values())
             known = list(found.taken.losses)
             this.pending |= {
                 m: (routing.followed([row], known), found.taken) for m, row in rows.items()
@@ -279,7 +287,8 @@ class Learner(Trainer):
 
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
-        found = {name: existing(gradients, name) for name in self._due(gradients)}
+        zeros = this.zeros if (this := step.of(self)) else ()
+        found = {name: existing(gradients, name, zeros) for name in self._due(gradients)}
         finite = self._finite(found)
         self._put_back(gradients, functools.reduce(select.both, finite.values(), self._run.gate))
         asked = {name: self._wanted(name, condition) for name, condition in finite.items()}
@@ -352,7 +361,8 @@ class Learner(Trainer):
     def _call_then(self, taken: Taken, condition: Any) -> None:
         """Lets the balance learn of what was applied, where it was."""
         if taken.then:
-            with select.only(condition, self._balance().variables, engine.chosen.kept):
+            held, how = self._balance().variables, (engine.chosen.kept, engine.chosen.changed)
+            with select.only(condition, held, *how):
                 while taken.then:
                     taken.then.pop(0)()
 

@@ -33,9 +33,9 @@ def _count(system: Any, this: step.Step, name: str, finite: Any) -> None:
     if optimizers.scales(system.optimizers[name]):
         names, taken = this.pending.get(name, (set(), step.Taken()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
-        skipped = ops.logical_and(
-            skipped, ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
-        )
+        lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
+        scale = optimizers.scale(system.optimizers[name])  # at 1 it makes nothing overflow
+        skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
     counter = system._run.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))
 

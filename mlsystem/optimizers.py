@@ -313,6 +313,12 @@ def accumulates(optimizer: Any) -> bool:
     return bool(getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps)
 
 
+def wants_all(optimizer: Any) -> bool:
+    """Whether an optimizer refuses to update only some of its weights."""
+    several = getattr(keras.optimizers, "MultiOptimizer", None)  # which is there since Keras 3.15
+    return several is not None and isinstance(optimizer, several)
+
+
 def is_scaled(optimizer: Any) -> bool:
     """Whether an optimizer wants its losses scaled."""
     return scales(optimizer) or optimizer.loss_scale_factor is not None

@@ -1,6 +1,5 @@
 """Optimizers whose state is not in a file of weights: they start from scratch."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,13 +11,15 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 
 def anew(
-    path: Any,
     found: Entries,
     expected: Entries,
     parts: Mapping[str, Any],
     differences: Callable[[Entries, Entries], Any],
-) -> Entries:
-    """The entries of a file, with fresh ones for the optimizers whose state it does not hold."""
+) -> tuple[Entries, list[str]]:
+    """The entries of a file, with fresh ones for the optimizers whose state it does not hold.
+
+    And these optimizers, in words.
+    """
     alone = [w for w in found if w not in expected and _counts(found[w])]
     found = {where: entry for where, entry in found.items() if where not in alone}
     fresh = []
@@ -27,17 +28,12 @@ def anew(
         if any(differences(mine, theirs)):
             found = {w: e for w, e in found.items() if w not in theirs} | _fresh(where, optimizer)
             fresh.append(f"'{where}' ({type(optimizer).__name__})")
-    if fresh:
-        warnings.warn(
-            f"'{path}' does not hold the state of {', '.join(fresh)}, which starts from scratch.",
-            stacklevel=6,
-        )
-    return found
+    return found, fresh
 
 
 def _counts(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry may be of an optimizer, whose first variable counts its updates."""
-    first = entry.get("0")
+    """Whether an entry may be of an optimizer, whose first of several variables counts updates."""
+    first = entry.get("0") if len(entry) > 1 else None
     return first is not None and first.shape == () and "int" in str(first.dtype)
 
 

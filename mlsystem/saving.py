@@ -112,15 +112,21 @@ def fitting(
         model._ready_optimizers()
     expected = _keras.state_entries(model)
     found = _wanted(_with_seeds(found, expected), expected)
+    fresh: list[str] = []
     if any(_differences(expected, found)):
-        parts = dict(_keras.parts(model))
+        parts = dict(_keras.parts(model, [*expected, *found]))
         found = _unaliased(found, expected, parts)
         if anew:
-            found = saved_optimizers.anew(path, found, expected, parts, _differences)
+            found, fresh = saved_optimizers.anew(found, expected, parts, _differences)
     if differences := list(_differences(expected, found)):
         advice = advice or f"{_ADVICE}skip_mismatch=True"
         _say(model, path, [text for *_, text in differences], skip_mismatch, advice)
         found = _merged(expected, found, {(where, group) for where, group, _ in differences})
+    if fresh:
+        warnings.warn(
+            f"'{path}' does not hold the state of {', '.join(fresh)}, which starts from scratch.",
+            stacklevel=5,
+        )
     return found
 
 
@@ -128,8 +134,10 @@ def _unaliased(found: Entries, expected: Entries, parts: Mapping[str, Any]) -> E
     """Entries under the names of the model, of layers that have several."""
     names = {id(parts[where]): where for where in expected}
     known = {path: names[id(part)] for path, part in parts.items() if id(part) in names}
-    renamed = {known.get(where, where): entry for where, entry in found.items()}
-    return renamed | {where: entry for where, entry in found.items() if where in expected}
+    return {
+        where if known.get(where, where) in found else known[where]: entry
+        for where, entry in found.items()
+    }
 
 
 def _read(path: Any) -> Entries:

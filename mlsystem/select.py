@@ -12,15 +12,21 @@ from keras import ops
 
 
 @contextlib.contextmanager
-def only(condition: Any, variables: Iterable[Any], kept: Callable[[Any], Any]) -> Iterator[None]:
+def only(
+    condition: Any,
+    variables: Iterable[Any],
+    kept: Callable[[Any], Any],
+    changed: Callable[[Any, Any], bool] = lambda value, old: True,
+) -> Iterator[None]:
     """Lets what happens inside change the variables only where the condition holds.
 
-    `kept(value)` is a value that assignments leave as it is, by the engine.
+    `kept(value)` is a value that assignments leave as it is, and `changed(value, old)` says which
+    may have been assigned meanwhile, by the engine.
     """
     known = [] if condition is None else list(variables)
     before = [kept(variable.value) for variable in known]
     yield
-    keep(condition, zip(known, before, strict=True))
+    keep(condition, zip(known, before, strict=True), changed)
 
 
 def keep(

@@ -1,9 +1,10 @@
 """What is known while one step runs, shared by the system and all the models in it."""
 
+import contextlib
 import functools
 import operator
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,14 +44,18 @@ class Step:
     `counted` holds each loss and term, with whether it counts, once for each phase, `owners` says
     which loss a term is part of, and `sizes` how many samples each was averaged over. `gated` is
     what was counted under a condition. `pending` holds for each model the losses that its gradients
-    were last taken of, `touched` are the names logged in this step and `measured` the members whose
-    metrics were updated.
+    were last taken of, and `zeros` are those of the gradients that stand for none. `depth` counts
+    the losses that are being differentiated at present. `touched` are the names logged in this step
+    and `measured` the members whose metrics were updated.
     """
 
     learner: Any
     given: Any
     training: bool
     batch: data.Batch = field(init=False)
+    leaves: list[Any] = field(init=False)
+    depth: int = 0
+    zeros: list[Any] = field(default_factory=list)
     gated: set[str] = field(default_factory=set)
     counted: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -127,6 +132,20 @@ def batch_of(learner: Any, given: Any) -> data.Batch:
     """Data as a batch: made already where they are those of the step that is running."""
     this = of(learner)
     return this.batch if this is not None and this.is_of(given) else data.batch(given)
+
+
+@contextlib.contextmanager
+def differentiated(learner: Any) -> Iterator[None]:
+    """The context in which losses are computed to be differentiated."""
+    this = of(learner)
+    if this is None:
+        yield
+        return
+    this.depth += 1
+    try:
+        yield
+    finally:
+        this.depth -= 1
 
 
 def make(training: bool) -> Callable[[Any], Any]:

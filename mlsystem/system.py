@@ -507,7 +507,8 @@ class MLSystem(MLModel):
             if updated is None or mine or not named(name, trained):
                 condition = select.any_of(mine) if mine else None
                 parts = (batch.y, outputs, batch.sample_weight)
-                with select.only(condition, metrics.variables, engine.chosen.kept):
+                how = engine.chosen.kept, engine.chosen.changed
+                with select.only(condition, metrics.variables, *how):
                     own = (configure.entry(self, part, name) for part in parts)
                     configure.measure(name, metrics, *own)
                 if this := step.of(self):

@@ -67,7 +67,8 @@ class Run:
         self.is_ready = False
         self.direct = self.nested = self.members = None
         self.loss_names = []
-        self.rehearsed.clear()
+        for known in (self.rehearsed, self.warned, self.reached):
+            known.clear()
 
 
 class Trainer(_keras.Hooks):
@@ -131,15 +132,20 @@ class Trainer(_keras.Hooks):
         if self._shuffles_anew():
             engine.chosen.reshuffle(epoch)
 
+    def _see_numbers(self) -> None:
+        """Has the step captured anew where numbers in attributes of layers have changed."""
+        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
+        if before not in (None, self._run.numbers):
+            self._run.changes += 1
+
     def _shuffles_anew(self) -> bool:
         """Whether that is where a checkpoint finds it; else it is Keras'."""
         return self._run.callbacks is not None and self._run.callbacks.is_followed()
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
-        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
-        if before not in (None, self._run.numbers):
-            self._run.changes += 1
+        if self._run.plan is None or self._run.purpose == "train_step":
+            self._see_numbers()  # and not in a validation, which training must not notice
         if self._run.plan is not None:
             self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None

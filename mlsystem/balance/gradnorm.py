@@ -62,7 +62,7 @@ class GradNorm(Learned):
 
     def prepare(self, system: Any) -> None:
         """Finds the shared models, and makes the variables."""
-        self.models = routing.resolve(self.shared, list(system._models()), "GradNorm(shared=)")
+        self.models = routing.resolve(self.shared, system._known_models(), "GradNorm(shared=)")
         if not self.initial:  # no loss is as small as that: it stands for none yet
             self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}
         super().prepare(system)

@@ -18,6 +18,8 @@ from mlsystem.scope import Deferred
 
 # Bytes of state from which on a rehearsal is traced: that takes longer than a copy of less.
 LARGE = 2**26
+# What reads a variable, and leaves it as it is.
+_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
 
 
 def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any]) -> Any:
@@ -100,7 +102,10 @@ def kept(value: Any) -> Any:
 
 def changed(value: Any, old: Any) -> bool:
     """See `mlsystem.engine`."""
-    return True
+    if tf.executing_eagerly():
+        return True
+    handle = tf.compat.v1.get_default_graph().capture(value.handle)
+    return any(operation.type not in _READS for operation in handle.consumers())
 
 
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
