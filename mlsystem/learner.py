@@ -138,7 +138,8 @@ class Learner(Trainer):
         A weight whose gradient is None is left alone: no weight decay, no momentum. So is a model,
         with its optimizer, that has no gradient at all.
 
-        Logs the losses that the gradients of these models were last taken of.
+        Logs the losses that the gradients of these models were last taken of. Where the update is
+        skipped, variables that `forward` may assign get back their values of before it.
         """
         self._apply(gradients)
 

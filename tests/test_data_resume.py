@@ -144,6 +144,13 @@ def uses_closure():
     return lambda x: x + rng.normal()
 
 
+def uses_default():
+    def shift(x, rng=np.random.default_rng(2)):  # noqa: B008 -- one for all calls
+        return x + rng.normal()
+
+    return shift
+
+
 def kinds():
     rng = np.random.default_rng(2)
     return {
@@ -155,6 +162,7 @@ def kinds():
         "bound": rng.normal,
         "class": OfClass().apply,
         "helper": Helped().apply,
+        "default": uses_default(),
     }
 
 

@@ -169,3 +169,33 @@ def test_a_system_with_its_own_compile_is_loaded_for_it_to_compile(tmp_path):
     loaded.compile(0.25)
     loaded.fit(X, Y, verbose=0)
     assert float(loaded.optimizers["net"].learning_rate) == 0.25
+
+
+def test_what_the_model_has_not_is_never_dropped(tmp_path):
+    class Counter(layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), dtype="int32", trainable=False, name="count")
+
+        def call(self, x):
+            return x
+
+    source = model(ml.MLModel, ("again", "last"), optimizer=None)
+    source.counter = Counter()
+    source.counter.build(X.shape)
+    source.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match=r"counter: is in the file alone"):
+        model(ml.MLModel, ("again", "last")).load_weights(tmp_path / "a.weights.h5")
+
+    class Two(ml.MLModel):
+        def __init__(self):
+            super().__init__(name="net")
+            self.first, self.again, self.last = (layers.Dense(n) for n in (3, 3, 1))
+
+        def call(self, x):
+            return self.last(self.again(self.first(x)))
+
+    source = Two()
+    source(X)
+    source.save_weights(tmp_path / "b.weights.h5")
+    with pytest.raises(ValueError, match=r"(first|again): is in the file alone"):
+        model(ml.MLModel, ("again", "first", "last"), None).load_weights(tmp_path / "b.weights.h5")

@@ -82,3 +82,20 @@ def test_a_number_of_a_layer_is_noticed_when_fit_starts():
         pair.a.shift.by = shift
         pair.fit(ones(8), batch_size=4, verbose=0)
     assert number(pair.a.weight) == expected([0, 3, 3])
+
+
+class Move(keras.callbacks.Callback):
+    """Sets a number of a layer after each batch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.a.shift.by = -float(batch + 1)
+
+
+def test_a_validation_changes_nothing_of_the_training():
+    def trained(**given):
+        pair = Pair()
+        pair.routing, pair.a = "own", Shifted()
+        pair.fit(ones(16), batch_size=4, verbose=0, callbacks=[Move()], **given)
+        return number(pair.a.weight)
+
+    assert trained(validation_data=(ones(),), validation_every=1) == trained()

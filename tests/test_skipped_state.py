@@ -128,3 +128,40 @@ def test_gradients_and_minimize_put_back_too():
         system.fit(x, batch_size=1, shuffle=False, verbose=0)
     assert list(ops.convert_to_numpy(system.queue)) == [1.0, 3.0]
     assert number(system.plain.mean) == (((0.5 + 1) / 2 + 3) / 2 + 3) / 2
+
+
+def test_two_forward_passes_before_one_update():
+    class Sharp(Stateful):
+        def train_step(self, data):
+            self.gradients(data, "a")
+            self.apply_gradients(self.gradients(data, "a"))
+            return self.get_metrics_result()
+
+    system = Sharp(SGD(0.0))
+    x = np.array([[1.0], [np.nan], [3.0]], "float32")
+    with pytest.warns(UserWarning, match="'a' is not finite"):
+        system.fit(x, batch_size=1, shuffle=False, verbose=0)
+    assert list(ops.convert_to_numpy(system.queue)) == [3.0, 3.0]
+
+
+class Root(Scale):
+    """A loss of 0 whose gradient is NaN, whatever it is scaled by."""
+
+    def loss(self, x, y, outputs):
+        return ops.mean(ops.sqrt(0.0 * ops.cast(outputs["a"], "float32")))
+
+
+class Rooted(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        scaling = keras.optimizers.LossScaleOptimizer(SGD(0.1), initial_scale=4.0)
+        self.a = Root(1.0, scaling, dtype="mixed_float16")
+        self.nonfinite = "raise"
+
+    def forward(self, x):
+        return {"a": self.a(x)}
+
+
+def test_a_gradient_that_no_scale_makes_finite_ends_training():
+    with pytest.raises(FloatingPointError, match=r"'a' is not finite on batch [234]"):
+        Rooted().fit(np.ones((8, 1), "float32"), batch_size=1, verbose=0)

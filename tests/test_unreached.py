@@ -167,3 +167,27 @@ def test_losses_that_reach_weights_in_turn_are_all_accumulated():
     system = Steps(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), in_turn)
     system.fit(ones(8), batch_size=4, verbose=0)
     assert system.model.values() == pytest.approx([1 - 2 * 0.1, 1 - 2 * 0.2], rel=1e-5)
+
+
+def dict_applied(self, data):
+    self.apply_gradients({"model": list(self.gradients(data)["model"])})
+
+
+def test_zeros_that_stand_for_none_are_known_in_another_dict():
+    system = Steps(keras.optimizers.SGD(0.1, weight_decay=0.5), dict_applied)
+    system.fit(ones(8), batch_size=4, verbose=0)
+    used, unused = system.model.values()
+    assert unused == 1.0
+    assert used < 1.0
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="Keras has it since 3.15"
+)
+def test_an_optimizer_made_of_several_gets_gradients_for_all_weights():
+    kinds = keras.optimizers.OptimizerMap(
+        keras.optimizers.SGD(0.1), {".*unused": keras.optimizers.SGD(0.2)}
+    )
+    system = Alone(keras.optimizers.MultiOptimizer(kinds))
+    system.fit(ones(4), batch_size=4, verbose=0)
+    assert system.model.values() == pytest.approx([0.9, 1.0])
