@@ -179,9 +179,16 @@ def test_what_the_model_has_not_is_never_dropped(tmp_path):
         def call(self, x):
             return x
 
-    source = model(ml.MLModel, ("again", "last"), optimizer=None)
-    source.counter = Counter()
-    source.counter.build(X.shape)
+    class Counted(ml.MLModel):
+        def __init__(self):
+            super().__init__(name="net")
+            self.again, self.last, self.counter = layers.Dense(3), layers.Dense(1), Counter()
+
+        def call(self, x):
+            return self.counter(self.last(self.again(x)))
+
+    source = Counted()
+    source(X)
     source.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match=r"counter: is in the file alone"):
         model(ml.MLModel, ("again", "last")).load_weights(tmp_path / "a.weights.h5")
