@@ -141,6 +141,29 @@ def _zero(weight: Any) -> Any:
     return ops.zeros(weight.shape, weight.dtype)
 
 
+def check_fit(name: str, found: Sequence[Any], weights: Sequence[Any]) -> None:
+    """Refuses gradients that are not those of the weights of a model."""
+    if len(found) != len(weights):
+        raise ValueError(
+            f"apply_gradients got {len(found)} gradients for '{name}', "
+            f"which has {len(weights)} trainable weights."
+        )
+    for gradient, weight in zip(found, weights, strict=True):
+        if gradient is not None and _differ(gradient.shape, weight.shape):
+            raise ValueError(
+                f"apply_gradients got a gradient of shape {tuple(gradient.shape)} for the weight "
+                f"'{weight.path}' of '{name}', whose shape is {tuple(weight.shape)}."
+            )
+
+
+def _differ(found: Any, expected: tuple[int, ...]) -> bool:
+    """Whether two shapes differ, as far as they are known: TensorFlow may not know all."""
+    if getattr(found, "rank", 0) is None:
+        return False
+    pairs = zip(found, expected, strict=False)
+    return len(found) != len(expected) or any(a != b for a, b in pairs if a is not None)
+
+
 def applicable(
     optimizer: Any, found: list[Any], weights: Sequence[Any], reached: set[int]
 ) -> tuple[list[Any], list[Any]]:

@@ -13,7 +13,7 @@ from keras import ops
 
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
 from mlsystem.data import Batch
-from mlsystem.differentiate import Gradients, applicable, existing, gradients
+from mlsystem.differentiate import Gradients, applicable, check_fit, existing, gradients
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -329,11 +329,7 @@ class Learner(Trainer):
     def _apply_to(self, name: str, found: list[Any], wanted: Any, finite: Any) -> Any:
         """Applies the gradients of a model; returns the condition under which its weights moved."""
         weights = self._models()[name].trainable_weights
-        if len(found) != len(weights):
-            raise ValueError(
-                f"apply_gradients got {len(found)} gradients for '{name}', "
-                f"which has {len(weights)} trainable weights."
-            )
+        check_fit(name, found, weights)
         optimizer = self.optimizers[name]
         # One that scales the loss lowers its scale by what is not finite.
         condition = wanted if optimizers.scales(optimizer) else finite

@@ -191,3 +191,11 @@ def test_an_optimizer_made_of_several_gets_gradients_for_all_weights():
     system = Alone(keras.optimizers.MultiOptimizer(kinds))
     system.fit(ones(4), batch_size=4, verbose=0)
     assert system.model.values() == pytest.approx([0.9, 1.0])
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    def swapped(self, data):
+        self.apply_gradients({"model": [ops.ones((1,)), None]})
+
+    with pytest.raises(ValueError, match=r"shape \(1,\) for the weight '.*used' of 'model'"):
+        Steps(adamw(), swapped).fit(ones(), verbose=0)
