@@ -523,3 +523,25 @@ def test_the_losses_of_a_nested_system_are_balanced_by_the_outer_one():
             slope = w_a * 2 * (a - 3) + w_b * 2 * (a * b - 5) * b
             a, b = a - 0.1 * slope, b - 0.1 * w_b * 2 * (a * b - 5) * a
         assert [number(system.inner.a.weight), number(system.inner.b.weight)] == approx([a, b])
+
+
+def test_a_phase_of_a_model_that_follows_no_balanced_loss():
+    class Three(Pair):
+        routing = "own"
+        phases: tuple = (("a", "b"), ("c",))
+
+        def __init__(self):
+            super().__init__()
+            self.c = Scale(1.0)
+            self.balance = ml.balance.Uncertainty(["a", "b"])
+
+        def forward(self, x):
+            return super().forward(x) | {"c": self.c(x)}
+
+        def compute_losses(self, x, y, outputs):
+            return {name: ops.mean(outputs[name]) for name in "abc"}
+
+    three = Three()
+    three.fit(ones(), verbose=0)
+    assert number(three.c.weight) == pytest.approx(0.9)  # down its own loss, whose slope is 1
+    assert number(three.a.weight) == pytest.approx(1 - 0.1 / 2)

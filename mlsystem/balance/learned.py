@@ -86,7 +86,8 @@ class Learned(Balance):
             log(learner, weights)
             self.learn({name: taken.losses[name] for name in followed}, passes, parts)
 
-        taken.then.append(then)
+        if followed:  # by the models that are updated
+            taken.then.append(then)
         pairs = zip(passes, parts, strict=True)
         return {name: mine for one, p in pairs if not one.looked_at for name, mine in p.items()}
 
