@@ -398,7 +398,7 @@ class Reads(ml.MLSystem):
         return {"target": ops.mean(outputs**2)}
 
 
-@pytest.mark.filterwarnings("ignore:'reads' has no trainable weights")
+@pytest.mark.filterwarnings("ignore:'reads.*' has no trainable weights")
 def test_nothing_is_shuffled_or_left_out_in_an_evaluation():
     x = np.arange(7.0, dtype="float32")[:, None]
     data = ml.Streams({"a": x}, batch_size=4)
