@@ -198,7 +198,7 @@ class Learner(Trainer):
         """Moves the copies that follow some models, where these were updated."""
 
     def _forward_state(self) -> list[Any]:
-        """The variables that are put back where no model is updated."""
+        """The variables that are put back where the update of any of its models is skipped."""
         return [] if self._run.gate is None else nonfinite.forward_state(self)
 
     # How the step goes -----------------------------------------------------------------------
