@@ -102,7 +102,8 @@ def kept(value: Any) -> Any:
 
 def changed(value: Any, old: Any) -> bool:
     """See `mlsystem.engine`."""
-    if tf.executing_eagerly():
+    # A variable that was born in this trace has no handle: its value stands in a scope.
+    if tf.executing_eagerly() or not hasattr(value, "handle"):
         return True
     handle = tf.compat.v1.get_default_graph().capture(value.handle)
     return any(operation.type not in _READS for operation in handle.consumers())
