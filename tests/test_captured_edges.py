@@ -7,12 +7,36 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from test_compiled import X, agree
+from test_nonfinite import data, state, trained
 from toys import Pair, Scale, number, ones
 
 import mlsystem as ml
 
 if keras.backend.backend() != "torch":
     pytest.skip("only torch has a step that is captured", allow_module_level=True)
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlsystem.engine import torch_branch
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the times that the host reads a number of a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(self, fn, types, args=(), kwargs=None):
+        self.count += fn.overloadpacket.__name__ in ("item", "is_nonzero", "_local_scalar_dense")
+        return fn(*args, **kwargs or {})
+
+
+def host_reads(system):
+    """The number of these in one compiled step of a system that `trained` has made."""
+    x, y = data()
+    batch = {"net": x[:4], "other": np.ones((4, 1), "float32")}, {"net": y[:4]}
+    with HostReads() as reads:
+        system.train_function(iter([batch]))
+    return reads.count
 
 
 class Through(ml.MLSystem):
@@ -174,3 +198,14 @@ def test_scalars_may_be_among_the_inputs():
             return {"model": ops.mean(outputs**2, axis=-1)}
 
     Tempered().train_on_batch({"beta": np.float32(0.5), "x": X})
+
+
+@pytest.mark.parametrize("name", ["adam", "averaging", "decaying", "momentum"])
+def test_a_gpu_skips_updates_without_waiting_for_the_host(name, monkeypatch):
+    assert host_reads(trained((), name)[0]) > 0  # a branch on a CPU
+    monkeypatch.setattr(torch_branch, "has", lambda condition: False)  # as on a GPU
+    expected, _, _ = trained((1, 3), name, drop=True)
+    found, _, _ = trained((1, 3), name)
+    for a, b in zip(state(expected, expected.net), state(found, found.net), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert host_reads(found) == 0

@@ -10,7 +10,7 @@ import torch
 from keras import ops, tree
 
 from mlsystem import _keras
-from mlsystem.engine import torch_branch, torch_rehearsal
+from mlsystem.engine import torch_branch, torch_faster, torch_rehearsal
 from mlsystem.engine.torch_function import Function
 
 # Bytes of state from which on a rehearsal runs on fake tensors: that takes longer than a copy of
@@ -78,7 +78,11 @@ def _input(x: Any) -> Any:
 def apply(optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None) -> None:
     """See `mlsystem.engine`."""
     if torch_branch.is_traced() and condition is not None:
-        with torch_branch.only(condition, [*weights, *optimizer.variables]):
+        changed = [*weights, *optimizer.variables]
+        skip = not torch_branch.has(condition) and torch_faster.can_skip(optimizer, weights)
+        if skip:
+            changed = [optimizer.iterations]
+        with torch_branch.only(condition, changed), torch_faster.only(condition if skip else None):
             optimizer.apply(gradients, weights)
     elif condition is None or bool(condition):
         optimizer.apply(gradients, weights)

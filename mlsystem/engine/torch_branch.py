@@ -46,10 +46,15 @@ def is_traced() -> bool:
     return _has_branches.get() is not None
 
 
+def has(condition: torch.Tensor) -> bool:
+    """Whether the trace can branch on a condition. On a GPU the host would have to wait for it."""
+    return bool(_has_branches.get()) and condition.device.type == "cpu"
+
+
 @contextlib.contextmanager
 def only(condition: torch.Tensor, variables: list[Any]) -> Iterator[None]:
     """In a trace, lets what happens inside change variables only where the condition holds."""
-    if not _has_branches.get():
+    if not has(condition):
         with select.only(condition, variables, torch.clone):
             yield
         return

@@ -6,14 +6,21 @@
 - Adam is written in ten operations: one, where no compiler is to look into it.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from keras import ops
 
 Replaced = list[tuple[Any, str, Any]]
+
+# The condition under which a fused Adam changes anything. It asks on the device.
+_condition: contextvars.ContextVar[torch.Tensor | None] = contextvars.ContextVar(
+    "condition", default=None
+)
 
 # Without a kernel for fake tensors, torch would run this one on real ones, as large as they say.
 _NO_FAKE = "aten::_fused_adam_.tensor_lr"
@@ -128,9 +135,34 @@ def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
             eps=self.epsilon,
             amsgrad=False,
             maximize=False,
+            found_inf=_skipped(),
         )
 
+    fused.is_fused = True  # type: ignore[attr-defined]
     return fused
+
+
+@contextlib.contextmanager
+def only(condition: torch.Tensor | None) -> Iterator[None]:
+    """Lets a fused Adam change weights and moments only where a condition holds."""
+    before = _condition.set(condition)
+    try:
+        yield
+    finally:
+        _condition.reset(before)
+
+
+def _skipped() -> torch.Tensor | None:
+    condition = _condition.get()
+    return None if condition is None else torch.logical_not(condition).float()
+
+
+def can_skip(optimizer: Any, weights: list[Any]) -> bool:
+    """Whether all that an update changes, but for the count, is what a fused Adam changes."""
+    is_fused = hasattr(getattr(optimizer, "_parallel_update_step", None), "is_fused")
+    more = ("weight_decay", "use_ema", "gradient_accumulation_steps", "amsgrad")
+    changes_more = any(getattr(optimizer, name, None) for name in more)
+    return is_fused and not changes_more and all(_fits(w.value) for w in weights)
 
 
 def _fits(value: torch.Tensor) -> bool:
