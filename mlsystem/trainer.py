@@ -41,7 +41,7 @@ class Run:
         self.nested: dict[str, Any] | None = None
         self.found: dict[str, Loss] = {}
         self.evaluated: dict[str, None] = {}  # the logs of losses that an evaluation adds up
-        self.rehearsed: set[str] = set()
+        self.rehearsed: dict[str, set[str]] = {}  # the shapes, by step
         self.warned: set[str] = set()
         self.reached: set[int] = set()  # the weights, by id, that some loss was found to reach
         self.due: frozenset[str] | None = None
@@ -226,6 +226,9 @@ class Trainer(_keras.Hooks):
             call.arguments.update(given)
             results[name] = self._run_step("test_step", super().evaluate, call, transform)
         return handover.together(results)
+
+    # One of a subclass may take other steps than `test_step`, which is then not rehearsed.
+    evaluate._is_default = True  # type: ignore[attr-defined]
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         return self._run_step(
