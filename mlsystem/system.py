@@ -394,6 +394,13 @@ class MLSystem(MLModel):
         config = super().get_build_config()
         return config if self.compiled or not config else config | self._declared()
 
+    def build(self, *args: Any, **kwargs: Any) -> None:
+        """Called by Keras once `forward` has run, which may have called only what is in a system."""
+        members.mark_built(self)
+        super().build(*args, **kwargs)
+
+    build._is_default = True  # type: ignore[attr-defined]
+
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded system. Called by Keras."""
         super().build_from_config(self._declare(config))
