@@ -395,7 +395,7 @@ class MLSystem(MLModel):
         return config if self.compiled or not config else config | self._declared()
 
     def build(self, *args: Any, **kwargs: Any) -> None:
-        """Called by Keras once `forward` has run, which may have called only what is in a system."""
+        """Called by Keras after `forward`, which may have called only what is in a system."""
         members.mark_built(self)
         super().build(*args, **kwargs)
 
