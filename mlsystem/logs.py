@@ -30,12 +30,8 @@ class Logs:
             twice = is_loss and "self.log(" in f"{known} {owner}"
             raise ValueError(
                 f"{owner} would be logged as '{name}', which is the log of {known}. "
-                + (
-                    "Losses are logged by themselves: leave the `self.log` out, or "
-                    if twice
-                    else ""
-                )
-                + ("rename it." if twice else "Rename one of them.")
+                f"{'Losses are logged by themselves. Leave `self.log` out. ' if twice else ''}"
+                "Rename one of them."
             )
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:

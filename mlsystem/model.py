@@ -445,7 +445,9 @@ class MLModel(Learner):
         if this and self._run.gate is None:
             self._flush(this)
         own = self._run.logs.results(this.touched if this else None)
-        return {**super().get_metrics_result(), **own}
+        logged = self._run.logs.trackers  # of which others are those of `test_step` alone
+        of_keras = {n: v for n, v in super().get_metrics_result().items() if n not in logged}
+        return of_keras | own
 
     def _metric_names(self) -> set[str]:
         results = {metric.name: metric.result() for metric in super().metrics}
