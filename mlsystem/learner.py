@@ -240,6 +240,8 @@ class Learner(Trainer):
             )
         if training:  # what is evaluated may have fewer
             self._run.loss_names = list(taken.losses)
+        if training or not self._run.parts:
+            self._run.parts = list(taken.parts)
         return taken, outputs
 
     def _observe(self, data: Any, training: bool) -> None:

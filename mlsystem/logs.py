@@ -30,8 +30,8 @@ class Logs:
             twice = is_loss and "self.log(" in f"{known} {owner}"
             raise ValueError(
                 f"{owner} would be logged as '{name}', which is the log of {known}. "
-                f"{'Losses are logged by themselves. Leave `self.log` out. ' if twice else ''}"
-                "Rename one of them."
+                f"{'Losses are logged by themselves: leave `self.log` out. ' if twice else ''}"
+                f"Rename {'it, if it is another number' if twice else 'one of them'}."
             )
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import tree
 
 from mlsystem import (
     _keras,
@@ -221,7 +222,7 @@ class MLModel(Learner):
         Args:
             optimizer: as in Keras. "auto": the model's own optimizer, else Keras' default.
             loss: as in Keras.
-            loss_weights: as in Keras.
+            loss_weights: as in Keras. Of a `loss` method, numbers by term: `{"kl": 0.1}`.
             metrics: as in Keras.
             kwargs: the other arguments of `keras.Model.compile`.
         """
@@ -237,6 +238,13 @@ class MLModel(Learner):
                 or type(self).configure_optimizer is not MLModel.configure_optimizer
             )
             optimizer = self.configure_optimizer() if own else "rmsprop"
+        if type(self).loss is not MLModel.loss:
+            given["loss_weights"] = loss_weights
+            if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
+                raise ValueError(
+                    f"compile of '{self.key}' got loss_weights={loss_weights!r}. Give a number for "
+                    "each term. Variables and schedules are for the losses of an MLSystem."
+                )
         loss = given["loss"] if loss is None else loss
         metrics = given["metrics"] if metrics is None else metrics
         self._run.reset()
@@ -379,7 +387,8 @@ class MLModel(Learner):
 
     def _rows(self, losses: Sequence[str]) -> routing.Rows:
         """A model alone follows its own loss."""
-        return {self.key: dict.fromkeys(losses, (1.0,))}
+        weights = self._run.given.get("loss_weights")
+        return routing.read("sum", [self.key], losses, weights, terms=self._run.parts)
 
     def compute_loss(
         self,
@@ -397,7 +406,9 @@ class MLModel(Learner):
         extra = losses.total(self.losses)  # before `loss`, which may call the layers once more
         found = losses.of_model(self, x, y, y_pred, sample_weight, training)
         sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
-        self._run.taken = Taken({}, found.terms, sizes=sizes)
+        parts = found.terms | ({"": extra} if self.losses and found.terms else {})
+        parts = {f"{self.key}/{name}": value for name, value in parts.items()}
+        self._run.taken = Taken({}, found.terms, sizes=sizes, parts=parts)
         return found.value + extra
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
@@ -417,7 +428,8 @@ class MLModel(Learner):
         taken, self._run.taken = self._run.taken or Taken(), None
         loss, _ = losses.scalar(value, f"The loss of '{self.key}'")
         terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
-        return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key), taken.sizes)
+        owners = dict.fromkeys(terms, self.key)
+        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
 
     def _update_metrics(
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None

@@ -19,6 +19,7 @@ _running = threading.local()
 class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
+    `parts` are what such a loss is the sum of: `encoder/kl`, and `encoder/` for regularizers.
     `owners` says which loss each term is part of, `sizes` how many samples each was averaged over
     (None where nobody knows), and `whole` whether these are the losses of the learner, and not one
     that somebody else minimizes. `then` is called, once, when gradients of these losses are
@@ -33,6 +34,7 @@ class Taken:
     whole: bool = True
     then: list[Callable[[], None]] = field(default_factory=list)
     before: list[tuple[Any, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -56,6 +56,7 @@ class Run:
         self.plan: Plan | None = None
         self.taken: Taken | None = None
         self.loss_names: list[str] = []
+        self.parts: list[str] = []  # of those losses
         self.callbacks: Any = None
         self.data: Any = None  # what the learner's own method gave
         self.transform: Any = None  # what the step does to its batch
@@ -66,7 +67,7 @@ class Run:
         """Starts over with a new configuration."""
         self.is_ready = False
         self.direct = self.nested = self.members = None
-        self.loss_names = []
+        self.loss_names, self.parts = [], []
         for known in (self.rehearsed, self.warned, self.reached):
             known.clear()
 
