@@ -141,6 +141,34 @@ class MLModel(Learner):
         """The name of the model in the system that trains it (`critics/0`), else its own name."""
         return self._run.key or self.name
 
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that the model is trained by: in a system, `system.optimizers[key]`.
+
+        A model that you `compile`, or train alone, has one of its own until the system is used
+        again. One that is neither compiled nor trained has no such attribute, as in Keras.
+        """
+        run = self.__dict__.get("_run")
+        if run is not None and run.optimizer is not None:
+            return run.optimizer
+        if "optimizer" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' has no optimizer: it is not compiled.")
+        return self.__dict__["optimizer"]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self.__dict__["optimizer"] = value
+        if "_run" in self.__dict__:
+            self._run.optimizer = None
+
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names, and the system has saved this one.
+        run = self.__dict__.get("_run")
+        hidden = (
+            {"optimizer", "optimizers"} if run is not None and run.optimizer is not None else ()
+        )
+        return [name for name in super().__dir__() if name not in hidden]
+
     # What users override ---------------------------------------------------------------------
 
     @by_name
@@ -355,9 +383,12 @@ class MLModel(Learner):
     # A learner of one ------------------------------------------------------------------------
 
     def _ensure_compiled(self) -> None:
-        """Compiles a model that has no optimizer yet with its own."""
+        """Compiles a model that has no optimizer of its own yet."""
+        of_system, self._run.optimizer = self._run.optimizer, None
         if not self.compiled or self.optimizer is None:
             self.compile(self.configure_optimizer())
+        if self._run.purpose == "test_step":
+            self._run.optimizer = of_system
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""

@@ -21,9 +21,9 @@ def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
     """Says which step the next call of Keras' trainer will run; compiles where nobody has."""
     engine.chosen.random_state()  # a backend that cannot train says so here
     _check_given(learner, *given)
-    learner._ensure_compiled()
     before, learner._run.purpose = learner._run.purpose, step
     try:
+        learner._ensure_compiled()
         yield
     finally:
         learner._run.purpose = before

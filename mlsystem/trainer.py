@@ -24,6 +24,7 @@ class Run:
     def __init__(self) -> None:
         self.logs = Logs()
         self.key = ""
+        self.optimizer: Any = None  # of the system that trains the model
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
