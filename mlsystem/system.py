@@ -397,10 +397,10 @@ class MLSystem(MLModel):
         config = super().get_build_config()
         return config if self.compiled or not config else config | self._declared()
 
-    def build(self, *args: Any, **kwargs: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Called by Keras after `forward`, which may have called only what is in a system."""
         members.mark_built(self)
-        super().build(*args, **kwargs)
+        super().build(input_shape)
 
     build._is_default = True  # type: ignore[attr-defined]
 

@@ -76,7 +76,7 @@ def test_a_loss_that_is_logged_twice_says_that_it_is_logged_by_itself():
         loss = system.minimize(lambda: ops.mean(system.a(data)), "a", name="size")
         system.log("size_loss", loss)
 
-    refused(twice, "Losses are logged by themselves. Leave `self.log` out.")
+    refused(twice, "Losses are logged by themselves: leave `self.log` out")
 
     def names(system, data):
         system.log("a_skipped", 1.0)
