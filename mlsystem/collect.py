@@ -72,7 +72,9 @@ def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
             of_layers[name] = losses.total(list(extra.values()))
     for name, extra in of_layers.items():
         values[name] = values[name] + extra if name in values else extra
-    return _with_nested(system, values, found)
+    taken = _with_nested(system, values, found)
+    taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
+    return taken
 
 
 def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
@@ -107,6 +109,7 @@ def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) ->
     """Adds what is inside the nested systems, under their path."""
     flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
+    parts = {f"{n}/{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     sizes = {n: loss.size for n, loss in found.items()}
     sizes |= {f"{n}_{term}": s for n, loss in found.items() for term, s in loss.sizes.items()}
     for name, inner in members.nested(system).items():
@@ -116,7 +119,8 @@ def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) ->
             flat |= {f"{name}/{n}": value for n, value in taken.terms.items()}
             sizes |= {f"{name}/{n}": size for n, size in taken.sizes.items()}
             owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
-    return Taken(values, flat, owners, sizes)
+            parts |= {f"{name}/{n}": value for n, value in taken.parts.items()}
+    return Taken(values, flat, owners, sizes, parts=parts)
 
 
 def top(system: Any, names: Iterable[str]) -> list[str]:
@@ -125,19 +129,26 @@ def top(system: Any, names: Iterable[str]) -> list[str]:
     return [name for name in names if not (inside and name.startswith(inside))]
 
 
-def rows(system: Any, names: Sequence[str]) -> routing.Rows:
-    """Which of the losses each leaf of a system follows, with which weights."""
+def rows(system: Any, names: Sequence[str], parts: Sequence[str] | None = None) -> routing.Rows:
+    """Which of the losses, or of the parts of them, each leaf of a system follows, by weight."""
     weights = system._run.given.get("loss_weights")
+    parts = system._run.parts if parts is None else parts
     trained, frozen = _trained_members(system), list(members.direct(system))
-    table = routing.read(system.routing, trained, top(system, names), weights, frozen)
+    own, terms = top(system, names), top(system, parts)
+    table = routing.read(system.routing, trained, own, weights, frozen, terms)
     inner: dict[str, dict[str, routing.Row | None]] = {}
     for name, nested in members.nested(system).items():
         if name in table:
-            inside = [n.removeprefix(f"{name}/") for n in names if n.startswith(f"{name}/")]
+            inside, terms = (_inside(name, known) for known in (names, parts))
             inner[name] = dict.fromkeys(members.trained(nested))  # all follow the outer row
             if inside:
-                inner[name] |= rows(nested, inside)
+                inner[name] |= rows(nested, inside, terms)
     return routing.expand(table, inner)
+
+
+def _inside(name: str, names: Iterable[str]) -> list[str]:
+    """The names in a nested system, as they are called there."""
+    return [n.removeprefix(f"{name}/") for n in names if n.startswith(f"{name}/")]
 
 
 def _trained_members(system: Any) -> list[str]:

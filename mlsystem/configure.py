@@ -47,6 +47,9 @@ def _check_executions(system: Any) -> None:
 def retrain(system: Any) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
     _build_optimizers(system)
+    for name, leaf in system._run.members.items():
+        if hasattr(leaf, "key"):
+            leaf._run.optimizer = system.optimizers.get(name)
     schedule.check_phases(system._run.phases, list(system._models()))
     if system._run.loss_names:  # once they are known
         collect.rows(system, system._run.loss_names)

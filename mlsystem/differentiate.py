@@ -50,6 +50,7 @@ def gradients(
     read: routing.Rows = {}
     owners: dict[str, str] = {}
     sizes: dict[str, Any] = {}
+    parted: set[str] = set()
     passes: list[Pass] = []
     trained = {n: model.trainable_weights for n, model in learner._models().items()}
 
@@ -58,14 +59,16 @@ def gradients(
             taken, outputs = forward()
         owners.update(taken.owners)
         sizes.update(taken.sizes)
-        return taken.losses, (taken.terms, outputs)
+        parted.update(taken.parts)
+        return taken.losses | taken.parts, (taken.terms, outputs)
 
     def plan(losses: dict[str, Any]) -> Any:
-        table = rows(list(losses))
+        known = [name for name in losses if name not in parted]
+        table = rows(known)
         read.update({name: table[name] for name in models})
         groups = routing.groups(read, _are_scaled(learner, models))
         made = [Pass(row, group) for row, group in groups]
-        passes.extend(made if balance is None else balance.passes(made, losses))
+        passes.extend(made if balance is None else balance.passes(made, known))
         return [
             (_weights(learner, one, losses), [v for name in one.models for v in trained[name]])
             for one in passes
@@ -73,6 +76,7 @@ def gradients(
 
     before = [(v, engine.chosen.kept(v.value)) for v in learner._forward_state()]
     losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
+    losses = {name: value for name, value in losses.items() if name not in parted}
     taken = Taken(losses, terms, owners, sizes, before=before)
     parts = [_by_model(learner, trained, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)

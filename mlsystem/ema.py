@@ -34,7 +34,11 @@ class EMA(MLModel):
     rounded away. A call casts them to the dtype of the weights.
 
     It is a model: it can be called in `forward` (in inference mode, unless `training` is given),
-    evaluated, exported. It has no trainable weights and no loss.
+    evaluated, exported. It has no trainable weights and no loss. Its `weights` are the averages, in
+    the order of the weights of its source, and last the number of updates, `updates`.
+
+    Call `start()` after you have loaded or set the weights of the source: it makes the copy equal
+    to them again.
 
     Args:
         model: the source, an MLModel or any Keras model.
@@ -65,6 +69,11 @@ class EMA(MLModel):
         self.built = True  # its weights are made when those of the source are
         if model.built:
             self.start()
+
+    @property
+    def weights(self) -> list[Any]:
+        """The averages, in the order of the weights of the source, then the count of updates."""
+        return [v for v in super().weights if v is not self.updates] + [self.updates]
 
     @property
     def source(self) -> Any:
@@ -122,7 +131,12 @@ class EMA(MLModel):
         return [average for weight, average in pairs if id(weight) in state]
 
     def start(self) -> None:
-        """Makes the copy equal to its source; done by itself once the source has weights."""
+        """Makes the copy equal to its source. `updates` stays.
+
+        This is done by itself when the source gets its weights, and when a system is set up whose
+        source was not updated yet. Call it where you set the weights of the source later, as after
+        `source.load_weights(path)`.
+        """
         self._make_averages()
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -41,6 +41,17 @@ def write(generator: Any, state: Any) -> None:
         generator.set_state(state)
     else:
         generator.setstate(state)
+
+
+@contextlib.contextmanager
+def kept(generators: Iterable[Any]) -> Iterator[None]:
+    """The context after which some generators are where they were."""
+    before = [(generator, read(generator)) for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in before:
+            write(generator, state)
 
 
 def find(root: Any) -> dict[str, Any]:

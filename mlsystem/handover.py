@@ -214,7 +214,7 @@ def used(learner: Any, step: str, transform: Transform | None) -> Iterator[None]
     run.in_use = True
     if run.made_for.get(step) is not run.transform:
         run.made_for[step] = run.transform
-        run.rehearsed.discard(step)
+        run.rehearsed.pop(step, None)
         setattr(learner, {"train_step": "train_function"}.get(step, "test_function"), None)
     try:
         yield

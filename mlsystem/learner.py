@@ -18,6 +18,16 @@ from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
 
+class NoLosses(dict[str, Any]):
+    """The losses on a batch on which no model was due: there are none."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(
+            f"No model was due on this batch, so there is no loss '{name}'. Look at what `update` "
+            "returns under `if losses:`."
+        )
+
+
 class Learner(Trainer):
     """Holds the step. Subclassed by `MLModel` and `MLSystem`, not by users."""
 
@@ -76,11 +86,11 @@ class Learner(Trainer):
 
         Returns:
             `(outputs, losses)`: what `forward` returned, and the losses and their named terms as
-            scalars. `(None, {})` where no model was due.
+            scalars. `(None, {})` where no model was due: look at them under `if losses:`.
         """
         names = self._due(models)
         if not names:
-            return None, {}
+            return None, NoLosses()
         with gate.when(self, when):
             found = self.gradients(data, names, phase=phase)
             updated = self._apply(found)
@@ -112,7 +122,9 @@ class Learner(Trainer):
             )
         )
 
-    def minimize(self, loss_fn: Any, models: Any = None, name: str | None = None) -> Any:
+    def minimize(
+        self, loss_fn: Any, models: Any = None, name: str | None = None, when: Any = None
+    ) -> Any:
         """Updates some models down a loss of your own, logged as `NAME_loss` and part of `loss`.
 
         Args:
@@ -120,6 +132,7 @@ class Learner(Trainer):
                 loss per sample.
             models: names of models; all by default.
             name: name of the loss; by default those of the models.
+            when: as in `update`.
 
         Returns:
             The loss, a scalar tensor; None where there is no model to update on this batch.
@@ -127,12 +140,13 @@ class Learner(Trainer):
         names = self._due(models)
         if not names:
             return None
-        found = self._gradients_of(loss_fn, names, name)
-        self.apply_gradients(found)
+        with gate.when(self, when):
+            found = self._gradients_of(loss_fn, names, name)
+            self._apply(found)
         [loss] = found.taken.losses.values()
         return loss
 
-    def apply_gradients(self, gradients: Mapping[str, Any]) -> None:
+    def apply_gradients(self, gradients: Mapping[str, Any], when: Any = None) -> None:
         """Applies `{model: [gradient per trainable weight]}`, each by its model's own optimizer.
 
         A weight whose gradient is None is left alone: no weight decay, no momentum. So is a model,
@@ -140,8 +154,13 @@ class Learner(Trainer):
 
         Logs the losses that the gradients of these models were last taken of. Where the update is
         skipped, variables that `forward` may assign get back their values of before it.
+
+        Args:
+            gradients: what `gradients` gave, or others of the same shapes.
+            when: as in `update`.
         """
-        self._apply(gradients)
+        with gate.when(self, when):
+            self._apply(gradients)
 
     def log(self, name: str, value: Any) -> None:
         """Logs the mean over the epoch of something that is not a loss.
@@ -152,6 +171,11 @@ class Learner(Trainer):
             name: name in the logs; one that is taken is an error.
             value: tensor of any shape, averaged.
         """
+        if value is None:
+            raise ValueError(
+                f"self.log('{name}') got None. If that comes from `update` or `minimize`, no model "
+                "was due on this batch. Log it only where it is not None."
+            )
         this = step.running()
         if this is not None:
             value = ops.mean(ops.cast(value, "float32"))
@@ -216,6 +240,8 @@ class Learner(Trainer):
             )
         if training:  # what is evaluated may have fewer
             self._run.loss_names = list(taken.losses)
+        if training or not self._run.parts:
+            self._run.parts = list(taken.parts)
         return taken, outputs
 
     def _observe(self, data: Any, training: bool) -> None:
@@ -254,6 +280,7 @@ class Learner(Trainer):
 
     def _due(self, models: Any) -> list[str]:
         """Those of the models that are updated on this batch."""
+        step.check_branch(self)
         due = self._run.due
         return [name for name in self._names(models) if due is None or name in due]
 

@@ -25,10 +25,13 @@ class Logs:
 
     def claim(self, name: str, owner: str) -> None:
         """Takes a name for one owner; a name that is taken by another is an error."""
-        if self.owners.setdefault(name, owner) != owner:
+        if (known := self.owners.setdefault(name, owner)) != owner:
+            is_loss = any(text.startswith(("the loss ", "the term ")) for text in (known, owner))
+            twice = is_loss and "self.log(" in f"{known} {owner}"
             raise ValueError(
-                f"{owner} would be logged as '{name}', which is the log of {self.owners[name]}. "
-                "Rename one of them."
+                f"{owner} would be logged as '{name}', which is the log of {known}. "
+                f"{'Losses are logged by themselves: leave `self.log` out. ' if twice else ''}"
+                f"Rename {'it, if it is another number' if twice else 'one of them'}."
             )
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:

@@ -72,6 +72,13 @@ def nested(system: Any) -> dict[str, Any]:
     return {n: m for n, m in direct(system).items() if hasattr(m, "compute_losses")}
 
 
+def mark_built(system: Any) -> None:
+    """Marks nested systems as built that were not called themselves, but all that is in them."""
+    for inner in nested(system).values():
+        mark_built(inner)
+        inner.built = inner.built or all(layer.built for layer in inner.layers)
+
+
 def leaves(system: Any) -> dict[str, Any]:
     """The members by path, those of nested systems spelled out, and the system's own weights."""
     found: dict[str, Any] = {}

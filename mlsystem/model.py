@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import tree
 
 from mlsystem import (
     _keras,
@@ -140,6 +141,34 @@ class MLModel(Learner):
         """The name of the model in the system that trains it (`critics/0`), else its own name."""
         return self._run.key or self.name
 
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that the model is trained by: in a system, `system.optimizers[key]`.
+
+        A model that you `compile`, or train alone, has one of its own until the system is used
+        again. One that is neither compiled nor trained has no such attribute, as in Keras.
+        """
+        run = self.__dict__.get("_run")
+        if run is not None and run.optimizer is not None:
+            return run.optimizer
+        if "optimizer" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' has no optimizer: it is not compiled.")
+        return self.__dict__["optimizer"]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self.__dict__["optimizer"] = value
+        if "_run" in self.__dict__:
+            self._run.optimizer = None
+
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names, and the system has saved this one.
+        run = self.__dict__.get("_run")
+        hidden = (
+            {"optimizer", "optimizers"} if run is not None and run.optimizer is not None else ()
+        )
+        return [name for name in super().__dir__() if name not in hidden]
+
     # What users override ---------------------------------------------------------------------
 
     @by_name
@@ -221,7 +250,7 @@ class MLModel(Learner):
         Args:
             optimizer: as in Keras. "auto": the model's own optimizer, else Keras' default.
             loss: as in Keras.
-            loss_weights: as in Keras.
+            loss_weights: as in Keras. Of a `loss` method, numbers by term: `{"kl": 0.1}`.
             metrics: as in Keras.
             kwargs: the other arguments of `keras.Model.compile`.
         """
@@ -237,6 +266,13 @@ class MLModel(Learner):
                 or type(self).configure_optimizer is not MLModel.configure_optimizer
             )
             optimizer = self.configure_optimizer() if own else "rmsprop"
+        if type(self).loss is not MLModel.loss:
+            given["loss_weights"] = loss_weights
+            if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
+                raise ValueError(
+                    f"compile of '{self.key}' got loss_weights={loss_weights!r}. Give a number for "
+                    "each term. Variables and schedules are for the losses of an MLSystem."
+                )
         loss = given["loss"] if loss is None else loss
         metrics = given["metrics"] if metrics is None else metrics
         self._run.reset()
@@ -347,9 +383,12 @@ class MLModel(Learner):
     # A learner of one ------------------------------------------------------------------------
 
     def _ensure_compiled(self) -> None:
-        """Compiles a model that has no optimizer yet with its own."""
+        """Compiles a model that has no optimizer of its own yet."""
+        of_system, self._run.optimizer = self._run.optimizer, None
         if not self.compiled or self.optimizer is None:
             self.compile(self.configure_optimizer())
+        if self._run.purpose == "test_step":
+            self._run.optimizer = of_system
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""
@@ -379,7 +418,8 @@ class MLModel(Learner):
 
     def _rows(self, losses: Sequence[str]) -> routing.Rows:
         """A model alone follows its own loss."""
-        return {self.key: dict.fromkeys(losses, (1.0,))}
+        weights = self._run.given.get("loss_weights")
+        return routing.read("sum", [self.key], losses, weights, terms=self._run.parts)
 
     def compute_loss(
         self,
@@ -397,7 +437,9 @@ class MLModel(Learner):
         extra = losses.total(self.losses)  # before `loss`, which may call the layers once more
         found = losses.of_model(self, x, y, y_pred, sample_weight, training)
         sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
-        self._run.taken = Taken({}, found.terms, sizes=sizes)
+        parts = found.terms | ({"": extra} if self.losses and found.terms else {})
+        parts = {f"{self.key}/{name}": value for name, value in parts.items()}
+        self._run.taken = Taken({}, found.terms, sizes=sizes, parts=parts)
         return found.value + extra
 
     def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
@@ -417,7 +459,8 @@ class MLModel(Learner):
         taken, self._run.taken = self._run.taken or Taken(), None
         loss, _ = losses.scalar(value, f"The loss of '{self.key}'")
         terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
-        return Taken({self.key: loss}, terms, dict.fromkeys(terms, self.key), taken.sizes)
+        owners = dict.fromkeys(terms, self.key)
+        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
 
     def _update_metrics(
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
@@ -445,7 +488,9 @@ class MLModel(Learner):
         if this and self._run.gate is None:
             self._flush(this)
         own = self._run.logs.results(this.touched if this else None)
-        return {**super().get_metrics_result(), **own}
+        logged = self._run.logs.trackers  # of which others are those of `test_step` alone
+        of_keras = {n: v for n, v in super().get_metrics_result().items() if n not in logged}
+        return of_keras | own
 
     def _metric_names(self) -> set[str]:
         results = {metric.name: metric.result() for metric in super().metrics}

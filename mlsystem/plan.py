@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, time_limit, trial, validation
+from mlsystem import _keras, handover, preview, ready, time_limit, trial, validation
 from mlsystem.callback_list import check
 from mlsystem.checkpoint import is_count
 from mlsystem.overfit import keep_first
@@ -36,6 +36,7 @@ class Plan:
         self.resume: Resume | None = None if self.most else find(resume)
         self.begins_anew = resume is not None and self.resume is None and not self.most
         self.validation: Validation | None = None
+        self.previews: dict[str, list[Any]] = {}
         self.quiet: list[Quiet] = []
         self.epoch: Any = None
         if self.most and self.overfit:
@@ -63,8 +64,19 @@ class Plan:
     def start(self, model: Any, epoch: Any) -> None:
         """Called with Keras' iterator when the model is ready, to be trained or evaluated."""
         self.epoch = epoch
-        if self.validation is not None and model._run.purpose == "train_step":
-            self.validation.start(model)
+        if model._run.purpose == "train_step":
+            self._rehearse_validation(model)
+            if self.validation is not None:
+                self.validation.start(model)
+
+    def _rehearse_validation(self, model: Any) -> None:
+        """Has what is wrong with validation data come up before anything is trained."""
+        if not getattr(type(model).evaluate, "_is_default", False):
+            return
+        for name, batches in self.previews.items():
+            with ready.purpose(model, "test_step"), handover.used(model, "test_step", None):
+                where = f" of {preview.named(name).replace('The', 'the')}"
+                ready.rehearse_all(model, ready.checked(model, batches), where)
 
     def say(self, place: Any, verbose: Any) -> None:
         """Says what the arguments come to, where that is not plain from them."""
@@ -76,10 +88,13 @@ class Plan:
             )
 
     def _read_validation(self, given: dict[str, Any]) -> None:
-        if self.every and given["validation_data"] is None:
+        if given["validation_data"] is None and given["validation_split"]:
             arrays = (given[name] for name in ("x", "y", "sample_weight", "validation_split"))
             (given["x"], given["y"], given["sample_weight"]), kept = _keras.split(*arrays)
             given |= {"validation_data": kept, "validation_split": 0.0}
+        validation.check(given)
+        if preview.is_due(given):
+            given["validation_data"], self.previews = preview.look(given)
         self.validation = validation.read(given, always=bool(self.every))
         if self.validation is not None:
             given["validation_data"] = self.validation

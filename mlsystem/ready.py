@@ -21,9 +21,9 @@ def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
     """Says which step the next call of Keras' trainer will run; compiles where nobody has."""
     engine.chosen.random_state()  # a backend that cannot train says so here
     _check_given(learner, *given)
-    learner._ensure_compiled()
     before, learner._run.purpose = learner._run.purpose, step
     try:
+        learner._ensure_compiled()
         yield
     finally:
         learner._run.purpose = before
@@ -51,13 +51,26 @@ def _check_empty(learner: Any, batch: Any) -> None:
 
 def ready(learner: Any, batches: Iterable[Any]) -> None:
     """Readies a learner for the step at hand, unless it is."""
-    if learner._run.purpose in learner._run.rehearsed:
-        return
-    found = _first(learner, batches)
-    build(learner, *[_transformed(learner, batch) for batch in found])
-    for batch in found:
-        rehearse(learner, learner._run.purpose, batch)
-    learner._run.rehearsed.add(learner._run.purpose)
+    if learner._run.purpose not in learner._run.rehearsed:
+        rehearse_all(learner, _first(learner, batches))
+
+
+def rehearse_all(learner: Any, batches: list[Any], where: str = "") -> None:
+    """Rehearses the step at hand on batches of other shapes than it was rehearsed on before.
+
+    Args:
+        learner: a model or system, which is built first if need be.
+        batches: one batch of each structure.
+        where: which data they are of, for messages.
+    """
+    build(learner, *[_transformed(learner, batch) for batch in batches])
+    step = learner._run.purpose
+    known = learner._run.rehearsed.get(step, set())
+    for batch in batches:
+        if (shapes := data.describe(batch)) not in known:
+            rehearse(learner, step, batch, where)
+            known.add(shapes)
+    learner._run.rehearsed[step] = known
 
 
 def _first(learner: Any, batches: Iterable[Any]) -> list[Any]:
@@ -66,11 +79,14 @@ def _first(learner: Any, batches: Iterable[Any]) -> list[Any]:
     found = list(batches)
     if not learner._keras_draws():
         randomness.restore(state)
-    for batch in found or [()]:
+    return checked(learner, found)
+
+
+def checked(learner: Any, batches: list[Any]) -> list[Any]:
+    """Batches in which what is no array is None. Refuses an empty one, and none at all."""
+    for batch in batches or [()]:
         _check_empty(learner, batch)
-    return [
-        tree.map_structure(lambda a: a if hasattr(a, "shape") else None, batch) for batch in found
-    ]
+    return [tree.map_structure(lambda a: a if hasattr(a, "shape") else None, b) for b in batches]
 
 
 def _transformed(learner: Any, batch: Any) -> Any:
@@ -154,10 +170,10 @@ def loss_names(learner: Any) -> list[str]:
     return list(found)
 
 
-def rehearse(learner: Any, step: str, batch: Any) -> None:
+def rehearse(learner: Any, step: str, batch: Any, where: str = "") -> None:
     """Runs one step whose effects on the state are thrown away."""
     logs, before = learner._run.logs, randomness.state()
-    logs.sealed = False
+    was_sealed, logs.sealed = logs.sealed, False
     state = learner._state_variables()
     transform = learner._run.transform
     kept = contextlib.nullcontext() if transform is None else transform.kept()
@@ -165,10 +181,11 @@ def rehearse(learner: Any, step: str, batch: Any) -> None:
         with kept:
             engine.chosen.rehearse(getattr(learner, step), batch, state)
     except Exception as error:
+        logs.sealed = was_sealed
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(
-            f"This came up in the {step} of '{learner.name}' on its first batch, of which x is "
-            f"{data.describe(x)} and y is {data.describe(y)}."
+            f"This came up in the {step} of '{learner.name}' on its first batch{where}, of which x "
+            f"is {data.describe(x)} and y is {data.describe(y)}."
         )
         raise
     finally:

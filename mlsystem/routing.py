@@ -2,8 +2,9 @@
 
 A routing is `"sum"` (each model follows the sum of all losses), `"own"` (each model follows the
 loss of its own name, and the losses that bear no model's name) or a table
-`{model: {loss: weight}}`. It is read into rows `{model: {loss: factors}}`, where the factors
-(numbers, variables, schedules) multiply to the weight of that loss for that model.
+`{model: {loss: weight}}`, in which a loss may be a term of one. It is read into rows
+`{model: {loss: factors}}`, where the factors (numbers, variables, schedules) multiply to the weight
+of that loss for that model.
 """
 
 import numbers
@@ -49,23 +50,68 @@ def read(
     losses: Sequence[str],
     loss_weights: Any = None,
     others: Sequence[str] = (),
+    terms: Sequence[str] = (),
 ) -> Rows:
     """The row of each model. Others, which are frozen, may have one in the table, too.
 
+    A loss of which a term has a weight of its own is replaced by its `terms` (`encoder/kl`).
+
     >>> read("own", ["generator", "critic"], ["generator", "critic", "cycle"])["critic"]
     {'critic': (1.0,), 'cycle': (1.0,)}
+    >>> read("sum", ["a"], ["a"], {"kl": 2.0}, terms=["a/kl", "a/fit"])["a"]
+    {'a/kl': (1.0, 2.0), 'a/fit': (1.0,)}
     """
+    known = [*models, *others]
+    loss_weights = _spelled(loss_weights, losses, terms, "loss_weights")
+    if isinstance(routing, Mapping):
+        what = "The routing of '{}', among its losses,"
+        routing = {m: _spelled(r, losses, terms, what.format(m)) for m, r in routing.items()}
+    parts = _parts([loss_weights, *_rows_of(routing)], terms)
+    losses, whole = [part for name in losses for part in parts.get(name, [name])], losses
     if isinstance(routing, Mapping):
         rows = _table(routing, models, losses, others)
     elif routing in ("sum", "own"):
-        known = [*models, *others]
-        rows = {m: dict.fromkeys(_followed(routing, m, known, losses), (1.0,)) for m in models}
+        rows = {
+            m: {p: (1.0,) for n in _followed(routing, m, known, whole) for p in parts.get(n, [n])}
+            for m in models
+        }
     else:
         raise ValueError(
             f"routing is {routing!r}. Give 'sum' (each model follows all losses), 'own' (each "
             "model follows the loss of its own name) or a table {model: {loss: weight}}."
         )
     return _without_zeros(_weighted(rows, loss_weights, losses))
+
+
+def _spelled(row: Any, losses: Sequence[str], terms: Sequence[str], what: str) -> Any:
+    """A table by loss, in which each term goes by its full name (`encoder/kl`)."""
+    if not isinstance(row, Mapping):
+        return row
+    logged = {t: "_".join(t.rsplit("/", 1)) for t in terms if not t.endswith("/")}
+    found = {}
+    for name, weight in row.items():
+        same = [t for t in logged if name in (t, logged[t], t.rpartition("/")[2])]
+        if named(name, losses) or not same:
+            resolve([name], [*losses, *logged.values()], what)
+            same = [name]
+        if len(same) > 1:
+            raise ValueError(
+                f"{what} names the term {name!r}, which several losses have. Write "
+                f"{' or '.join(repr(logged[t]) for t in same)}."
+            )
+        found[same[0]] = weight
+    return found
+
+
+def _rows_of(routing: Any) -> list[Any]:
+    return list(routing.values()) if isinstance(routing, Mapping) else []
+
+
+def _parts(tables: Iterable[Any], terms: Sequence[str]) -> dict[str, list[str]]:
+    """The terms of each loss of which some table names one."""
+    asked = {name for table in tables if isinstance(table, Mapping) for name in table}
+    owners = {term.rpartition("/")[0] for term in terms if term in asked}
+    return {owner: [t for t in terms if t.rpartition("/")[0] == owner] for owner in owners}
 
 
 def _followed(

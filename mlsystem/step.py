@@ -19,6 +19,7 @@ _running = threading.local()
 class Taken:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
+    `parts` are what such a loss is the sum of: `encoder/kl`, and `encoder/` for regularizers.
     `owners` says which loss each term is part of, `sizes` how many samples each was averaged over
     (None where nobody knows), and `whole` whether these are the losses of the learner, and not one
     that somebody else minimizes. `then` is called, once, when gradients of these losses are
@@ -33,13 +34,15 @@ class Taken:
     whole: bool = True
     then: list[Callable[[], None]] = field(default_factory=list)
     before: list[tuple[Any, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Step:
     """One train or test step of a learner, from its batch to its logs.
 
-    `given` is what the data set yielded, and `batch` that as tensors, made once.
+    `given` is what the data set yielded, and `batch` that as tensors, made once. `trace` is what
+    the step itself is traced by.
 
     `counted` holds each loss and term, with whether it counts, once for each phase, `owners` says
     which loss a term is part of, and `sizes` how many samples each was averaged over. `gated` is
@@ -52,6 +55,7 @@ class Step:
     learner: Any
     given: Any
     training: bool
+    trace: Any = field(init=False)
     batch: data.Batch = field(init=False)
     leaves: list[Any] = field(init=False)
     depth: int = 0
@@ -66,6 +70,7 @@ class Step:
     logs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        self.trace = engine.chosen.trace()
         self.batch = data.batch(self.given)
         self.leaves = tree.flatten(self.given)
 
@@ -132,6 +137,18 @@ def batch_of(learner: Any, given: Any) -> data.Batch:
     """Data as a batch: made already where they are those of the step that is running."""
     this = of(learner)
     return this.batch if this is not None and this.is_of(given) else data.batch(given)
+
+
+def check_branch(learner: Any) -> None:
+    """Refuses an update inside of what a backend traces by itself, as a branch."""
+    this = of(learner)
+    if this is not None and this.trace != engine.chosen.trace():
+        raise ValueError(
+            f"'{learner.name}' is updated inside `ops.cond`, or a loop such as `ops.scan`, where "
+            "weights cannot change. Update it outside, with the condition as `when=`: "
+            "`self.update(data, when=condition)`. `minimize` and `apply_gradients` take `when` "
+            "too. Write loops in Python."
+        )
 
 
 @contextlib.contextmanager

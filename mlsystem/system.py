@@ -77,7 +77,8 @@ class MLSystem(MLModel):
         routing: which losses each model follows, one row per model. `"sum"` (default): all.
             `"own"`: the loss of its own name, and those that bear no model's name. A table
             `{model: {loss: weight}}`: a weight may be negative (gradient reversal), a Keras
-            variable, or a Keras schedule of the number of batches before this one.
+            variable, or a Keras schedule of the number of batches before this one. A loss may be
+            the term of one, as in `compile(loss_weights=)`.
         phases: groups of models that are updated one after another on each batch, each from a
             forward pass of its own: `[("critic",)] * 5 + [("generator",)]`. By default one phase
             with all models, from one forward pass and the old weights.
@@ -290,7 +291,9 @@ class MLSystem(MLModel):
             optimizer: Keras optimizer, class or name of which each model gets a copy, or a dict
                 of these by model. By default what `configure_optimizers` returns.
             loss: Keras loss of each model that has none of its own, or a dict of losses by model.
-            loss_weights: weight of all losses, or a dict of weights by loss, on top of `routing`.
+            loss_weights: weight of all losses, or a dict of weights by loss, on top of `routing`. A
+                term of a loss goes by its log (`encoder_kl`), or its own name (`kl`) where only one
+                loss has it; its weight counts in place of that of its loss. Logs are unweighted.
             metrics: list of Keras metrics of each model with a given loss, or a dict by model.
             weighted_metrics: likewise, weighted by the sample weights.
             kwargs: the other arguments of `keras.Model.compile`.
@@ -393,6 +396,13 @@ class MLSystem(MLModel):
         """What the weights are made from, and what a system that others train was declared."""
         config = super().get_build_config()
         return config if self.compiled or not config else config | self._declared()
+
+    def build(self, input_shape: Any) -> None:
+        """Called by Keras after `forward`, which may have called only what is in a system."""
+        members.mark_built(self)
+        super().build(input_shape)
+
+    build._is_default = True  # type: ignore[attr-defined]
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded system. Called by Keras."""

@@ -24,6 +24,7 @@ class Run:
     def __init__(self) -> None:
         self.logs = Logs()
         self.key = ""
+        self.optimizer: Any = None  # of the system that trains the model
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
@@ -41,7 +42,7 @@ class Run:
         self.nested: dict[str, Any] | None = None
         self.found: dict[str, Loss] = {}
         self.evaluated: dict[str, None] = {}  # the logs of losses that an evaluation adds up
-        self.rehearsed: set[str] = set()
+        self.rehearsed: dict[str, set[str]] = {}  # the shapes, by step
         self.warned: set[str] = set()
         self.reached: set[int] = set()  # the weights, by id, that some loss was found to reach
         self.due: frozenset[str] | None = None
@@ -56,6 +57,7 @@ class Run:
         self.plan: Plan | None = None
         self.taken: Taken | None = None
         self.loss_names: list[str] = []
+        self.parts: list[str] = []  # of those losses
         self.callbacks: Any = None
         self.data: Any = None  # what the learner's own method gave
         self.transform: Any = None  # what the step does to its batch
@@ -66,7 +68,7 @@ class Run:
         """Starts over with a new configuration."""
         self.is_ready = False
         self.direct = self.nested = self.members = None
-        self.loss_names = []
+        self.loss_names, self.parts = [], []
         for known in (self.rehearsed, self.warned, self.reached):
             known.clear()
 
@@ -226,6 +228,9 @@ class Trainer(_keras.Hooks):
             call.arguments.update(given)
             results[name] = self._run_step("test_step", super().evaluate, call, transform)
         return handover.together(results)
+
+    # One of a subclass may take other steps than `test_step`, which is then not rehearsed.
+    evaluate._is_default = True  # type: ignore[attr-defined]
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         return self._run_step(

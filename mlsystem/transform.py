@@ -80,14 +80,9 @@ class Transform:
         found = generators.find(self.given).items()
         return {path: value for path, value in found if generators.is_generator(value)}
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> contextlib.AbstractContextManager[None]:
         """The context of a rehearsal, after which the generators are where they were."""
-        before = {path: generators.read(found) for path, found in self._generators.items()}
-        try:
-            yield
-        finally:
-            self._write(before)
+        return generators.kept(self._generators.values())
 
     def _write(self, states: dict[str, Any]) -> None:
         for path, generator in self._generators.items():

@@ -97,12 +97,15 @@ def read(given: Mapping[str, Any], always: bool) -> Validation | None:
     """
     data = given["validation_data"]
     if isinstance(data, Mapping):
-        _check_names(data, given["x"])
         return Validation(data, given)
     return Validation({"": data}, given) if always and data is not None else None
 
 
-def _check_names(data: Mapping[Any, Any], x: Any) -> None:
+def check(given: Mapping[str, Any]) -> None:
+    """Refuses names of sets that are none."""
+    data, x = given["validation_data"], given["x"]
+    if not isinstance(data, Mapping):
+        return
     if not data:
         raise ValueError(f"validation_data is an empty dict. Name the sets, as in {_EXAMPLE}.")
     for name, part in data.items():

@@ -115,3 +115,39 @@ def test_it_predicts_and_is_no_part_of_its_source():
     source.set_weights([np.zeros((1, 2)), np.zeros(2)])
     assert np.abs(copy.predict(ones(), verbose=0)).max() > 0
     assert not set(map(id, copy.weights)) & set(map(id, source.weights))
+
+
+class Inner(ml.MLSystem):
+    """A model and its average; other systems call only the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.online = ml.MLModel(keras.Sequential([keras.layers.Dense(1)]))
+        self.target = ml.EMA(self.online)
+
+    def forward(self, x):
+        return self.online(x)
+
+    def compute_losses(self, x, y, outputs):
+        return {"online": ops.mean(outputs["inner"] ** 2)}
+
+
+class Outer(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = Inner(), ml.MLModel(keras.layers.Dense(1))
+
+    def forward(self, x):
+        self.inner.target(x)
+        inner = self.inner.online(x)
+        return {"inner": inner, "head": self.head(inner)}
+
+    def compute_losses(self, x, y, outputs):
+        own = {"head": ops.mean(outputs["head"] ** 2)}
+        return own | {"inner": self.inner.loss(x, y, outputs)}
+
+
+@pytest.mark.once
+def test_nested_systems_of_which_only_the_members_are_called_are_built():
+    system = Outer().setup(ones())  # warnings are errors
+    assert system.built and system.inner.built

@@ -15,6 +15,8 @@ Each engine file holds the same functions under the same names and arguments:
 - `changed(value, old)`: whether a variable, now of this value, may have been assigned since
   `old = kept(value)`.
 - `step_scope(data)`: the context in which a step on a batch runs.
+- `trace()`: what stands for the code that is traced at present: another in a branch that cannot
+  assign to variables.
 - `random_state()`, `set_random_state(state)`: the backend's own random generators, as
   arrays.
 - `train_function(system)`, `test_function(system)`: the step as Keras' `fit` calls it, compiled.

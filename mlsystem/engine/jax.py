@@ -21,6 +21,9 @@ from mlsystem import _keras
 from mlsystem.engine.jax_function import Function, stateless
 from mlsystem.scope import Scope
 
+_place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
+_trace: Callable[[], Any] = _place.get_opaque_trace_state
+
 
 class _Pure:
     """A function over Keras variables as a function of their values, which JAX can transform."""
@@ -220,6 +223,11 @@ def changed(value: Any, old: Any) -> bool:
 def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     """See `mlsystem.engine`."""
     return contextlib.nullcontext()
+
+
+def trace() -> Any:
+    """See `mlsystem.engine`."""
+    return _trace()
 
 
 def random_state() -> Any:

@@ -115,6 +115,11 @@ def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     return tf.control_dependencies([leaf for leaf in tree.flatten(data) if tf.is_tensor(leaf)])
 
 
+def trace() -> Any:
+    """See `mlsystem.engine`."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
 def random_state() -> Any:
     """See `mlsystem.engine`."""
     return None

@@ -113,6 +113,11 @@ def step_scope(data: Any) -> contextlib.AbstractContextManager[Any]:
     return torch.no_grad()
 
 
+def trace() -> Any:
+    """See `mlsystem.engine`."""
+    return None  # branches assign like all else
+
+
 def random_state() -> Any:
     """See `mlsystem.engine`."""
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
