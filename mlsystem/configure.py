@@ -150,7 +150,14 @@ def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
         chosen = optimizers.one_each(given, known if optimizers.is_by_model(given) else names)
     if all(name in chosen for name in names):
         return {name: chosen[name] for name in names}
-    configured = routing.by_name(system.configure_optimizers(), known, "configure_optimizers")
+    configured = system.configure_optimizers()
+    if not isinstance(configured, Mapping):
+        raise ValueError(
+            f"{type(system).__name__}.configure_optimizers returned a {type(configured).__name__}. "
+            f"Return a dict {{model: optimizer}} of the models {', '.join(map(repr, known))}. "
+            "Schedules belong to the optimizers, as their learning_rate."
+        )
+    configured = routing.by_name(configured, known, "configure_optimizers")
     chosen = optimizers.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(

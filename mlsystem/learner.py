@@ -208,6 +208,10 @@ class Learner(Trainer):
     ) -> tuple[Taken, Any]:
         """One forward pass and its losses."""
         outputs = self._call_forward(batch, training, phase)
+        if outputs is None:
+            raise ValueError(
+                f"{type(self).__name__}.forward returned None. Does it end in a `return`?"
+            )
         taken = self._find_losses(batch, outputs, training)
         if not taken.losses:
             raise ValueError(
@@ -259,6 +263,11 @@ class Learner(Trainer):
 
     def _gradients_of(self, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
         name = name or "_".join(names)
+        if not callable(loss_fn):
+            raise TypeError(
+                f"minimize got a {type(loss_fn).__name__}. Give a function without arguments that "
+                "computes the loss: self.minimize(lambda: ..., models)."
+            )
 
         def forward() -> tuple[Taken, Any]:
             loss, size = losses.scalar(loss_fn(), f"The loss '{name}'")
@@ -288,6 +297,11 @@ class Learner(Trainer):
 
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
+        if not isinstance(gradients, Mapping):
+            raise TypeError(
+                f"apply_gradients got a {type(gradients).__name__}. Give {{model: [gradient per "
+                "trainable weight]}, as self.gradients(data) returns."
+            )
         zeros = this.zeros if (this := step.of(self)) else ()
         found = {name: existing(gradients, name, zeros) for name in self._due(gradients)}
         finite = self._finite(found)

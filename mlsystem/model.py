@@ -91,7 +91,7 @@ class MLModel(Learner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
-        net = None if is_functional else engine.chosen.as_layer(_net(args, kwargs))
+        net = None if is_functional else _net(self, args, kwargs)
         if net is not None:
             kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
         if is_functional:
@@ -120,6 +120,11 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if _holds_layer(value) and "_lock" not in self.__dict__:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ sets `{name}` before it calls "
+                "`super().__init__()`. Call that first."
+            )
         if name in _SET_BY_KERAS and _holds_layer(value):
             raise ValueError(taken_name(self, name))
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
@@ -349,7 +354,7 @@ class MLModel(Learner):
     def _ensure_compiled(self) -> None:
         """Compiles a model that has no optimizer yet with its own."""
         if not self.compiled or self.optimizer is None:
-            self.compile(self.configure_optimizer())
+            self.compile(make(self.configure_optimizer(), self.key))
 
     def _finish_build(self) -> None:
         """Builds the optimizer once there are weights."""
@@ -501,8 +506,36 @@ def _holds_layer(value: Any) -> bool:
     return isinstance(value, keras.Layer)
 
 
-def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Takes the net out of the arguments of the constructor."""
+def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Takes the net, as a layer, out of the arguments of the constructor."""
     if len(args) > 1:
-        raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
-    return args[0] if args else kwargs.pop("net", None)
+        raise TypeError(
+            f"{type(model).__name__} takes one network; found {len(args)} positional arguments. "
+            "Join networks in a keras.Sequential, or set them as attributes of a subclass."
+        )
+    given = args[0] if args else kwargs.pop("net", None)
+    net = None if given is None else engine.chosen.as_layer(given)
+    if given is None or isinstance(net, keras.Layer):
+        if net is not None and hasattr(model, "compute_losses"):
+            raise TypeError(
+                f"{type(model).__name__} got a network. A system takes none: set its models as "
+                "attributes in the constructor of a subclass."
+            )
+        return net
+    raise TypeError(_no_net(model, given))
+
+
+def _no_net(model: Any, given: Any) -> str:
+    """The error where the constructor got something else than a network."""
+    cls = type(model).__name__
+    if isinstance(given, str):
+        fix = f"Give a name as `name={given!r}`, and the network first"
+    elif isinstance(given, type):
+        fix = f"That is a class. Give an instance: {given.__name__}(...)"
+    elif isinstance(given, (list, tuple)):
+        fix = "That is a list. Wrap the layers: keras.Sequential([...])"
+    else:
+        fix = "A function belongs in `forward` of a subclass" if callable(given) else ""
+    return f"{cls} got {given!r} as its network. Give a Keras model or layer. {fix}.".replace(
+        ". .", "."
+    )
