@@ -174,7 +174,14 @@ def _losses(system: Any) -> dict[str, Any]:
     def lacks(name: str) -> bool:
         return bool(direct[name].trainable_weights) and not collect.has_own_loss(direct[name])
 
-    given = _by_member(system._run.given.get("loss"), list(direct), "loss", lacks)
+    asked = system._run.given.get("loss")
+    learn = [member for member in direct.values() if not hasattr(member, "follow")]
+    if asked is not None and learn and all(map(collect.has_own_loss, learn)):
+        raise ValueError(
+            f"compile got loss={asked!r}, and each model of '{system.name}' has a loss of its own. "
+            "Leave one of them out."
+        )
+    given = _by_member(asked, list(direct), "loss", lacks)
     return {name: _keras.CompileLoss(loss) for name, loss in given.items()}
 
 

@@ -5,7 +5,8 @@ import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras import tree
+import numpy as np
+from keras import ops, tree
 
 from mlsystem import data
 
@@ -13,6 +14,8 @@ _COUNTS = (
     *("batch_size", "steps_per_epoch", "steps", "validation_batch_size", "validation_steps"),
     *("validation_freq",),
 )
+
+_PLACE = "The error comes from: "
 
 
 def check(given: Mapping[str, Any], method: str) -> None:
@@ -35,7 +38,7 @@ def _check_count(name: str, value: Any, method: str, least: int) -> None:
 
 def _check_others(given: Mapping[str, Any], method: str) -> None:
     share, weights = given.get("validation_split"), given.get("class_weight")
-    if share and not (isinstance(share, numbers.Real) and 0 < share < 1):
+    if share and not (isinstance(share, (int, float)) and 0 < share < 1):
         raise ValueError(f"{method} got validation_split={share!r}; give a share from 0 to 1.")
     if weights is not None and not isinstance(weights, Mapping):
         raise ValueError(f"{method} got class_weight={weights!r}; give a dict {{class: weight}}.")
@@ -50,14 +53,26 @@ def check_data(value: Any, what: str) -> None:
         raise ValueError(f"{what} is the class {name}. Give an instance of it: {name}().")
     if isinstance(value, (int, float, complex)):
         raise ValueError(f"{what} is the number {value!r}. Give arrays or a data set.")
-    leaves = tree.flatten(value) if isinstance(value, (str, list, tuple, Mapping)) else []
-    if text := next((leaf for leaf in leaves if isinstance(leaf, (str, bytes))), None):
+    is_structure = isinstance(value, (str, list, tuple, Mapping, np.ndarray))
+    leaves = tree.flatten(value) if is_structure else []
+    if (text := next(filter(_is_text, leaves), None)) is not None:
         raise ValueError(
-            f"{what} holds the text {text!r}. Give arrays or a data set: load files first, and "
-            "turn words into numbers, as keras.layers.TextVectorization does."
+            f"{what} holds text, or objects: {text!s:.60}. Give arrays of numbers, or a data set. "
+            "Load files first. Turn words into numbers, as keras.layers.TextVectorization does."
         )
     if leaves and all(leaf is None for leaf in leaves):
         raise ValueError(f"{what} holds None in the place of arrays: {value!r}. Give arrays.")
+
+
+def _is_text(leaf: Any) -> bool:
+    """Whether it is text, or an array of text or objects that the backend has no tensors of."""
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in "USO":
+        return isinstance(leaf, (str, bytes))
+    try:
+        ops.convert_to_tensor(leaf[:1])
+    except Exception:
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -71,9 +86,9 @@ def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
             f"{what} asks for the key {error}, which does not exist: {found}."
         ) from error
     except Exception as error:
-        if not isinstance(error, ValueError) or not getattr(error, "__notes__", None):
+        if not any(note.startswith(_PLACE) for note in getattr(error, "__notes__", ())):
             found = ", ".join(f"{n} is {data.describe(held)}" for n, held in structures.items())
-            error.add_note(f"This came up in {what[0].lower()}{what[1:]}, where {found}.")
+            error.add_note(f"{_PLACE}{what}." + (f" There {found}." if found else ""))
         raise
 
 

@@ -105,9 +105,8 @@ def _warn(text: str) -> None:
 
 def _own(learner: Any) -> Iterable[tuple[str, Any]]:
     """The public names that the user's classes and the object itself define."""
-    own = [c for c in type(learner).__mro__ if not c.__module__.startswith(("mlsystem.", "keras"))]
-    users = [c for c in own if issubclass(c, keras.Layer) or c.__module__ not in ("builtins",)]
-    for held in [learner, *users]:
+    end = type(learner).__mro__.index(_base(learner))
+    for held in [learner, *type(learner).__mro__[:end]]:
         for name, value in vars(held).items():
             if name[0] != "_":
                 yield name, value
@@ -121,8 +120,7 @@ def _near(learner: Any, name: str, value: Any, is_system: bool) -> str | None:
         known = (*_METHODS, *_OF_SYSTEMS) if is_system else _METHODS
         helpers = [good for good in known if name.startswith(good) or name.endswith(good)]
         return None if helpers else _closest(name, known, 0.9)
-    known = learner._declarations if is_system and _declares(learner, value) else ()
-    return _closest(name, known, 0.8)
+    return _closest(name, learner._declarations, 0.8) if _declares(learner, value) else None
 
 
 def _base(learner: Any) -> Any:
@@ -136,6 +134,8 @@ def _closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
 
 def _declares(system: Any, value: Any) -> bool:
     """Whether a value says something of the models, as a routing or phases do."""
+    if not hasattr(system, "compute_losses"):
+        return False
     if isinstance(value, str):
         return value in ("sum", "own", "skip", "raise", "keep")
     if hasattr(value, "passes"):  # a balance

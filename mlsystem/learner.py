@@ -14,6 +14,7 @@ from keras import ops
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
 from mlsystem.data import Batch
 from mlsystem.differentiate import Gradients, applicable, check_fit, existing, gradients
+from mlsystem.given import named_in_errors
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -270,7 +271,9 @@ class Learner(Trainer):
             )
 
         def forward() -> tuple[Taken, Any]:
-            loss, size = losses.scalar(loss_fn(), f"The loss '{name}'")
+            with named_in_errors(f"The function of the loss '{name}'"):
+                found = loss_fn()
+            loss, size = losses.scalar(found, f"The loss '{name}'")
             return Taken({name: loss}, sizes={name: size}), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
@@ -297,9 +300,10 @@ class Learner(Trainer):
 
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
-        if not isinstance(gradients, Mapping):
+        is_table = isinstance(gradients, Mapping)
+        if not is_table or not all(isinstance(g, (list, tuple)) for g in gradients.values()):
             raise TypeError(
-                f"apply_gradients got a {type(gradients).__name__}. Give {{model: [gradient per "
+                f"apply_gradients got {gradients!r}. Give {{model: [gradient per "
                 "trainable weight]}, as self.gradients(data) returns."
             )
         zeros = this.zeros if (this := step.of(self)) else ()

@@ -13,6 +13,7 @@ from mlsystem import (
     data,
     engine,
     functional,
+    habits,
     handover,
     losses,
     ready,
@@ -91,6 +92,7 @@ class MLModel(Learner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
+        is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
         net = None if is_functional else _net(self, args, kwargs)
         if net is not None:
             kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
@@ -120,7 +122,7 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _holds_layer(value) and "_lock" not in self.__dict__:
+        if _holds_layer(value) and "built" not in self.__dict__:
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
@@ -139,6 +141,15 @@ class MLModel(Learner):
                 run.changes += 1  # a captured step holds the old value
         if name != "loss":
             super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(super(), "__getattr__", self.__getattribute__)  # that of torch
+        try:
+            return found(name)
+        except AttributeError:
+            if text := habits.missing(self, name):
+                raise AttributeError(text) from None
+            raise
 
     @property
     def key(self) -> str:
