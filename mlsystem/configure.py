@@ -176,7 +176,8 @@ def _losses(system: Any) -> dict[str, Any]:
 
     asked = system._run.given.get("loss")
     learn = [member for member in direct.values() if not hasattr(member, "follow")]
-    if asked is not None and learn and all(map(collect.has_own_loss, learn)):
+    one = asked is not None and not isinstance(asked, Mapping)
+    if one and learn and all(map(collect.has_own_loss, learn)):
         raise ValueError(
             f"compile got loss={asked!r}, and each model of '{system.name}' has a loss of its own. "
             "Leave one of them out."

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import routing
+from mlsystem import _keras, routing
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
 _DATA = "Give the data to `fit`, or return an `ml.MLData` from the method `data`."
@@ -74,7 +74,13 @@ _OF_MODELS = {
 
 
 def check(learner: Any) -> None:
-    """Warns, once a name, of what somebody defined in the belief that it is read."""
+    """Warns, once a name, of what a model or a member of it defines and nobody reads."""
+    for layer in _keras.flat_layers(learner):
+        if hasattr(layer, "_run"):
+            _check(layer)
+
+
+def _check(learner: Any) -> None:
     is_system = hasattr(learner, "compute_losses")
     own = {name: value for name, value in _own(learner) if name not in learner._run.told}
     learner._run.told |= set(own)

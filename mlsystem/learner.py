@@ -271,7 +271,7 @@ class Learner(Trainer):
             )
 
         def forward() -> tuple[Taken, Any]:
-            with named_in_errors(f"The function of the loss '{name}'"):
+            with named_in_errors(f"The function of the loss '{name}', called without arguments"):
                 found = loss_fn()
             loss, size = losses.scalar(found, f"The loss '{name}'")
             return Taken({name: loss}, sizes={name: size}), None

@@ -12,6 +12,7 @@ from typing import Any
 from keras import ops, tree
 
 from mlsystem import data, engine
+from mlsystem.given import check_data
 
 _running = threading.local()
 
@@ -132,7 +133,10 @@ def of(learner: Any) -> Step | None:
 def batch_of(learner: Any, given: Any) -> data.Batch:
     """Data as a batch: made already where they are those of the step that is running."""
     this = of(learner)
-    return this.batch if this is not None and this.is_of(given) else data.batch(given)
+    if this is not None and this.is_of(given):
+        return this.batch
+    check_data(given, "The batch given to a step")
+    return data.batch(given)
 
 
 @contextlib.contextmanager

@@ -262,10 +262,11 @@ def test_a_misspelt_attribute_of_a_system_is_warned_of():
         fit(gan)
 
 
-def test_a_method_of_a_models_own_is_warned_of():
-    model = subclass(Scale, configure_optimizers=hook)(loss="mse")
-    with pytest.warns(UserWarning, match="Override `configure_optimizer`"):
-        model.setup((X, X))
+def test_what_a_member_defines_is_warned_of():
+    gan = TinyGAN()
+    gan.generator = subclass(type(gan.generator), configure_optimizers=hook)()
+    with pytest.warns(UserWarning, match="of Sub. Override `configure_optimizer`"):
+        gan.setup(X)
 
 
 # Names that users give to things of their own.
