@@ -6,13 +6,13 @@ its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
-from mlsystem.data import Batch
+from mlsystem.data import Batch, describe
 from mlsystem.differentiate import Gradients, applicable, check_fit, existing, gradients
 from mlsystem.given import named_in_errors
 from mlsystem.step import Taken
@@ -301,9 +301,9 @@ class Learner(Trainer):
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
         is_table = isinstance(gradients, Mapping)
-        if not is_table or not all(isinstance(g, (list, tuple)) for g in gradients.values()):
+        if not is_table or not all(isinstance(g, Iterable) for g in gradients.values()):
             raise TypeError(
-                f"apply_gradients got {gradients!r}. Give {{model: [gradient per "
+                f"apply_gradients got {describe(gradients)}. Give {{model: [gradient per "
                 "trainable weight]}, as self.gradients(data) returns."
             )
         zeros = this.zeros if (this := step.of(self)) else ()

@@ -21,7 +21,8 @@ def named(name: str, names: Iterable[str]) -> list[str]:
 
 def resolve(asked: Any, names: Sequence[str], what: str) -> list[str]:
     """The names that are asked for, groups spelled out, in the order asked and each once."""
-    asked = list(asked) if isinstance(asked, (list, tuple, set, Mapping)) else [asked]
+    is_one = isinstance(asked, str) or not isinstance(asked, Iterable)
+    asked = [asked] if is_one else list(asked)
     found: dict[str, None] = {}
     for name in asked:
         if not isinstance(name, str) or not (members := named(name, names)):
