@@ -32,4 +32,14 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     Returns:
         A function that takes `x` and returns the gradient, of the structure and shapes of `x`.
     """
-    return engine.chosen.grad(fn)
+    if not callable(fn):
+        raise TypeError(
+            f"ml.grad got {fn!r}. Give a function of one argument: ml.grad(lambda x: ...)(x)."
+        )
+
+    def checked(x: Any) -> Any:
+        if (value := fn(x)) is None:
+            raise ValueError("The function given to ml.grad returned None. Let it return a tensor.")
+        return value
+
+    return engine.chosen.grad(checked)

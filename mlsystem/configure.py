@@ -153,7 +153,14 @@ def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
         chosen = optimizers.one_each(given, known if optimizers.is_by_model(given) else names)
     if all(name in chosen for name in names):
         return {name: chosen[name] for name in names}
-    configured = routing.by_name(system.configure_optimizers(), known, "configure_optimizers")
+    configured = system.configure_optimizers()
+    if not isinstance(configured, Mapping):
+        raise ValueError(
+            f"{type(system).__name__}.configure_optimizers returned a {type(configured).__name__}. "
+            f"Return a dict {{model: optimizer}} of the models {', '.join(map(repr, known))}. "
+            "Schedules belong to the optimizers, as their learning_rate."
+        )
+    configured = routing.by_name(configured, known, "configure_optimizers")
     chosen = optimizers.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(
@@ -170,7 +177,15 @@ def _losses(system: Any) -> dict[str, Any]:
     def lacks(name: str) -> bool:
         return bool(direct[name].trainable_weights) and not collect.has_own_loss(direct[name])
 
-    given = _by_member(system._run.given.get("loss"), list(direct), "loss", lacks)
+    asked = system._run.given.get("loss")
+    learn = [member for member in direct.values() if not hasattr(member, "follow")]
+    one = asked is not None and not isinstance(asked, Mapping)
+    if one and learn and all(map(collect.has_own_loss, learn)):
+        raise ValueError(
+            f"compile got loss={asked!r}, and each model of '{system.name}' has a loss of its own. "
+            "Leave one of them out."
+        )
+    given = _by_member(asked, list(direct), "loss", lacks)
     return {name: _keras.CompileLoss(loss) for name, loss in given.items()}
 
 

@@ -73,4 +73,8 @@ def describe(structure: Any) -> str:
 def _describe_leaf(leaf: Any) -> Any:
     if not hasattr(leaf, "shape"):
         return leaf
-    return f"{keras.backend.standardize_dtype(leaf.dtype)}{list(leaf.shape)}"
+    try:
+        dtype = keras.backend.standardize_dtype(leaf.dtype)
+    except ValueError:  # of text
+        dtype = leaf.dtype
+    return f"{dtype}{list(leaf.shape)}"

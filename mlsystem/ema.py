@@ -59,8 +59,8 @@ class EMA(MLModel):
     def __init__(
         self, model: Any, momentum: Any = 0.99, every: int = 1, name: str | None = None
     ) -> None:
-        super().__init__(name=name or f"{model.name}_ema")
         _check(model, momentum, every)
+        super().__init__(name=name or f"{model.name}_ema")
         self.momentum, self.every = momentum, every
         self._source = _Reference(model)
         self.updates = self.add_weight(shape=(), dtype="int32", trainable=False, name="updates")
@@ -160,6 +160,10 @@ class EMA(MLModel):
 
 
 def _check(model: Any, momentum: Any, every: int) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"EMA got {model!r} to follow. Give the model itself: an MLModel or a Keras model."
+        )
     if any(type(layer).__name__ == "TorchModuleWrapper" for layer in _layers(model)):
         raise ValueError(
             f"EMA cannot follow '{model.name}': it holds a torch.nn.Module, whose parameters Keras "
@@ -167,8 +171,17 @@ def _check(model: Any, momentum: Any, every: int) -> None:
         )
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"EMA got every={every!r}; give a whole number from 1.")
-    if not callable(momentum) and not 0 <= float(momentum) <= 1:
+    if not _is_momentum(momentum):
         raise ValueError(f"EMA got momentum={momentum!r}; give a number from 0 to 1 or a schedule.")
+
+
+def _is_momentum(value: Any) -> bool:
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return True
+    try:
+        return 0 <= float(value) <= 1
+    except (TypeError, ValueError):
+        return False
 
 
 def _average_dtype(dtype: str) -> str:

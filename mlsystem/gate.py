@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mlsystem import engine, routing, select
+from mlsystem import engine, select
+from mlsystem.given import named_in_errors
 
 
 @contextlib.contextmanager
@@ -26,13 +27,8 @@ def when(learner: Any, given: Any) -> Iterator[None]:
 
 def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:
     """Whether a model is to be updated, by its function of the losses in `update_when`."""
-    try:
+    with named_in_errors(f"update_when of '{name}'", losses=losses):
         wanted = condition(losses)
-    except KeyError as error:
-        raise ValueError(
-            f"update_when of '{name}' asks for the loss {error}, which does not exist. "
-            f"{routing.listing(losses)}"
-        ) from error
     if wanted is None:
         raise ValueError(f"update_when of '{name}' returned None. Does it end in a `return`?")
     return select.scalar(wanted, f"The condition that update_when gives for '{name}'")

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
+from mlsystem import given as arguments
 from mlsystem.data import first_batch
 from mlsystem.feed import Feed
 from mlsystem.mldata import MLData
@@ -32,6 +33,11 @@ def setup(system: Any, data: Any = None) -> Any:
     Returns:
         The system.
     """
+    if not hasattr(system, "_run") or isinstance(system, type):
+        raise TypeError(
+            f"setup got {system!r}. Give an MLModel or an MLSystem, made by its constructor: "
+            "`ml.MLModel(net, loss=...)` wraps a Keras model, and `System()` is one of your class."
+        )
     return system.setup(data)
 
 
@@ -40,6 +46,7 @@ def examples(learner: Any, given: Any) -> list[Any]:
     data = own_data(learner) if given is None else given
     if data is None:
         raise ValueError(_no_data(learner, "setup"))
+    arguments.check_data(data, "The data of setup")
     if isinstance(data, MLData):
         return data._examples()
     return data.examples() if isinstance(data, Feed) else [first_batch(data)]
@@ -164,6 +171,7 @@ def for_predict(learner: Any, given: Given) -> None:
 
 def _taken(learner: Any, given: Given, method: str) -> MLData | None:
     """The MLData among the arguments, or that of the learner where there are none."""
+    arguments.check(given, method)
     data = given["x"]
     if data is None and given.get("y") is None:
         data = own_data(learner)

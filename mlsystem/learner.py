@@ -6,14 +6,15 @@ its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
-from mlsystem.data import Batch
+from mlsystem.data import Batch, describe
 from mlsystem.differentiate import Gradients, applicable, check_fit, existing, gradients
+from mlsystem.given import named_in_errors
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
 
@@ -232,6 +233,10 @@ class Learner(Trainer):
     ) -> tuple[Taken, Any]:
         """One forward pass and its losses."""
         outputs = self._call_forward(batch, training, phase)
+        if outputs is None:
+            raise ValueError(
+                f"{type(self).__name__}.forward returned None. Does it end in a `return`?"
+            )
         taken = self._find_losses(batch, outputs, training)
         if not taken.losses:
             raise ValueError(
@@ -286,9 +291,16 @@ class Learner(Trainer):
 
     def _gradients_of(self, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
         name = name or "_".join(names)
+        if not callable(loss_fn):
+            raise TypeError(
+                f"minimize got a {type(loss_fn).__name__}. Give a function without arguments that "
+                "computes the loss: self.minimize(lambda: ..., models)."
+            )
 
         def forward() -> tuple[Taken, Any]:
-            loss, size = losses.scalar(loss_fn(), f"The loss '{name}'")
+            with named_in_errors(f"The function of the loss '{name}', called without arguments"):
+                found = loss_fn()
+            loss, size = losses.scalar(found, f"The loss '{name}'")
             return Taken({name: loss}, sizes={name: size}), None
 
         rows: routing.Rows = {model: {name: (1.0,)} for model in names}
@@ -315,6 +327,12 @@ class Learner(Trainer):
 
     def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Applies gradients; returns, by model, the condition under which it was updated."""
+        is_table = isinstance(gradients, Mapping)
+        if not is_table or not all(isinstance(g, Iterable) for g in gradients.values()):
+            raise TypeError(
+                f"apply_gradients got {describe(gradients)}. Give {{model: [gradient per "
+                "trainable weight]}, as self.gradients(data) returns."
+            )
         zeros = this.zeros if (this := step.of(self)) else ()
         found = {name: existing(gradients, name, zeros) for name in self._due(gradients)}
         finite = self._finite(found)

@@ -8,6 +8,7 @@ import keras
 from keras import ops, tree
 
 from mlsystem import data
+from mlsystem.given import named_in_errors
 from mlsystem.signature import extras
 
 
@@ -113,9 +114,10 @@ def _vector(sample_weight: Any, value: Any, where: str) -> Any:
 def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
     """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
     offered = extras(model.loss, sample_weight=sample_weight, training=training)
-    value = model.loss(x, y, outputs, **offered)
-    ignored = "sample_weight" not in offered
-    return reduced(value, f"The loss of '{model.key}'", x, sample_weight, ignored)
+    where = f"The loss of '{model.key}'"
+    with named_in_errors(where, outputs=outputs, y=y, x=x):
+        value = model.loss(x, y, outputs, **offered)
+    return reduced(value, where, x, sample_weight, "sample_weight" not in offered)
 
 
 def _sizes(x: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from mlsystem import (
     data,
     engine,
     functional,
+    habits,
     handover,
     losses,
     ready,
@@ -92,7 +93,8 @@ class MLModel(Learner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
-        net = None if is_functional else engine.chosen.as_layer(_net(args, kwargs))
+        is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
+        net = None if is_functional else _net(self, args, kwargs)
         if net is not None:
             kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
         if is_functional:
@@ -121,6 +123,11 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if _holds_layer(value) and "built" not in self.__dict__:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ sets `{name}` before it calls "
+                "`super().__init__()`. Call that first."
+            )
         if name in _SET_BY_KERAS and _holds_layer(value):
             raise ValueError(taken_name(self, name))
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
@@ -135,6 +142,15 @@ class MLModel(Learner):
                 run.changes += 1  # a captured step holds the old value
         if name != "loss":
             super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(super(), "__getattr__", self.__getattribute__)  # that of torch
+        try:
+            return found(name)
+        except AttributeError:
+            if text := habits.missing(self, name):
+                raise AttributeError(text) from None
+            raise
 
     @property
     def key(self) -> str:
@@ -386,7 +402,7 @@ class MLModel(Learner):
         """Compiles a model that has no optimizer of its own yet."""
         of_system, self._run.optimizer = self._run.optimizer, None
         if not self.compiled or self.optimizer is None:
-            self.compile(self.configure_optimizer())
+            self.compile(make(self.configure_optimizer(), self.key))
         if self._run.purpose == "test_step":
             self._run.optimizer = of_system
 
@@ -546,8 +562,36 @@ def _holds_layer(value: Any) -> bool:
     return isinstance(value, keras.Layer)
 
 
-def _net(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Takes the net out of the arguments of the constructor."""
+def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Takes the net, as a layer, out of the arguments of the constructor."""
     if len(args) > 1:
-        raise TypeError(f"MLModel takes one network; found {len(args)} positional arguments.")
-    return args[0] if args else kwargs.pop("net", None)
+        raise TypeError(
+            f"{type(model).__name__} takes one network; found {len(args)} positional arguments. "
+            "Join networks in a keras.Sequential, or set them as attributes of a subclass."
+        )
+    given = args[0] if args else kwargs.pop("net", None)
+    net = None if given is None else engine.chosen.as_layer(given)
+    if given is None or isinstance(net, keras.Layer):
+        if net is not None and hasattr(model, "compute_losses"):
+            raise TypeError(
+                f"{type(model).__name__} got a network. A system takes none: set its models as "
+                "attributes in the constructor of a subclass."
+            )
+        return net
+    raise TypeError(_no_net(model, given))
+
+
+def _no_net(model: Any, given: Any) -> str:
+    """The error where the constructor got something else than a network."""
+    cls = type(model).__name__
+    if isinstance(given, str):
+        fix = f"Give a name as `name={given!r}`, and the network first"
+    elif isinstance(given, type):
+        fix = f"That is a class. Give an instance: {given.__name__}(...)"
+    elif isinstance(given, (list, tuple)):
+        fix = "That is a list. Wrap the layers: keras.Sequential([...])"
+    else:
+        fix = "A function belongs in `forward` of a subclass" if callable(given) else ""
+    return f"{cls} got {given!r} as its network. Give a Keras model or layer. {fix}.".replace(
+        ". .", "."
+    )

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, data, engine, randomness
+from mlsystem import _keras, data, engine, habits, randomness
+from mlsystem.given import check_data
 
 
 @contextlib.contextmanager
@@ -31,6 +32,7 @@ def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
 
 def _check_given(learner: Any, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
     """Checks what Keras would fail on without a clear word, or drop without any."""
+    check_data(x, f"The data of '{learner.name}'")
     if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
         _check_empty(learner, x)
     if y is None and sample_weight is not None:
@@ -101,6 +103,7 @@ def build(learner: Any, *batches: Any) -> None:
     """Builds the weights from the shapes of a batch of each structure, then the optimizers."""
     if learner._run.is_ready:
         return
+    habits.check(learner)
     learner._run.symbols = tree.map_structure(_symbol, batches[0])
     with warnings.catch_warnings():
         if len(batches) > 1:  # the first of them may leave layers to the others
@@ -116,7 +119,13 @@ def build(learner: Any, *batches: Any) -> None:
 def _symbol(leaf: Any) -> Any:
     if leaf is None:
         return None
-    return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
+    try:
+        return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
+    except ValueError as error:
+        raise ValueError(
+            f"The data hold an array of dtype {leaf.dtype}: text or Python objects. Give arrays of "
+            "numbers: keras.layers.TextVectorization turns text into them."
+        ) from error
 
 
 def rebuild(learner: Any, symbols: Any) -> None:
@@ -146,6 +155,8 @@ def _build_weights(learner: Any, batch: Any) -> None:
 def _build_eagerly(learner: Any, batch: data.Batch) -> None:
     try:
         learner._call_forward(batch, training=False)
+    except NotImplementedError:  # there is no `forward`
+        raise
     except Exception as error:
         raise ValueError(
             f"{type(learner).__name__}.forward fails on this data: x is {data.describe(batch.x)}, "
@@ -185,7 +196,7 @@ def rehearse(learner: Any, step: str, batch: Any, where: str = "") -> None:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(
             f"This came up in the {step} of '{learner.name}' on its first batch{where}, of which x "
-            f"is {data.describe(x)} and y is {data.describe(y)}."
+            f"is {data.describe(x)} and y is {data.describe(y)}.{habits.advice(error)}"
         )
         raise
     finally:

@@ -22,11 +22,14 @@ def named(name: str, names: Iterable[str]) -> list[str]:
 
 def resolve(asked: Any, names: Sequence[str], what: str) -> list[str]:
     """The names that are asked for, groups spelled out, in the order asked and each once."""
-    asked = [asked] if isinstance(asked, str) else list(asked)
+    is_one = isinstance(asked, str) or not isinstance(asked, Iterable)
+    asked = [asked] if is_one else list(asked)
     found: dict[str, None] = {}
     for name in asked:
         if not isinstance(name, str) or not (members := named(name, names)):
-            raise ValueError(f"{what} names {name!r}, which does not exist. {listing(names)}")
+            private = isinstance(name, str) and name.startswith("_")
+            hint = " A model whose name begins with an underscore is no member." if private else ""
+            raise ValueError(f"{what} names {name!r}, which does not exist. {listing(names)}{hint}")
         found |= dict.fromkeys(members)
     return list(found)
 

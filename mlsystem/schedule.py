@@ -16,6 +16,11 @@ def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
     """
     if phases is None:
         return [list(models)]
+    if not isinstance(phases, (list, tuple)) or not phases or () in phases or [] in phases:
+        raise ValueError(
+            f"phases is {phases!r}, or has an empty phase. Give a list of groups of models, each "
+            f"with a name at least: {[(model,) for model in models]}."
+        )
     return [routing.resolve(group, models, "phases") for group in phases]
 
 

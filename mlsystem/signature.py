@@ -36,7 +36,11 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
     """The arguments of a call of a method, `self` and the defaults included."""
-    call = _signature(method.__func__).bind(method.__self__, *args, **kwargs)
+    try:
+        call = _signature(method.__func__).bind(method.__self__, *args, **kwargs)
+    except TypeError as error:
+        known = [name for name in _signature(method.__func__).parameters if name != "self"]
+        raise TypeError(f"{method.__name__} {error}. It takes {', '.join(known)}.") from None
     call.apply_defaults()
     return call
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from keras import ops, tree
 
 from mlsystem import data, engine
+from mlsystem.given import check_data
 
 _running = threading.local()
 
@@ -136,7 +138,10 @@ def of(learner: Any) -> Step | None:
 def batch_of(learner: Any, given: Any) -> data.Batch:
     """Data as a batch: made already where they are those of the step that is running."""
     this = of(learner)
-    return this.batch if this is not None and this.is_of(given) else data.batch(given)
+    if this is not None and this.is_of(given):
+        return this.batch
+    check_data(given, "The batch given to a step")
+    return data.batch(given)
 
 
 def check_branch(learner: Any) -> None:
@@ -172,6 +177,8 @@ def make(training: bool) -> Callable[[Any], Any]:
     """
 
     def decorate(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        _check_arguments(fn)
+
         @functools.wraps(fn)
         def step(self: Any, data: Any) -> Any:
             return fn(self, data) if of(self) else _run(fn, self, data, training)
@@ -182,6 +189,18 @@ def make(training: bool) -> Callable[[Any], Any]:
     return decorate
 
 
+def _check_arguments(fn: Callable[..., Any]) -> None:
+    """Refuses a step that takes what Keras' step on JAX, or Lightning's, is given."""
+    try:
+        inspect.signature(fn).bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"{fn.__qualname__}{inspect.signature(fn)} is called with one batch. Define "
+            f"`{fn.__name__}(self, data)`, on every backend, and update with "
+            "`self.update(data, models)`."
+        ) from None
+
+
 def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool) -> Any:
     outer = running()
     with engine.chosen.step_scope(given):
@@ -190,9 +209,10 @@ def _run(fn: Callable[[Any, Any], Any], learner: Any, given: Any, training: bool
         _running.step = this = Step(learner, given, training)
         try:
             logs = fn(learner, given)
-            if logs is None:
+            if not isinstance(logs, Mapping):
+                found = "None" if logs is None else f"a {type(logs).__name__}, and no logs"
                 raise ValueError(
-                    f"{type(learner).__name__}.{fn.__name__} returned None. "
+                    f"{type(learner).__name__}.{fn.__name__} returned {found}. "
                     "End it with `return self.get_metrics_result()`."
                 )
             learner._close_step(this)

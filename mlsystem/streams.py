@@ -84,6 +84,7 @@ class Streams(Feed):
         self.length = length
         sizes = _by_name(batch_size, streams, "batch_size", None)
         orders = _by_name(shuffle, streams, "shuffle", True)
+        _check_orders(orders, drop_last)
         for name, size in sizes.items():
             if size is not None and not is_count(size):
                 raise ValueError(f"Streams got batch_size={size!r} for '{name}'; give a number.")
@@ -188,6 +189,14 @@ class Streams(Feed):
         """Goes to where the state was taken."""
         for name, part in state.items():
             self.sources[name].set_state(part)
+
+
+def _check_orders(orders: Mapping[Any, Any], drop_last: Any) -> None:
+    if wrong := [name for name in orders if not isinstance(name, str)]:
+        raise ValueError(f"Streams got the name {wrong[0]!r}; give names of type str.")
+    for what, given in (("drop_last", drop_last), *(("shuffle", one) for one in orders.values())):
+        if not isinstance(given, bool | None):
+            raise ValueError(f"Streams got {what}={given!r}; give True or False.")
 
 
 def _endless(source: Source) -> Iterator[Any]:

@@ -118,9 +118,17 @@ class MLSystem(MLModel):
     nonfinite: str = "skip"
     balance: Any = None
 
+    _declarations = _DECLARED
+
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
             raise ValueError(taken_name(self, name))
+        if name[0] != "_" and isinstance(value, type) and issubclass(value, keras.Layer):
+            raise ValueError(
+                f"`{name}` of {type(self).__name__} is the class {value.__name__}. Make a model: "
+                f"`self.{name} = {value.__name__}(...)`. To keep a class, begin its name with an "
+                "underscore."
+            )
         if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "

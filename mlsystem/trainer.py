@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, attributes, engine, handover, ready
+from mlsystem import _keras, attributes, engine, habits, handover, ready
 from mlsystem.callback_list import CallbackList, check
+from mlsystem.checkpoint import is_count
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
 from mlsystem.losses import Loss
@@ -44,6 +45,7 @@ class Run:
         self.evaluated: dict[str, None] = {}  # the logs of losses that an evaluation adds up
         self.rehearsed: dict[str, set[str]] = {}  # the shapes, by step
         self.warned: set[str] = set()
+        self.told: set[str] = set()  # the names that were looked at for what nobody reads
         self.reached: set[int] = set()  # the weights, by id, that some loss was found to reach
         self.due: frozenset[str] | None = None
         self.batches = 0
@@ -87,6 +89,10 @@ class Trainer(_keras.Hooks):
         if not isinstance(jit_compile, bool) and jit_compile != "auto":
             raise ValueError(
                 f"compile got jit_compile={jit_compile!r}; give True, False or 'auto'."
+            )
+        if not is_count(steps := kwargs.get("steps_per_execution", 1)):
+            raise ValueError(
+                f"compile got steps_per_execution={steps!r}; give a whole number from 1."
             )
         if hasattr(self, "_run"):  # Keras resolves "auto" to False on torch
             self._run.jit_compile = jit_compile
@@ -197,6 +203,7 @@ class Trainer(_keras.Hooks):
         Raises:
             ValueError: before training starts, for what does not fit together, with what to do.
         """
+        habits.check(self)
         plan = Plan(resume, validation_every, fast_run, overfit, max_time)
         call = bind(super().fit, x, y, *args, **kwargs)
         transform = handover.for_fit(self, call.arguments)

@@ -11,6 +11,7 @@ from keras import ops, tree
 
 from mlsystem import _keras, data, engine, generators
 from mlsystem.feed import Feed
+from mlsystem.given import named_in_errors
 from mlsystem.scope import Scope
 from mlsystem.signature import extras
 from mlsystem.source import Source, standard
@@ -42,8 +43,9 @@ class Transform:
     def __call__(self, batch: Any, training: bool) -> tuple[Any, ...]:
         """A batch of tensors transformed."""
         parts = keras.utils.unpack_x_y_sample_weight(batch)
-        for step in self.steps:
-            parts = step(parts, training)
+        with named_in_errors("The transform of the data", x=parts[0], y=parts[1]):
+            for step in self.steps:
+                parts = step(parts, training)
         x, y, weight = parts
         return (x, y, weight) if weight is not None else (x,) if y is None else (x, y)
 

@@ -87,7 +87,7 @@ def log(learner: Any, weights: Mapping[str, Any]) -> None:
 
 
 def _names(losses: Any, owner: str) -> list[str]:
-    found = [] if isinstance(losses, str) else list(losses)
+    found = list(losses) if isinstance(losses, Iterable) and not isinstance(losses, str) else []
     if len(set(found)) < 2 or not all(isinstance(name, str) for name in found):
         raise ValueError(
             f"{owner} got losses={losses!r}; give a list of the names of two or more losses."

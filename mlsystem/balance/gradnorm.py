@@ -46,6 +46,8 @@ class GradNorm(Learned):
     def __init__(
         self, losses: Iterable[str], shared: Any, alpha: float = 1.5, optimizer: Any = None
     ) -> None:
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0:
+            raise ValueError(f"GradNorm got alpha={alpha!r}; give a number from 0.")
         super().__init__(losses, optimizer or keras.optimizers.Adam(0.025), start=1.0)
         self.shared, self.alpha = shared, alpha
         self.models: list[str] = []
