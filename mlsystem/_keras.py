@@ -27,6 +27,7 @@ Keras sets on its objects is read by `_of`, which raises `Changed`.
 
 import contextlib
 import importlib
+import inspect
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
@@ -114,6 +115,7 @@ __all__ = [
     "own_state",
     "parts",
     "portable",
+    "read_signature",
     "reads_groups",
     "register_as",
     "schedule",
@@ -335,6 +337,15 @@ def _on_torch(*places: str) -> Any:
 def was_called(layer: Any) -> bool:
     """Whether a layer was ever called."""
     return bool(_of(layer, "_called"))
+
+
+def read_signature(layer: Any) -> None:
+    """Has Keras see the arguments of a layer's `call`, which may be another one by now."""
+    signature = inspect.signature(layer.call)
+    layer._call_signature, layer.call_signature_parameters = signature, [*signature.parameters]
+    layer._call_has_training_arg = "training" in signature.parameters
+    known = getattr(layer, "_call_has_context_arg", {})
+    known.update({name: name in signature.parameters for name in known})
 
 
 def flat_layers(layer: Any) -> list[Any]:

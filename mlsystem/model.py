@@ -31,9 +31,8 @@ from mlsystem.trainer import Run
 _STEPS = {"train_step": True, "test_step": False}
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
 _SET_BY_KERAS = attributes.OF_KERAS | {
-    *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
-    *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
-    *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
+    *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
+    *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
 
 
@@ -109,12 +108,19 @@ class MLModel(Learner):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._adopt()
+
+    @classmethod
+    def _adopt(cls) -> None:
+        """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
         for base in cls.__mro__:  # the class itself, or a mixin before the library's own
-            if compute := base.__dict__.get("call", base.__dict__.get("forward")):
+            if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
                 break
-        if base is cls or not issubclass(base, MLModel):
-            for name in ("call", "forward"):
-                setattr(cls, name, by_name(compute))
+        new = [compute for compute in given if compute is not vars(base).get("_computes")]
+        if new and (base is cls or not issubclass(base, MLModel)):
+            compute = by_name(new[0])
+            for name in ("call", "forward", "_computes"):
+                setattr(cls, name, compute)
         for name, training in _STEPS.items():
             if not hasattr(fn := getattr(cls, name), "is_step"):  # also that of a mixin
                 setattr(cls, name, step.make(training)(fn))

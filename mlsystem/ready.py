@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, data, engine, randomness
+from mlsystem import _keras, data, engine, fingerprint, randomness
 
 
 @contextlib.contextmanager
@@ -55,8 +55,10 @@ def ready(learner: Any, batches: Iterable[Any]) -> None:
         return
     found = _first(learner, batches)
     build(learner, *[_transformed(learner, batch) for batch in found])
+    before = fingerprint.of(learner)
     for batch in found:
         rehearse(learner, learner._run.purpose, batch)
+    fingerprint.note(learner, before)
     learner._run.rehearsed.add(learner._run.purpose)
 
 

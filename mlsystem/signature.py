@@ -18,7 +18,7 @@ def by_name(fn: Any) -> Any:
     def call(self: Any, *given: Any, **named: Any) -> Any:
         given += tuple(named.pop(args, ()))
         named |= named.pop(kwargs, {})
-        return fn(self, *given, **named)
+        return call.__wrapped__(self, *given, **named)  # which a reloaded module replaces
 
     return call
 

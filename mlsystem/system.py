@@ -26,6 +26,7 @@ from mlsystem import (
     variants,
     weights,
 )
+from mlsystem.attributes import DECLARED, SAVED
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data import Batch
 from mlsystem.ema import EMA
@@ -38,9 +39,6 @@ from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
-
-_SAVED = ("routing", "phases", *configure.TURNS, "nonfinite", "balance")
-_DECLARED = (*_SAVED, "update_when")  # made by constructors, as what holds variables
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -120,7 +118,7 @@ class MLSystem(MLModel):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
             raise ValueError(taken_name(self, name))
-        if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
+        if name in DECLARED and hasattr(self, "_run") and self._run.plan is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
@@ -130,7 +128,7 @@ class MLSystem(MLModel):
             _keras.untrack(self, before)  # or it would stay a part of the system
         with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
             super().__setattr__(name, value)
-        if name in _DECLARED and hasattr(self, "_run"):
+        if name in DECLARED and hasattr(self, "_run"):
             self._run.reset()
             self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
@@ -403,7 +401,7 @@ class MLSystem(MLModel):
 
         What holds variables is left out: constructors make the variables, and what holds them.
         """
-        own = {name: self.__dict__[name] for name in _SAVED if name in self.__dict__}
+        own = {name: self.__dict__[name] for name in SAVED if name in self.__dict__}
         plain = {name: value for name, value in own.items() if not _holds_variables(value)}
         leaves = members.leaves(self).items()
         frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
@@ -413,14 +411,14 @@ class MLSystem(MLModel):
 
     def _declare(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Sets what `_declared` said, and returns the rest."""
-        for name in _SAVED:
+        for name in SAVED:
             if name in config:
                 setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
         leaves = members.leaves(self)
         for name in config.get("frozen", ()):
             leaves[name].trainable = False
         self._run.optimized = dict(config.get("optimized", {}))
-        declared = (*_SAVED, "frozen", "optimized")
+        declared = (*SAVED, "frozen", "optimized")
         return {name: value for name, value in config.items() if name not in declared}
 
     def _shuffles_anew(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, attributes, engine, handover, ready
+from mlsystem import _keras, engine, fingerprint, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
@@ -51,7 +51,9 @@ class Run:
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
         self.changes = 0  # of numbers in attributes
-        self.numbers: Any = None  # those of layers, when `fit` or `evaluate` began
+        self.made_from: Any = None  # what the compiled steps hold
+        self.restless: set[Any] = set()  # what of that changes by itself
+        self.hasty: dict[Any, int] = {}  # the calls in a row before which it has changed
         self.symbols: Any = None
         self.plan: Plan | None = None
         self.taken: Taken | None = None
@@ -132,20 +134,12 @@ class Trainer(_keras.Hooks):
         if self._shuffles_anew():
             engine.chosen.reshuffle(epoch)
 
-    def _see_numbers(self) -> None:
-        """Has the step captured anew where numbers in attributes of layers have changed."""
-        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
-        if before not in (None, self._run.numbers):
-            self._run.changes += 1
-
     def _shuffles_anew(self) -> bool:
         """Whether that is where a checkpoint finds it; else it is Keras'."""
         return self._run.callbacks is not None and self._run.callbacks.is_followed()
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
-        if self._run.plan is None or self._run.purpose == "train_step":
-            self._see_numbers()  # and not in a validation, which training must not notice
         if self._run.plan is not None:
             self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None
@@ -271,6 +265,8 @@ class Trainer(_keras.Hooks):
     ) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         given = call.arguments
+        if not self._run.in_use:
+            fingerprint.see(self)
         parts = [given.get(name) for name in ("x", "y", "sample_weight")]
         with ready.purpose(self, step, *parts), handover.used(self, step, transform):
             ours = self._callbacks(given)
