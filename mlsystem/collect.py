@@ -6,7 +6,7 @@ from typing import Any
 from mlsystem import _keras, data, losses, members, routing
 from mlsystem.data import Batch
 from mlsystem.losses import Loss
-from mlsystem.signature import extras
+from mlsystem.signature import call_loss, extras
 from mlsystem.step import Taken
 
 
@@ -61,7 +61,7 @@ def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
     for inner in members.nested(system).values():
         inner._run.taken = None
     offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
-    given = system.compute_losses(batch.x, batch.y, outputs, **offered)
+    given = call_loss(system, "compute_losses", (batch.x, batch.y, outputs), offered)
     weighted = system._run.weighted if "sample_weight" not in offered else set(given)
     found = losses.named(given, type(system).__name__, batch, weighted)
     of_members, system._run.found = system._run.found, {}  # nothing of a trace or a graph is kept

@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 
 from mlsystem import data
-from mlsystem.signature import extras
+from mlsystem.signature import call_loss, extras
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _vector(sample_weight: Any, value: Any, where: str) -> Any:
 def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
     """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
     offered = extras(model.loss, sample_weight=sample_weight, training=training)
-    value = model.loss(x, y, outputs, **offered)
+    value = call_loss(model, "loss", (x, y, outputs), offered)
     ignored = "sample_weight" not in offered
     return reduced(value, f"The loss of '{model.key}'", x, sample_weight, ignored)
 

@@ -31,6 +31,9 @@ def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
 
 def _check_given(learner: Any, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
     """Checks what Keras would fail on without a clear word, or drop without any."""
+    for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        for leaf in tree.flatten(part):
+            _check_leaf(learner, name, part, leaf)
     if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
         _check_empty(learner, x)
     if y is None and sample_weight is not None:
@@ -38,6 +41,20 @@ def _check_given(learner: Any, x: Any = None, y: Any = None, sample_weight: Any 
             f"'{learner.name}' got sample weights without y, which Keras would drop. Give y too, "
             "or a data set that yields (x, y, sample_weight)."
         )
+
+
+def _check_leaf(learner: Any, name: str, part: Any, leaf: Any) -> None:
+    """Refuses numbers in lists, text, and arrays of objects, with what they are."""
+    kind = getattr(getattr(leaf, "dtype", None), "kind", "")
+    if isinstance(leaf, (bool, int, float)):
+        what = f"is a {type(part).__name__} of numbers. Give np.array({name})"
+    elif isinstance(leaf, (str, bytes)) or (kind in ("U", "S") and engine.name != "tensorflow"):
+        what = "holds text. Turn it into numbers first, as with keras.layers.TextVectorization"
+    elif kind == "O":
+        what = "is an array of objects (dtype object). Give numbers, in rows of one length"
+    else:
+        return
+    raise ValueError(f"The data given to '{learner.name}': {name} {what}.")
 
 
 def _check_empty(learner: Any, batch: Any) -> None:
@@ -167,6 +184,11 @@ def rehearse(learner: Any, step: str, batch: Any) -> None:
         with kept:
             engine.chosen.rehearse(getattr(learner, step), batch, state)
     except Exception as error:
+        if "_error_repr" in str(error):  # Keras fails to say again what JAX has said
+            raise TypeError(
+                f"'{learner.name}' computes with NumPy, or `float`, where a tensor has no numbers "
+                "yet: in a compiled step. Use keras.ops, or compile(run_eagerly=True)."
+            ) from error
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(
             f"This came up in the {step} of '{learner.name}' on its first batch, of which x is "

@@ -123,6 +123,12 @@ class MLSystem(MLModel):
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
             )
+        if name[0] != "_" and name not in DECLARED and _has_layer(value) and self.built:
+            raise RuntimeError(
+                f"'{self.name}' has its weights already, and cannot be given another `{name}`. "
+                f"Make a new {type(self).__name__} from the models that are to stay, which keep "
+                "their weights, and call `setup` or `fit`. Its optimizers start from scratch."
+            )
         before = getattr(self, name, None) if name in self._attributes() else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system
@@ -132,6 +138,7 @@ class MLSystem(MLModel):
             self._run.reset()
             self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
+            members.give_names(name, value)
             self.__dict__.setdefault("_member_attributes", {})[name] = None
             if hasattr(self, "_run"):
                 self._run.reset()
@@ -553,6 +560,10 @@ class MLSystem(MLModel):
         if not self.built and (x is None or isinstance(x, (MLData, Feed))):
             self.setup(x)
         return super().predict(x, *args, **kwargs)
+
+
+def _has_layer(value: Any) -> bool:
+    return any(True for _ in members.walk("", value))
 
 
 def _log_of(name: str, what: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
 import inspect
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ class Run:
     def __init__(self) -> None:
         self.logs = Logs()
         self.key = ""
+        self.is_unnamed = False  # by its user, and so named after its attribute
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
@@ -62,6 +64,7 @@ class Run:
         self.data: Any = None  # what the learner's own method gave
         self.transform: Any = None  # what the step does to its batch
         self.in_use = False
+        self.thread = 0  # in which it is in use
         self.made_for: dict[str, Any] = {}  # the transform in the compiled step
 
     def reset(self) -> None:
@@ -265,6 +268,7 @@ class Trainer(_keras.Hooks):
     ) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         given = call.arguments
+        self._check_thread()
         if not self._run.in_use:
             fingerprint.see(self)
         parts = [given.get(name) for name in ("x", "y", "sample_weight")]
@@ -275,6 +279,17 @@ class Trainer(_keras.Hooks):
             finally:
                 if ours is not None:
                     ours.close()
+
+    def _check_thread(self) -> None:
+        """Refuses a call while another thread trains or evaluates."""
+        run, this = self._run, threading.get_ident()
+        if not run.in_use:
+            run.thread = this
+        elif run.thread != this:
+            raise RuntimeError(
+                f"'{self.name}' is being trained or evaluated in another thread. Wait for it to "
+                "end, or make a system for each thread."
+            )
 
     def _callbacks(self, given: dict[str, Any]) -> CallbackList | None:
         """Puts our list of callbacks into the arguments; none in the place of a list of Keras'."""
