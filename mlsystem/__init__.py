@@ -36,3 +36,7 @@ __all__ = [
     "grad",
     "setup",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__version__"]

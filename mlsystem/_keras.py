@@ -27,6 +27,7 @@ Keras sets on its objects is read by `_of`, which raises `Changed`.
 
 import contextlib
 import importlib
+import inspect
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
@@ -100,6 +101,7 @@ __all__ = [
     "forget_global_seed",
     "functional_init_arguments",
     "get_stateless_scope",
+    "given_loss",
     "global_seed",
     "kind_of_data",
     "known_global_seed",
@@ -114,7 +116,9 @@ __all__ = [
     "own_state",
     "parts",
     "portable",
+    "read_signature",
     "reads_groups",
+    "register",
     "register_as",
     "schedule",
     "set_data_epoch",
@@ -173,6 +177,25 @@ def warn_of(what: str) -> None:
     warnings.warn(f"{what} {version()}", RuntimeWarning, stacklevel=2)
 
 
+def register(cls: type) -> None:
+    """Lets files name a class by its module and name, as if a decorator had registered it.
+
+    What was saved where the class stood in a script or notebook finds it in a module, too, if no
+    other class has this name.
+    """
+    keras.saving.register_keras_serializable(cls.__module__, cls.__qualname__)(cls)
+    known, name = object_registration.GLOBAL_CUSTOM_OBJECTS, f"__main__>{cls.__qualname__}"
+    modules = _modules.setdefault(name, set())
+    modules.add(cls.__module__)
+    if "__main__" not in modules:
+        known.pop(name, None)
+        if len(modules) == 1:
+            known[name] = cls
+
+
+_modules: dict[str, set[str]] = {}  # by the name that a class would have in a script
+
+
 def register_as(cls: type, registered: type) -> None:
     """Saves and pickles instances of a class as those of another class."""
     cls._unpickle_model = registered._unpickle_model  # type: ignore[attr-defined]
@@ -184,6 +207,11 @@ def register_as(cls: type, registered: type) -> None:
 def compile_loss(model: Any) -> Any:
     """The loss given to a model's `compile`, as Keras calls it; None without one."""
     return _of(model, "_compile_loss") if isinstance(model, keras.Model) else None
+
+
+def given_loss(model: Any) -> Any:
+    """The loss given to a model's `compile`, as it was given; None without one."""
+    return getattr(getattr(model, "_compile_loss", None), "_user_loss", None)
 
 
 def compile_metrics(model: Any) -> Any:
@@ -335,6 +363,15 @@ def _on_torch(*places: str) -> Any:
 def was_called(layer: Any) -> bool:
     """Whether a layer was ever called."""
     return bool(_of(layer, "_called"))
+
+
+def read_signature(layer: Any) -> None:
+    """Has Keras see the arguments of a layer's `call`, which may be another one by now."""
+    signature = inspect.signature(layer.call)
+    layer._call_signature, layer.call_signature_parameters = signature, [*signature.parameters]
+    layer._call_has_training_arg = "training" in signature.parameters
+    known = getattr(layer, "_call_has_context_arg", {})
+    known.update({name: name in signature.parameters for name in known})
 
 
 def flat_layers(layer: Any) -> list[Any]:

@@ -73,7 +73,19 @@ def serialized(model: Any, name: str, value: Any) -> Any:
 
 def restored(config: Mapping[str, Any], custom_objects: Any) -> dict[str, Any]:
     """The arguments again, from the configuration of a model."""
-    return {
-        name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
-        for name, value in config.items()
-    }
+    try:
+        return {
+            name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            for name, value in config.items()
+        }
+    except TypeError as error:
+        what, found, _ = str(error).partition(" Full object config: ")
+        if not found:
+            raise
+        name = what.removeprefix("Could not locate ").partition(". Make sure")[0]
+        # Keras would add the whole file to a TypeError.
+        raise ValueError(
+            f"The file holds an object of {name}, which is not known here. Import the module "
+            "that defines it before you load the file. If it is no MLModel, register it with "
+            "keras.saving.register_keras_serializable."
+        ) from None

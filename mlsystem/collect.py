@@ -7,7 +7,7 @@ from mlsystem import _keras, data, losses, members, routing
 from mlsystem.data import Batch
 from mlsystem.given import named_in_errors
 from mlsystem.losses import Loss
-from mlsystem.signature import extras
+from mlsystem.signature import call_loss, extras
 from mlsystem.step import Taken
 
 
@@ -65,7 +65,7 @@ def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
     with named_in_errors(
         f"{type(system).__name__}.compute_losses", outputs=outputs, y=batch.y, x=batch.x
     ):
-        given = system.compute_losses(batch.x, batch.y, outputs, **offered)
+        given = call_loss(system, "compute_losses", (batch.x, batch.y, outputs), offered)
     weighted = system._run.weighted if "sample_weight" not in offered else set(given)
     found = losses.named(given, type(system).__name__, batch, weighted)
     of_members, system._run.found = system._run.found, {}  # nothing of a trace or a graph is kept

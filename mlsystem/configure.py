@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, collect, data, members, optimizers, routing, schedule
+from mlsystem.attributes import TURNS
 
-TURNS = ("update_every", "update_start", "update_end")
 NONFINITE = ("skip", "raise", "keep")
 
 

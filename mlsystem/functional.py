@@ -22,6 +22,8 @@ def _functional(cls: Any, base: Any) -> type:
     if cls not in _classes:
         methods = {"call": _keras.Functional.call} if cls.call is base.call else {}
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        _classes[cls] = type(cls.__name__, (cls, _keras.Functional), names | methods)
+        _classes[cls] = type(
+            cls.__name__, (cls, _keras.Functional), names | methods, registered=False
+        )
         _keras.register_as(_classes[cls], cls)
     return _classes[cls]

@@ -55,6 +55,10 @@ def check_data(value: Any, what: str) -> None:
         raise ValueError(f"{what} is the number {value!r}. Give arrays or a data set.")
     is_structure = isinstance(value, (str, list, tuple, Mapping, np.ndarray))
     leaves = tree.flatten(value) if is_structure else []
+    if any(isinstance(leaf, (bool, int, float)) for leaf in leaves):
+        raise ValueError(
+            f"{what} is a {type(value).__name__} of numbers. Give an array: np.array(...)."
+        )
     if (text := next(filter(_is_text, leaves), None)) is not None:
         raise ValueError(
             f"{what} holds text, or objects: {text!s:.60}. Give arrays of numbers, or a data set. "

@@ -9,7 +9,7 @@ from keras import ops, tree
 
 from mlsystem import data
 from mlsystem.given import named_in_errors
-from mlsystem.signature import extras
+from mlsystem.signature import call_loss, extras
 
 
 @dataclass
@@ -116,7 +116,7 @@ def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, train
     offered = extras(model.loss, sample_weight=sample_weight, training=training)
     where = f"The loss of '{model.key}'"
     with named_in_errors(where, outputs=outputs, y=y, x=x):
-        value = model.loss(x, y, outputs, **offered)
+        value = call_loss(model, "loss", (x, y, outputs), offered)
     return reduced(value, where, x, sample_weight, "sample_weight" not in offered)
 
 

@@ -97,9 +97,17 @@ def trained(system: Any) -> dict[str, Any]:
     return {name: leaf for name, leaf in leaves(system).items() if leaf.trainable_weights}
 
 
+def give_names(path: str, value: Any) -> None:
+    """Names the models in an attribute after it, but for those that were given a name."""
+    for name, member in walk(path, value):
+        if hasattr(member, "_run") and member._run.is_unnamed:
+            member.name = name.replace("/", "_")
+
+
 def give_keys(system: Any) -> None:
     """Tells each member the name it goes by in its system."""
     for name, member in direct(system).items():
+        give_names(name, member)  # also one that was put into a list later
         if hasattr(member, "key"):
             member._run.key = name
     for inner in nested(system).values():

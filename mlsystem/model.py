@@ -33,9 +33,8 @@ from mlsystem.trainer import Run
 _STEPS = {"train_step": True, "test_step": False}
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
 _SET_BY_KERAS = attributes.OF_KERAS | {
-    *("optimizer", "loss", "compiled", "history", "autocast", "supports_jit", "name"),
-    *("activity_regularizer", "call_signature_parameters", "build", "quantize"),
-    *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
+    *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
+    *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
 
 
@@ -65,9 +64,9 @@ class MLModel(Learner):
     `keras.Model`, and stands wherever one does: `MLModel(inputs=..., outputs=...)`,
     `compile(loss=...)`, `compute_loss` and saving work as in Keras.
 
-    `save` and `keras.saving.load_model` give back a subclass that is registered with
-    `keras.saving.register_keras_serializable` and whose constructor takes what Keras can serialize:
-    numbers, models, layers, optimizers, and lists and dicts of these. It needs no `get_config`.
+    `save` and `keras.saving.load_model` give back a subclass whose constructor takes what Keras can
+    serialize: numbers, models, layers, optimizers, and lists and dicts of these. It needs no
+    `get_config` and no decorator. Import its module before you load a file.
 
     Args:
         net: any Keras model or layer, or a network of the backend's own kind: a
@@ -104,20 +103,30 @@ class MLModel(Learner):
             super().__init__(**kwargs)
         self._run = Run()
         self._run.given = given
+        self._run.is_unnamed = kwargs.get("name") is None
         self._seeds = saving.Seeds(self)
         if net is not None:
             self.net = net
         if given["loss"] is not None or given["metrics"] is not None:
             keras.Model.compile(self, optimizer=None, loss=given["loss"], metrics=given["metrics"])
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._adopt()
+        if registered:
+            _keras.register(cls)
+
+    @classmethod
+    def _adopt(cls) -> None:
+        """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
         for base in cls.__mro__:  # the class itself, or a mixin before the library's own
-            if compute := base.__dict__.get("call", base.__dict__.get("forward")):
+            if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
                 break
-        if base is cls or not issubclass(base, MLModel):
-            for name in ("call", "forward"):
-                setattr(cls, name, by_name(compute))
+        new = [compute for compute in given if compute is not vars(base).get("_computes")]
+        if new and (base is cls or not issubclass(base, MLModel)):
+            compute = by_name(new[0])
+            for name in ("call", "forward", "_computes"):
+                setattr(cls, name, compute)
         for name, training in _STEPS.items():
             if not hasattr(fn := getattr(cls, name), "is_step"):  # also that of a mixin
                 setattr(cls, name, step.make(training)(fn))
@@ -130,6 +139,7 @@ class MLModel(Learner):
             )
         if name in _SET_BY_KERAS and _holds_layer(value):
             raise ValueError(taken_name(self, name))
+        _check_name(self, name, value)
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
         if name == "key" and hasattr(self, "_run"):
             raise AttributeError(
@@ -545,6 +555,36 @@ class MLModel(Learner):
         if force or self.test_function is None:
             self.test_function = engine.chosen.test_function(self)
         return self.test_function
+
+
+_INSTEAD = {
+    "loss": 'Give it to the constructor, as in `super().__init__(loss="mse")`, or define a method '
+    "`loss(self, x, y, outputs)`.",
+    "optimizer": 'Give it to the constructor, as in `super().__init__(optimizer="adam")`, or '
+    "define a method `configure_optimizer(self)` that returns it.",
+}
+
+
+def _check_name(model: Any, name: str, value: Any) -> None:
+    """Refuses a value in the place of a method, or that only the constructor takes."""
+    if name == "loss":
+        is_wrong = value is not None and value is not _keras.given_loss(model)
+    elif name == "optimizer":
+        is_wrong = isinstance(value, (str, type))
+    else:
+        owner = getattr(type(model), name, None)
+        is_wrong = not callable(value) and name != "data" and _is_ours(owner)
+    if is_wrong:
+        instead = _INSTEAD.get(name, "Choose another name for an attribute of your own.")
+        raise AttributeError(
+            f"`{name}` of '{getattr(model, 'name', type(model).__name__)}' cannot be set to "
+            f"{value!r}: it means something to a model already. {instead}"
+        )
+
+
+def _is_ours(method: Any) -> bool:
+    module = getattr(method, "__module__", None) or ""
+    return callable(method) and module.partition(".")[0] == "mlsystem"
 
 
 def taken_name(model: Any, name: str) -> str:

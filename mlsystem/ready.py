@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, data, engine, habits, randomness
+from mlsystem import _keras, data, engine, fingerprint, habits, randomness
 from mlsystem.given import check_data
 
 
@@ -32,7 +32,8 @@ def purpose(learner: Any, step: str, *given: Any) -> Iterator[None]:
 
 def _check_given(learner: Any, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
     """Checks what Keras would fail on without a clear word, or drop without any."""
-    check_data(x, f"The data of '{learner.name}'")
+    for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        check_data(part, f"`{name}` given to '{learner.name}'")
     if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
         _check_empty(learner, x)
     if y is None and sample_weight is not None:
@@ -68,10 +69,12 @@ def rehearse_all(learner: Any, batches: list[Any], where: str = "") -> None:
     build(learner, *[_transformed(learner, batch) for batch in batches])
     step = learner._run.purpose
     known = learner._run.rehearsed.get(step, set())
+    before = fingerprint.of(learner)
     for batch in batches:
         if (shapes := data.describe(batch)) not in known:
             rehearse(learner, step, batch, where)
             known.add(shapes)
+    fingerprint.note(learner, before)
     learner._run.rehearsed[step] = known
 
 
@@ -193,6 +196,11 @@ def rehearse(learner: Any, step: str, batch: Any, where: str = "") -> None:
             engine.chosen.rehearse(getattr(learner, step), batch, state)
     except Exception as error:
         logs.sealed = was_sealed
+        if "_error_repr" in str(error):  # Keras fails to say again what JAX has said
+            raise TypeError(
+                f"'{learner.name}' computes with NumPy, or `float`, where a tensor has no numbers "
+                "yet: in a compiled step. Use keras.ops, or compile(run_eagerly=True)."
+            ) from error
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(
             f"This came up in the {step} of '{learner.name}' on its first batch{where}, of which x "

@@ -18,7 +18,7 @@ def by_name(fn: Any) -> Any:
     def call(self: Any, *given: Any, **named: Any) -> Any:
         given += tuple(named.pop(args, ()))
         named |= named.pop(kwargs, {})
-        return fn(self, *given, **named)
+        return call.__wrapped__(self, *given, **named)  # which a reloaded module replaces
 
     return call
 
@@ -48,3 +48,29 @@ def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
     """Those of the arguments on offer that a user's function names."""
     return {name: value for name, value in given.items() if accepts(fn, name)}
+
+
+def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, Any]) -> Any:
+    """Calls a user's loss method with those of `x, y, outputs` that it names, in any order.
+
+    Names of one's own stand for these three by position.
+    """
+    method, known = getattr(owner, name), dict(zip(("x", "y", "outputs"), parts, strict=True))
+    parameters = list(inspect.signature(method).parameters.values())
+    free = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p.name for p in free if p.default is p.empty]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return method(*parts, **offered)
+    if all(n in known or n in offered for n in named) and not any(
+        p.kind is p.POSITIONAL_ONLY for p in free
+    ):
+        return method(**{n: part for n, part in known.items() if accepts(method, n)}, **offered)
+    expected = zip(known, [p.name for p in free], strict=False)
+    in_place = all(n == given or given not in (*known, *offered) for n, given in expected)
+    if len(free) < 3 or not in_place or {"y_true", "y_pred"} & set(named):
+        raise TypeError(
+            f"{type(owner).__name__}.{name} takes ({', '.join(p.name for p in free)}). Name what "
+            "it needs of `x, y, outputs, sample_weight, training`: y are the targets of the batch, "
+            "and outputs is what `forward` returned."
+        )
+    return method(*parts, **offered)

@@ -181,7 +181,8 @@ def make(training: bool) -> Callable[[Any], Any]:
 
         @functools.wraps(fn)
         def step(self: Any, data: Any) -> Any:
-            return fn(self, data) if of(self) else _run(fn, self, data, training)
+            inner = step.__wrapped__  # which a reloaded module replaces
+            return inner(self, data) if of(self) else _run(inner, self, data, training)
 
         step.is_step = True  # type: ignore[attr-defined]
         return step

@@ -26,6 +26,7 @@ from mlsystem import (
     variants,
     weights,
 )
+from mlsystem.attributes import DECLARED, SAVED
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data import Batch
 from mlsystem.ema import EMA
@@ -38,9 +39,6 @@ from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
-
-_SAVED = ("routing", "phases", *configure.TURNS, "nonfinite", "balance")
-_DECLARED = (*_SAVED, "update_when")  # made by constructors, as what holds variables
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -118,7 +116,7 @@ class MLSystem(MLModel):
     nonfinite: str = "skip"
     balance: Any = None
 
-    _declarations = _DECLARED
+    _declarations = DECLARED
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -129,20 +127,27 @@ class MLSystem(MLModel):
                 f"`self.{name} = {value.__name__}(...)`. To keep a class, begin its name with an "
                 "underscore."
             )
-        if name in _DECLARED and hasattr(self, "_run") and self._run.plan is not None:
+        if name in DECLARED and hasattr(self, "_run") and self._run.plan is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
+            )
+        if name[0] != "_" and name not in DECLARED and _has_layer(value) and self.built:
+            raise RuntimeError(
+                f"'{self.name}' has its weights already, and cannot be given another `{name}`. "
+                f"Make a new {type(self).__name__} from the models that are to stay, which keep "
+                "their weights, and call `setup` or `fit`. Its optimizers start from scratch."
             )
         before = getattr(self, name, None) if name in self._attributes() else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system
         with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
             super().__setattr__(name, value)
-        if name in _DECLARED and hasattr(self, "_run"):
+        if name in DECLARED and hasattr(self, "_run"):
             self._run.reset()
             self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
+            members.give_names(name, value)
             self.__dict__.setdefault("_member_attributes", {})[name] = None
             if hasattr(self, "_run"):
                 self._run.reset()
@@ -421,7 +426,7 @@ class MLSystem(MLModel):
 
         What holds variables is left out: constructors make the variables, and what holds them.
         """
-        own = {name: self.__dict__[name] for name in _SAVED if name in self.__dict__}
+        own = {name: self.__dict__[name] for name in SAVED if name in self.__dict__}
         plain = {name: value for name, value in own.items() if not _holds_variables(value)}
         leaves = members.leaves(self).items()
         frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
@@ -431,14 +436,14 @@ class MLSystem(MLModel):
 
     def _declare(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Sets what `_declared` said, and returns the rest."""
-        for name in _SAVED:
+        for name in SAVED:
             if name in config:
                 setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
         leaves = members.leaves(self)
         for name in config.get("frozen", ()):
             leaves[name].trainable = False
         self._run.optimized = dict(config.get("optimized", {}))
-        declared = (*_SAVED, "frozen", "optimized")
+        declared = (*SAVED, "frozen", "optimized")
         return {name: value for name, value in config.items() if name not in declared}
 
     def _shuffles_anew(self) -> bool:
@@ -573,6 +578,10 @@ class MLSystem(MLModel):
         if not self.built and (x is None or isinstance(x, (MLData, Feed))):
             self.setup(x)
         return super().predict(x, *args, **kwargs)
+
+
+def _has_layer(value: Any) -> bool:
+    return any(True for _ in members.walk("", value))
 
 
 def _log_of(name: str, what: str) -> tuple[str, str]:

@@ -1,12 +1,13 @@
 """What a learner shows to Keras' trainer: its state, and `fit`, `evaluate` and their kin."""
 
 import inspect
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from mlsystem import _keras, attributes, engine, habits, handover, ready
+from mlsystem import _keras, engine, fingerprint, habits, handover, ready
 from mlsystem.callback_list import CallbackList, check
 from mlsystem.checkpoint import is_count
 from mlsystem.gradient_norms import unwatched
@@ -26,6 +27,7 @@ class Run:
         self.logs = Logs()
         self.key = ""
         self.optimizer: Any = None  # of the system that trains the model
+        self.is_unnamed = False  # by its user, and so named after its attribute
         self.is_ready = False
         self.purpose = "train_step"
         self.phases: list[list[str]] = []
@@ -54,7 +56,9 @@ class Run:
         self.given: dict[str, Any] = {}
         self.jit_compile: Any = "auto"
         self.changes = 0  # of numbers in attributes
-        self.numbers: Any = None  # those of layers, when `fit` or `evaluate` began
+        self.made_from: Any = None  # what the compiled steps hold
+        self.restless: set[Any] = set()  # what of that changes by itself
+        self.hasty: dict[Any, int] = {}  # the calls in a row before which it has changed
         self.symbols: Any = None
         self.plan: Plan | None = None
         self.taken: Taken | None = None
@@ -64,6 +68,7 @@ class Run:
         self.data: Any = None  # what the learner's own method gave
         self.transform: Any = None  # what the step does to its batch
         self.in_use = False
+        self.thread = 0  # in which it is in use
         self.made_for: dict[str, Any] = {}  # the transform in the compiled step
 
     def reset(self) -> None:
@@ -140,20 +145,12 @@ class Trainer(_keras.Hooks):
         if self._shuffles_anew():
             engine.chosen.reshuffle(epoch)
 
-    def _see_numbers(self) -> None:
-        """Has the step captured anew where numbers in attributes of layers have changed."""
-        before, self._run.numbers = self._run.numbers, attributes.of_layers(self)
-        if before not in (None, self._run.numbers):
-            self._run.changes += 1
-
     def _shuffles_anew(self) -> bool:
         """Whether that is where a checkpoint finds it; else it is Keras'."""
         return self._run.callbacks is not None and self._run.callbacks.is_followed()
 
     def _start(self, epoch: Any) -> None:
         """Lets the callbacks of a `fit` or `evaluate` know what they are called for."""
-        if self._run.plan is None or self._run.purpose == "train_step":
-            self._see_numbers()  # and not in a validation, which training must not notice
         if self._run.plan is not None:
             self._run.plan.start(self, epoch)
         callbacks, self._run.callbacks = self._run.callbacks, None
@@ -283,6 +280,9 @@ class Trainer(_keras.Hooks):
     ) -> Any:
         """Calls a method of Keras' trainer, which runs the step, with our list of callbacks."""
         given = call.arguments
+        self._check_thread()
+        if not self._run.in_use:
+            fingerprint.see(self)
         parts = [given.get(name) for name in ("x", "y", "sample_weight")]
         with ready.purpose(self, step, *parts), handover.used(self, step, transform):
             ours = self._callbacks(given)
@@ -291,6 +291,17 @@ class Trainer(_keras.Hooks):
             finally:
                 if ours is not None:
                     ours.close()
+
+    def _check_thread(self) -> None:
+        """Refuses a call while another thread trains or evaluates."""
+        run, this = self._run, threading.get_ident()
+        if not run.in_use:
+            run.thread = this
+        elif run.thread != this:
+            raise RuntimeError(
+                f"'{self.name}' is being trained or evaluated in another thread. Wait for it to "
+                "end, or make a system for each thread."
+            )
 
     def _callbacks(self, given: dict[str, Any]) -> CallbackList | None:
         """Puts our list of callbacks into the arguments; none in the place of a list of Keras'."""

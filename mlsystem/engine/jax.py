@@ -7,12 +7,13 @@ their values, and what is assigned inside a transformation is assigned again out
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import keras
+import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
@@ -54,7 +55,8 @@ def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any
         return losses, (aux, updates)
 
     values = [variable.value for variable in weights]
-    losses, linear, (aux, updates) = jax.linearize(losses_of, values, has_aux=True)
+    with _readable():
+        losses, linear, (aux, updates) = jax.linearize(losses_of, values, has_aux=True)
     pure.assign(updates)
     trace = _Linear(linear, values, losses)
     position = {id(variable): i for i, variable in enumerate(weights)}
@@ -63,6 +65,31 @@ def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any
         for coefficients, variables in plan(losses)
     ]
     return losses, aux, rows
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Lets `float` and NumPy read what is differentiated where it has a number: in eager steps.
+
+    JAX lets `int` and `bool` do so.
+    """
+    tracer: Any = jax.core.Tracer
+    before = {name: getattr(tracer, name) for name in ("__float__", "__array__")}
+
+    def reader(known: Any, read: Callable[..., Any]) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            value = self.to_concrete_value()
+            return known(self, *args, **kwargs) if value is None else read(value, *args, **kwargs)
+
+        return method
+
+    tracer.__float__ = reader(before["__float__"], float)
+    tracer.__array__ = reader(before["__array__"], np.asarray)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(tracer, name, method)
 
 
 class _Linear:
@@ -261,6 +288,9 @@ def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
 
 def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
+    if step.__self__.run_eagerly:  # with numbers to print, and to look at
+        stateless(step, state)(_keras.values(state), data)
+        return
     # Variables born inside get their values when the outer scope closes, outside the trace.
     with keras.StatelessScope():
         jax.eval_shape(stateless(step, state), _keras.values(state), data)

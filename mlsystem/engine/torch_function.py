@@ -42,6 +42,7 @@ class Function:
         ]
         self.runs = [part._run for part in system.modules() if hasattr(part, "_run")]
         self.programs: dict[Any, Program | None] = {}
+        self.warnings: list[str] = []
         # The numbers in attributes that the programs hold, the steps since these changed, and how
         # many changes in a row came after a single step.
         self.changes, self.steps, self.hasty = self._changes(), 0, 0
@@ -66,7 +67,10 @@ class Function:
         if kind not in self.programs:
             self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
-        return self.step(batch) if program is None else program(*values, *inputs)
+        logs = self.step(batch) if program is None else program(*values, *inputs)
+        while self.warnings:  # of what cannot be captured, once it is known to run eagerly
+            self._warn(self.warnings.pop())
+        return logs
 
     def _kind(self, batch: Any, values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
         # What is frozen or thawed makes another graph.
@@ -122,7 +126,7 @@ class Function:
         try:
             graph = _captured(step, state, self.system, values, inputs, fused)
         except Exception as error:
-            self._warn(_reason(error))
+            self.warnings.append(_reason(error))
             return None
         if self._changes() == before:
             return graph
