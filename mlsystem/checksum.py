@@ -5,6 +5,8 @@ says that a digest follows: one that is cut off is noticed.
 """
 
 import hashlib
+import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,11 +18,12 @@ _ATTRIBUTE = "mlsystem_checksum"
 _CHUNK = 1 << 20
 
 
-def add(path: Any) -> None:
-    """Ends a file with the digest of its content."""
-    with h5py.File(path, "r+") as file:
-        file.attrs[_ATTRIBUTE] = "sha256"
-    with Path(path).open("r+b") as file:
+def add(place: Any) -> None:
+    """Ends a file, or one in memory, with the digest of its content."""
+    with h5py.File(place, "r+") as hdf5:
+        hdf5.attrs[_ATTRIBUTE] = "sha256"
+    in_memory = isinstance(place, io.BytesIO)
+    with nullcontext(place) if in_memory else Path(place).open("r+b") as file:
         digest = _digest(file, file.seek(0, 2))
         file.write(_MARK + digest)
 
