@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, callback_state, engine, fingerprint, monitor, nonfinite, per_model
+from mlsystem import _keras, callback_state, engine, data_digest, monitor, nonfinite, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.gradient_norms import GradientNorms
@@ -84,8 +84,8 @@ class CallbackList(keras.callbacks.CallbackList):
             self._say(self.resume.place(self.names, self.waiting["epochs"]))
             self.resume.start(model, self.position, self.states)
             then = self.resume.state.get("data")
-            fingerprint.compare(self.resume.path, then, self.parts, epoch)
-        self.position.fingerprint = fingerprint.of(self.parts, epoch)
+            data_digest.compare(self.resume.path, then, self.parts, epoch)
+        self.position.data_digest = data_digest.of(self.parts, epoch)
         for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
 

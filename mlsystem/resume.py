@@ -154,7 +154,7 @@ def state(
         "backend": engine.name,
         "epoch": epoch + ended,
         "position": position.read(ended),
-        "data": position.fingerprint,
+        "data": position.data_digest,
         "callbacks": callbacks.read(),
         "given": callbacks.given,
         "stopped": bool(model.stop_training),

@@ -26,7 +26,7 @@ _TEXTS = {
 
 
 def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
-    """The fingerprint of x, y and sample_weight as given to `fit`.
+    """The data_digest of x, y and sample_weight as given to `fit`.
 
     Args:
         parts: x, y and sample_weight.
