@@ -16,6 +16,7 @@ Keras sets on its objects is read by `_of`, which raises `Changed`.
 - `object_registration`: saving a functional model under the name of its class.
 - `H5IOStore`, `KerasSaveable`, `_walk_saveable`, `to_snake_case` and the two `_state` functions:
   what a file of weights holds, and under which names.
+- `saving_lib`: Keras' checks against files that link to others or inflate, where it has them.
 - `EpochIterator`: the batches of an epoch, as Keras' torch trainer takes them.
 - `data_epoch`, `draw_order`: what the order of shuffled data comes from in Keras 3.16.
 - `super_batches`: the batches of an execution, which Keras 3.16 stacks on JAX.
@@ -57,7 +58,7 @@ try:
     from keras.src.models.functional import Functional
     from keras.src.models.model import functional_init_arguments
     from keras.src.random.seed_generator import draw_seed, global_seed_generator
-    from keras.src.saving import object_registration
+    from keras.src.saving import object_registration, saving_lib
     from keras.src.saving.keras_saveable import KerasSaveable
     from keras.src.saving.saving_lib import H5IOStore, _load_state, _save_state, _walk_saveable
     from keras.src.trainers import data_adapters
@@ -81,6 +82,7 @@ __all__ = [
     "Functional",
     "Hooks",
     "KerasSaveable",
+    "archive_of",
     "assign_in_place",
     "basic_config",
     "call_in_turn",
@@ -98,6 +100,7 @@ __all__ = [
     "file_entries",
     "first_batches",
     "flat_layers",
+    "follows_backend",
     "forget_global_seed",
     "functional_init_arguments",
     "get_stateless_scope",
@@ -116,6 +119,8 @@ __all__ = [
     "own_state",
     "parts",
     "portable",
+    "read_group",
+    "read_member",
     "read_signature",
     "reads_groups",
     "register",
@@ -479,6 +484,28 @@ def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield (f"{name}_{counts[name]}" if counts[name] else name), item
 
 
+def read_member(archive: Any, name: str) -> bytes:
+    """A file in a zip archive, unless it would inflate to many times its size."""
+    content: bytes = getattr(saving_lib, "_safe_zip_read", type(archive).read)(archive, name)
+    return content
+
+
+def read_group(file: Any, name: str) -> dict[str, Any]:
+    """The arrays in a group of an HDF5 file: none of links to other files, none that inflate."""
+    group = getattr(saving_lib, "safe_get_h5_group", _item)(file, name)
+    dataset = getattr(saving_lib, "safe_get_h5_dataset", _item)
+    return {key: dataset(group, key)[...] for key in group}
+
+
+def _item(group: Any, name: str) -> Any:
+    return group[name]
+
+
+def archive_of(store: Any) -> Any:
+    """The zip archive that Keras reads weights from piece by piece; None for all else."""
+    return getattr(store, "archive", None)
+
+
 def file_entries(file: Any) -> dict[str, dict[str, Any]]:
     """What a file of weights holds: `{object: {number: array}}`."""
     store = H5IOStore(file, mode="r")
@@ -586,6 +613,11 @@ def kind_of_data(x: Any) -> str | None:
     if known or isinstance(x, (DataAdapter, keras.utils.PyDataset)):
         return "dataset"
     return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
+
+
+def follows_backend(data: Any) -> bool:
+    """Whether the order of data comes from generators of the backend in use."""
+    return keras.backend.backend() == "torch" and data_adapters.is_torch_dataloader(data)
 
 
 def data_adapter(*parts: Any, **given: Any) -> Any:

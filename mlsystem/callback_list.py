@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, callback_state, engine, monitor, nonfinite, per_model
+from mlsystem import _keras, callback_state, data_digest, engine, monitor, nonfinite, per_model
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint import Checkpoint
 from mlsystem.gradient_norms import GradientNorms
@@ -36,7 +36,8 @@ class CallbackList(keras.callbacks.CallbackList):
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
         self.callbacks.sort(key=_turn)
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
-        self.data, self.resume = given.get("x"), resume
+        self.parts = tuple(given.get(name) for name in ("x", "y", "sample_weight"))
+        self.resume = resume
         self.names = callback_state.names(self.callbacks)
         self.callbacks += quiet
         self.quiet: list[Quiet] = []
@@ -76,12 +77,15 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def _follow(self, model: Any, epoch: Any) -> None:
         self.position, self.states = (
-            Position(epoch, self.data),
+            Position(epoch, self.parts[0]),
             CallbackStates(self.callbacks, self.names),
         )
         if self.resume is not None:
             self._say(self.resume.place(self.names, self.waiting["epochs"]))
             self.resume.start(model, self.position, self.states)
+            then = self.resume.state.get("data")
+            data_digest.compare(self.resume.path, then, self.parts, epoch)
+        self.position.data_digest = data_digest.of(self.parts, epoch)
         for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlsystem import csv_file, plain
 
+_Callback = keras.callbacks.Callback
 # Keras turns the sign of `min_delta` whenever it looks up what to compare a value by.
 _LEFT = ("params", "min_delta")
 
@@ -39,10 +40,14 @@ class CallbackStates:
         ]
 
     def write(self, states: list[Any]) -> None:
-        """Sets the attributes again, of callbacks of the same name in the same order."""
+        """Sets the attributes again, of callbacks of the same name in the same order.
+
+        But for strings of Keras' own callbacks, which may say where these write.
+        """
         for callback, state in self._matched(states):
             for attribute, value in state["attributes"].items():
-                _set(callback, attribute, copy.deepcopy(value))
+                if not _is_place(callback, value):
+                    _set(callback, attribute, copy.deepcopy(value))
 
     def write_files(self, states: list[Any]) -> None:
         """Writes the files of loggers again, once their attributes are set."""
@@ -82,6 +87,12 @@ def _walk(
         yield name, callback
         held = [v for v in vars(callback).values() if isinstance(v, keras.callbacks.Callback)]
         yield from _walk(held, f"{name}/", seen)
+
+
+def _is_place(callback: Any, value: Any) -> bool:
+    """Whether a value may say where a callback of a library writes: no file decides that."""
+    bases = [base.__module__ for base in type(callback).__mro__[:-1] if base is not _Callback]
+    return isinstance(value, str) and any(b.startswith(("keras.", "mlsystem.")) for b in bases)
 
 
 def _set(callback: Any, name: str, value: Any) -> None:

@@ -1,6 +1,7 @@
 """MLModel: a Keras model with its own loss and its own optimizer."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from mlsystem import (
     _keras,
     arguments,
     attributes,
+    checksum,
     configure,
     data,
     engine,
@@ -341,6 +343,25 @@ class MLModel(Learner):
         keras.saving.serialize_keras_object(self)  # Keras empties the file before it does so
         super().save(filepath, *args, **kwargs)
 
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves weights, optimizers and random seeds. See `keras.Model.save_weights`.
+
+        The file ends with a checksum, which `load_weights` verifies and Keras ignores.
+
+        Args:
+            filepath: where to, ending in `.weights.h5`.
+            args: as in Keras.
+            kwargs: as in Keras.
+        """
+        super().save_weights(filepath, *args, **kwargs)
+        if str(filepath).endswith(".weights.h5") and Path(filepath).is_file():
+            checksum.add(filepath)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file."""
+        saving.check_archive(store)
+        super().load_own_variables(store)
+
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
 
@@ -356,7 +377,8 @@ class MLModel(Learner):
             kwargs: as in Keras.
 
         Raises:
-            ValueError: the file cannot be read or does not fit. The message lists what differs.
+            ValueError: the file cannot be read, has changed since it was written, or does not fit.
+                The message lists what differs.
         """
         if kwargs or not str(filepath).endswith((".weights.h5", ".keras")):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)

@@ -26,6 +26,7 @@ class Position:
     def __init__(self, epoch: Any, data: Any) -> None:
         self.epoch, self.state = epoch, DataState(data)
         self.is_ahead = reads_ahead(data)
+        self.data_digest: dict[str, Any] | None = None
         self.total = 0  # batches, in earlier calls too
         self.batch = self.drawn = 0  # in this epoch, and of this iterator
         self.step = (0, 0)  # where in the epoch the step at hand ends, and of how many batches

@@ -1,13 +1,14 @@
 """Going on from a checkpoint, from the very batch that it was written at."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from mlsystem import engine, frozen, randomness, saving, snapshot
+from mlsystem import engine, frozen, randomness, resume_state, saving, snapshot
 from mlsystem.callback_state import CallbackStates
 from mlsystem.position import Position
 
@@ -40,6 +41,7 @@ class Resume:
 
     def __init__(self, path: Path) -> None:
         self.path, self.state = path, snapshot.read(path)
+        resume_state.check(path, self.state)
         self.epoch: int = self.state["epoch"]
         self.position: dict[str, Any] = self.state["position"]
         self.inside = self.position.get("batch", 0) > 0  # an epoch
@@ -70,6 +72,9 @@ class Resume:
         self._check(position.epoch)
         self._freeze()  # which says what weights the optimizers are for
         self.entries = saving.fitting(model, self.path, False, _ADVICE)
+        self._check_metrics()
+        if (transform := model._run.transform) is not None and self.state["transform"]:
+            transform.check(self.state["transform"])
         position.go_to(self.position)
         position.when_back = self._restore
 
@@ -97,6 +102,21 @@ class Resume:
                 "Compile with the steps_per_execution of then."
             )
 
+    def _measured(self) -> Iterator[tuple[str, list[Any]]]:
+        """The metrics that are in the file, with variables if these have been made yet."""
+        for name, variables in _metrics(self.model).items():
+            if variables and name in self.state["metrics"]:
+                yield name, variables
+
+    def _check_metrics(self) -> None:
+        for name, variables in self._measured():
+            now = [tuple(variable.shape) for variable in variables]
+            if now != (then := [np.shape(value) for value in self.state["metrics"][name]]):
+                raise ValueError(
+                    f"'{self.path}' does not fit: the metric '{name}' has variables of the shapes "
+                    f"{then} in it, and {now} in the model. Compile with the metrics of before."
+                )
+
     def begin(self) -> None:
         """Gives all its state; called once callbacks know of the training, which see none of it.
 
@@ -120,8 +140,8 @@ class Resume:
         """What the beginning of an epoch has changed is put back to its middle."""
         self._remember()
         self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
-        for name, values in self.state["metrics"].items():
-            for variable, value in zip(_metrics(self.model).get(name, ()), values, strict=False):
+        for name, variables in self._measured():
+            for variable, value in zip(variables, self.state["metrics"][name], strict=True):
                 variable.assign(value)
         self.entries = {}  # as large as the model
 
@@ -134,6 +154,7 @@ def state(
         "backend": engine.name,
         "epoch": epoch + ended,
         "position": position.read(ended),
+        "data": position.data_digest,
         "callbacks": callbacks.read(),
         "given": callbacks.given,
         "stopped": bool(model.stop_training),

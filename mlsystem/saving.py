@@ -1,6 +1,7 @@
 """Loading of weights whole or not at all, and the state of random seeds in Keras' files."""
 
 import io
+import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras, members, saved_optimizers
+from mlsystem import _keras, checksum, members, saved_optimizers
 
 Entries = Mapping[str, Mapping[str, Any]]
+
+_WEIGHTS = "model.weights.h5"
+_log = logging.getLogger("mlsystem")
 
 
 class _Part(_keras.KerasSaveable):
@@ -88,6 +92,12 @@ def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -
     load(model, fitting(model, path, skip_mismatch, advice, anew))
 
 
+def check_archive(store: Any) -> None:
+    """Refuses a damaged `.keras` file: Keras reads one piece by piece, without its checksums."""
+    if (archive := _keras.archive_of(store)) is not None and (bad := archive.testzip()):
+        raise ValueError(f"'{archive.filename}' is damaged: '{bad}' in it has changed.")
+
+
 def load(model: Any, entries: Entries) -> None:
     """Loads entries that fit; where a layer's own `load_own_variables` fails, nothing changes."""
     variables = model._state_variables()
@@ -144,7 +154,9 @@ def _read(path: Any) -> Entries:
     try:
         if str(path).endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
-                return _keras.file_entries(io.BytesIO(archive.read("model.weights.h5")))
+                return _keras.file_entries(io.BytesIO(_keras.read_member(archive, _WEIGHTS)))
+        if not checksum.verify(path):
+            _log.info("'%s' has no checksum: numbers that changed on the disk go unnoticed.", path)
         return _keras.file_entries(Path(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file '{path}'.") from None

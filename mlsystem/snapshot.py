@@ -3,13 +3,15 @@
 import contextlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 
-from mlsystem import plain
+from mlsystem import _keras, checksum, plain
 
 _GROUP = "_checkpoint"
 ENDING = ".weights.h5"
@@ -24,13 +26,14 @@ def write(path: Path, model: Any, extras: dict[str, Any]) -> None:
         extras: structure of numbers, strings and arrays, kept beside them.
     """
     unfinished = path.with_name(f".{path.name}")
-    model.save_weights(unfinished)
+    keras.Model.save_weights(model, unfinished)  # without a checksum, which comes last
     arrays: list[Any] = []
     text = json.dumps(plain.pack(extras, arrays)).encode()
     with h5py.File(unfinished, "r+") as file:
         group = file.create_group(_GROUP)
         for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
             group[name] = array
+    checksum.add(unfinished)
     _flush(unfinished)
     os.replace(unfinished, path)
     _flush(path.parent)
@@ -57,10 +60,11 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or holds no checkpoint.
     """
     try:
+        verified = checksum.verify(path)
         with h5py.File(path, "r") as file:
-            group = {name: data[...] for name, data in file[_GROUP].items()}
+            group = _keras.read_group(file, _GROUP)
         text = bytes(group.pop("json")).decode()
-        return plain.unpack(json.loads(text), {int(i): array for i, array in group.items()})
+        found = plain.unpack(json.loads(text), {int(i): array for i, array in group.items()})
     except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no checkpoint '{path}'. In its folder are {_others(path)}."
@@ -71,6 +75,13 @@ def read(path: Path) -> dict[str, Any]:
             "what ml.callbacks.Checkpoint writes, and files of weights are for `load_weights`. "
             f"Beside it are {_others(path)}. {type(error).__name__}: {error}"
         ) from error
+    if not verified:
+        warnings.warn(
+            f"'{path}' has no checksum, as an earlier mlsystem wrote it: numbers that changed on "
+            "the disk go unnoticed.",
+            stacklevel=2,
+        )
+    return found
 
 
 def _others(path: Path) -> str:

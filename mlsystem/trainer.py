@@ -181,8 +181,9 @@ class Trainer(_keras.Hooks):
             args: the other arguments of `keras.Model.fit`.
             resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
                 the very batch it stopped at, up to `epochs`; from the beginning where there is none
-                yet. Or one such file. Give the same data, batch size and callbacks as before; the
-                data themselves are not compared. `initial_epoch` counts where there is none yet.
+                yet. Or one such file. Give the same data, batch size and callbacks as before. A
+                warning says what differs in the number of batches, in the shapes of arrays, or in
+                their first rows. `initial_epoch` counts where there is none yet.
             validation_every: validates after every so many batches, counted over the whole `fit`,
                 in place of at the end of each epoch. The training is the same to the last bit as
                 without. The logs of an epoch hold the latest `val_` numbers measured in it;

@@ -98,11 +98,21 @@ class Transform:
             "generators": {path: generators.read(g) for path, g in self._generators.items()},
         }
 
+    def check(self, state: dict[str, Any]) -> None:
+        """Refuses the state of a transform with other variables."""
+        now = [tuple(variable.shape) for variable in self.variables]
+        if now != (then := [np.shape(value) for value in state["variables"]]):
+            raise ValueError(
+                f"The transform of the data has variables of the shapes {now}, and the checkpoint "
+                f"holds {then}. Give the transform of before."
+            )
+
     def set_state(self, state: dict[str, Any] | None) -> None:
         """Goes to where the state was taken; there may have been no transform then."""
         if state is None:
             return
-        for variable, value in zip(self.variables, state["variables"], strict=False):
+        self.check(state)
+        for variable, value in zip(self.variables, state["variables"], strict=True):
             variable.assign(value)
         self._write(state["generators"])
 

@@ -282,7 +282,7 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_last_one(moment, tmp_pa
             Path(args[1]).write_bytes(b"half of it")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(*((System, moment) if moment == "save_weights" else (os, moment)), fail)
+    monkeypatch.setattr(keras.Model if moment == "save_weights" else os, moment, fail)
     with pytest.raises(OSError, match="the disk is full"):
         fit(tmp_path, DATA["arrays"], every="epoch", epochs=2)
     monkeypatch.undo()

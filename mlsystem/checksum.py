@@ -1,0 +1,65 @@
+"""The checksum of a `.weights.h5` file: a SHA-256 digest of all its bytes, at its end.
+
+HDF5 ignores what follows its data, so that Keras reads the file as before. An attribute of the file
+says that a digest follows: one that is cut off is noticed.
+"""
+
+import hashlib
+import io
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+
+_MARK = b"mlsystem sha256:"
+_LENGTH = len(_MARK) + hashlib.sha256().digest_size
+_ATTRIBUTE = "mlsystem_checksum"
+_CHUNK = 1 << 20
+
+
+def add(place: Any) -> None:
+    """Ends a file, or one in memory, with the digest of its content."""
+    with h5py.File(place, "r+") as hdf5:
+        hdf5.attrs[_ATTRIBUTE] = "sha256"
+    in_memory = isinstance(place, io.BytesIO)
+    with nullcontext(place) if in_memory else Path(place).open("r+b") as file:
+        digest = _digest(file, file.seek(0, 2))
+        file.write(_MARK + digest)
+
+
+def verify(path: Any) -> bool:
+    """Whether a file has a checksum, which is then right.
+
+    Raises:
+        ValueError: the file has changed since it was written.
+        OSError: it is no HDF5 file.
+    """
+    with Path(path).open("rb") as file:
+        end = max(0, file.seek(0, 2) - _LENGTH)
+        file.seek(end)
+        mark, found = (trailer := file.read())[: len(_MARK)], trailer[len(_MARK) :]
+        if mark == _MARK:
+            _compare(_digest(file, end), found)
+            return True
+    with h5py.File(path, "r") as file:
+        if _ATTRIBUTE in file.attrs:
+            raise ValueError("The checksum at its end is missing: it is cut off or has changed.")
+    return False
+
+
+def _digest(file: BinaryIO, end: int) -> bytes:
+    """The digest of the bytes up to an end, where the file is then read or written."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while left := end - file.tell():
+        digest.update(file.read(min(left, _CHUNK)))
+    return digest.digest()
+
+
+def _compare(content: bytes, found: bytes) -> None:
+    if content != found:
+        raise ValueError(
+            f"Its content has changed since it was written: the checksum of the content is "
+            f"{content.hex()[:16]}..., and that in the file is {found.hex()[:16]}..."
+        )
