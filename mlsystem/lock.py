@@ -33,7 +33,8 @@ class Lock:
         pid = os.getpid()
         self.path = folder.resolve() / f".lock.{pid}.{_started(pid)}.{socket.gethostname()}"
         self._released = threading.Event()
-        self._refuse_second()
+        if self.path in _held:
+            raise _refusal(self.path, pid, socket.gethostname())
         try:
             self.renew()
             self._refuse_second()
@@ -46,18 +47,14 @@ class Lock:
 
     def _refuse_second(self) -> None:
         for path, pid, host in _locks(self.path.parent):
-            if path in _held or (path != self.path and self._is_living(path, pid, host)):
-                raise RuntimeError(
-                    f"Another run, process {pid} on '{host}', writes to the folder "
-                    f"'{path.parent}'. Choose another folder, or wait until that run has ended. If "
-                    f"there is no such run, remove '{path}'."
-                )
+            if path != self.path and self._is_living(path, pid, host):
+                raise _refusal(path, pid, host)
             if path != self.path:
                 path.unlink(missing_ok=True)
 
     def _is_living(self, path: Path, pid: int, host: str) -> bool:
         if host != socket.gethostname():
-            return self.path.exists() and _age(path, self.path) < _DEAD
+            return _age(path, self.path) < _DEAD
         return pid != os.getpid() and is_running(pid) and _started(pid) == path.name.split(".")[3]
 
     def renew(self) -> None:
@@ -78,6 +75,14 @@ class Lock:
             self.path.unlink()
 
 
+def _refusal(path: Path, pid: int, host: str) -> RuntimeError:
+    return RuntimeError(
+        f"Another run, process {pid} on '{host}', writes to the folder '{path.parent}'. Choose "
+        "another folder, or wait until that run has ended. If there is no such run, remove "
+        f"'{path}'."
+    )
+
+
 def _locks(folder: Path) -> Iterator[tuple[Path, int, str]]:
     for path in folder.glob(".lock.*.*.*"):
         _, _, pid, _, host = path.name.split(".", 4)
@@ -86,11 +91,10 @@ def _locks(folder: Path) -> Iterator[tuple[Path, int, str]]:
 
 
 def _age(path: Path, now: Path) -> float:
-    """How long ago a file was written, by the clock of its disk; for ever if it is gone."""
-    try:
+    """How long before another a file was written, by the clock of their disk."""
+    with contextlib.suppress(FileNotFoundError):
         return now.stat().st_mtime - path.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
+    return float("inf")  # it is gone
 
 
 def is_running(pid: int) -> bool:
