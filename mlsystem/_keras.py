@@ -125,6 +125,7 @@ __all__ = [
     "reads_groups",
     "register",
     "register_as",
+    "save_state",
     "schedule",
     "set_data_epoch",
     "set_evaluated",
@@ -444,6 +445,15 @@ def state_entries(model: Any) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     _save_state(model, _Entries(entries), None, "", set())
     return {path: entry for path, entry in entries.items() if entry}
+
+
+def save_state(model: Any, file: Any) -> None:
+    """Saves what `save_weights` does, to a file in memory."""
+    store = H5IOStore(file, mode="w")
+    try:
+        _save_state(model, store, None, "", set())
+    finally:
+        store.close()
 
 
 def parts(model: Any, entries: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -4,6 +4,7 @@ Keras' own waits for the numbers in the logs of each batch, in a thread, whether
 reads them. On small networks that takes longer than the step.
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def close(self) -> None:
         """Called when the call is left, by an error too."""
-        for callback in self.quiet:
-            callback.close()
+        with contextlib.ExitStack() as stack:
+            for close in [c.close for c in self._checkpoints()] + [c.close for c in self.quiet]:
+                stack.callback(close)
 
     def _checkpoints(self) -> list[Checkpoint]:
         return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]

@@ -1,7 +1,9 @@
 """Checkpoint: files from which training goes on exactly where it was."""
 
+import contextlib
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import keras
 
 from mlsystem import resume, snapshot
 from mlsystem.callback_state import CallbackStates
+from mlsystem.checkpoint_options import check, check_writing
 from mlsystem.position import Position
+from mlsystem.writer import STEPS, Writer
 
-_WORST = {"min": float("inf"), "max": -float("inf")}
-_STEPS = f"step-*{snapshot.ENDING}"
+_BEST = f"best-{'[0-9]' * 10}{snapshot.ENDING}"
+_SIGN = {"min": 1.0, "max": -1.0}
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -56,21 +60,42 @@ class Checkpoint(keras.callbacks.Callback):
         keep: number of the newest files to keep in the folder; None keeps all.
         best: `(name, "min" or "max")` of a log at the end of an epoch. The best epoch is kept as
             `best.weights.h5` besides.
+        keep_best: with more than 1, each of the so many best epochs is kept as
+            `best-BATCHES.weights.h5` too.
+        async_write: True writes files in a thread while training continues. The state is copied in
+            memory first. False waits for the disk. "auto" is True for files above 100 MB.
+        on_error: "raise", or "warn" to continue training where a checkpoint cannot be written. The
+            write is tried twice, and the folder is made again if it is gone.
 
     Raises:
         ValueError: an argument is none of these, or, once training begins, the folder holds
             checkpoints of another run.
+        RuntimeError: once training begins, another run is writing to the folder.
+        OSError: nothing can be written to the folder, before training, or a checkpoint could not
+            be written. With `async_write` the next checkpoint or the end of training raises it.
     """
 
     def __init__(
-        self, folder: Any, every: Any = "epoch", keep: int | None = 1, best: Any = None
+        self,
+        folder: Any,
+        every: Any = "epoch",
+        keep: int | None = 1,
+        best: Any = None,
+        *,
+        keep_best: int = 1,
+        async_write: bool | str = "auto",
+        on_error: str = "raise",
     ) -> None:
         super().__init__()
-        _check(every, keep, best)
+        check(every, keep, best)
+        check_writing(keep_best, best, async_write, on_error)
         self.folder = as_folder(folder, "Checkpoint")
-        self.every, self.keep, self.best = every, keep, best
+        self.every, self.keep, self.best, self.keep_best = every, keep, best, keep_best
+        self.async_write, self.on_error = async_write, on_error
         self.best_value: float | None = None
+        self.best_files: list[tuple[float, str]] = []  # of the best epochs, with their values
         self.saved = 0  # the number of batches at the last one
+        self._writer: Any = None
         self._written: set[Path] = set()
         self._epoch = 0
         self._is_left_off = False
@@ -78,8 +103,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def follow(self, position: Position, callbacks: CallbackStates, resumed: Any) -> None:
         """Called by `fit` before training begins, with what a checkpoint is taken of."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        snapshot.clean(self.folder)
+        self._writer = Writer(self.folder, self.async_write, self.on_error)
         self._position, self._callbacks, self._is_left_off = position, callbacks, False
         if resumed is None:
             position.total = max(position.total, self.saved)
@@ -89,7 +113,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _check_folder(self, resumed: Any) -> None:
         known = set() if resumed is None else {resumed.path.resolve()}
-        later = {p for p in self.folder.glob(_STEPS) if p.resolve() not in known} - self._written
+        later = {p for p in self.folder.glob(STEPS) if p.resolve() not in known} - self._written
         if resumed is not None:
             later = {path for path in later if path.name > _name(resumed.position["total"])}
         if later:
@@ -121,11 +145,11 @@ class Checkpoint(keras.callbacks.Callback):
         """Writes what is due, when all who look at the end of an epoch have done so."""
         if self._is_left_off:
             return
-        if self.best is not None and self._is_best(logs or {}):
-            self._write(self.folder / f"best{snapshot.ENDING}", ended=True)
+        paths = self._best_paths(logs or {})
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
         if last or self.every == "epoch" or self._is_due():
-            self._write_step(ended=True)
+            paths.append(self._step_path())
+        self._write(paths, ended=True)
 
     def leave_off(self) -> None:
         """Writes a checkpoint inside an epoch that training then leaves: it goes on from there."""
@@ -138,37 +162,75 @@ class Checkpoint(keras.callbacks.Callback):
             self._write_step(ended=True)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """See Keras."""
+        """See Keras. Waits until the last file is written."""
         self._position = None  # that of another `fit` is another
+        self._writer.wait()
 
-    def _is_best(self, logs: dict[str, Any]) -> bool:
-        name, mode = self.best
-        if name not in logs:
+    def close(self) -> None:
+        """Called when `fit` is left, by an error too, which waits until the last file is written.
+
+        Other runs may then write to the folder.
+        """
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _best_paths(self, logs: dict[str, Any]) -> list[Path]:
+        """What an epoch is written to that is one of the best."""
+        value = self._value(logs)
+        if value is None or value != value:
+            return []
+        names, sign = [], _SIGN[self.best[1]]
+        if self.best_value is None or sign * value < sign * self.best_value:
+            self.best_value = value
+            names.append(f"best{snapshot.ENDING}")
+        ranked = [*self.best_files, (value, f"best-{self._position.total:010d}{snapshot.ENDING}")]
+        self.best_files = sorted(ranked, key=lambda file: sign * file[0])[: self.keep_best]
+        if self.keep_best > 1 and ranked[-1] in self.best_files:
+            names.append(ranked[-1][1])
+        return [self.folder / name for name in names]
+
+    def _value(self, logs: dict[str, Any]) -> float | None:
+        if self.best is None:
+            return None
+        if self.best[0] not in logs:
             warnings.warn(
-                f"Checkpoint looks for the best '{name}', which is not logged. The logs are "
-                f"{', '.join(logs)}.",
+                f"Checkpoint looks for the best '{self.best[0]}', which is not logged. The logs "
+                f"are {', '.join(logs)}.",
                 stacklevel=2,
             )
-            return False
-        value = float(logs[name])
-        best = self.best_value if self.best_value is not None else _WORST[mode]
-        if not (value < best if mode == "min" else value > best):  # nor is NaN
-            return False
-        self.best_value = value
-        return True
+            return None
+        return float(logs[self.best[0]])
 
     def _write_step(self, ended: bool) -> None:
+        self._write([self._step_path()], ended)
+
+    def _step_path(self) -> Path:
         self.saved = self._position.total
         path = self.folder / _name(self.saved)
-        self._write(path, ended)
         self._written.add(path)
-        if self.keep is not None:
-            for old in sorted(self.folder.glob(_STEPS))[: -self.keep]:
-                old.unlink()
+        return path
 
-    def _write(self, path: Path, ended: bool) -> None:
+    def _write(self, paths: list[Path], ended: bool) -> None:
+        if not paths:
+            return
+        self._writer.wait()  # and only then copies the state once more
         parts = self.model, self._position, self._callbacks, self._epoch, ended
-        snapshot.write(path, self.model, resume.state(*parts))
+        content = snapshot.content(self.model, resume.state(*parts))
+        self._writer.write(paths, content, self._remover())
+
+    def _remover(self) -> Callable[[], None]:
+        """Removes the files that are not to be kept, when others are complete."""
+        best = {name for _, name in self.best_files}
+
+        def remove() -> None:
+            old = sorted(self.folder.glob(STEPS))[: -self.keep] if self.keep else []
+            worse = [path for path in self.folder.glob(_BEST) if path.name not in best]
+            for path in (*old, *(worse if self.keep_best > 1 else ())):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+        return remove
 
 
 def as_folder(given: Any, what: str) -> Path:
@@ -191,18 +253,3 @@ def _both(first: Any, second: Any) -> Any:
         second()
 
     return call
-
-
-def _check(every: Any, keep: Any, best: Any) -> None:
-    if every != "epoch" and not is_count(every):
-        raise ValueError(f"Checkpoint got every={every!r}; give 'epoch' or a number of batches.")
-    if keep is not None and not is_count(keep):
-        raise ValueError(f"Checkpoint got keep={keep!r}; give a number of files from 1, or None.")
-    pair = best if isinstance(best, (tuple, list)) and len(best) == 2 else (None, None)
-    if best is not None and (not isinstance(pair[0], str) or pair[1] not in ("min", "max")):
-        raise ValueError(f"Checkpoint got best={best!r}; give (name of a log, 'min' or 'max').")
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -9,7 +9,8 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine
-from mlsystem.checkpoint import as_folder, is_count
+from mlsystem.checkpoint import as_folder
+from mlsystem.checkpoint_options import is_count
 from mlsystem.quiet import Quiet
 
 

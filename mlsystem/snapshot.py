@@ -1,6 +1,7 @@
 """One file with all that training needs to go on: that of Keras' weights, with a group more."""
 
 import contextlib
+import io
 import json
 import os
 import warnings
@@ -8,34 +9,52 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
-from mlsystem import _keras, checksum, plain
+from mlsystem import _keras, checksum, lock, plain
 
 _GROUP = "_checkpoint"
 ENDING = ".weights.h5"
 
 
-def write(path: Path, model: Any, extras: dict[str, Any]) -> None:
+def content(model: Any, extras: dict[str, Any]) -> memoryview:
+    """All of a file, in memory: a copy of the state, which later steps do not change.
+
+    HDF5 writes to no disk: one that is full may end the process when it closes its files.
+
+    Args:
+        model: its weights, optimizers and seeds are saved as `save_weights` does.
+        extras: structure of numbers, strings and arrays, kept beside them.
+    """
+    buffer, arrays = io.BytesIO(), list[Any]()
+    text = json.dumps(plain.pack(extras, arrays)).encode()
+    _keras.save_state(model, buffer)
+    with h5py.File(buffer, "r+") as file:
+        group = file.create_group(_GROUP)
+        for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
+            group[name] = array
+    checksum.add(buffer)
+    return buffer.getbuffer()
+
+
+def write(path: Path, content: memoryview) -> None:
     """Writes a file whole or not at all.
 
     Args:
         path: the file; what is there is replaced once the new one is complete and on the disk.
-        model: its weights, optimizers and seeds are saved as `save_weights` does.
-        extras: structure of numbers, strings and arrays, kept beside them.
+        content: all of the file.
     """
-    unfinished = path.with_name(f".{path.name}")
-    keras.Model.save_weights(model, unfinished)  # without a checksum, which comes last
-    arrays: list[Any] = []
-    text = json.dumps(plain.pack(extras, arrays)).encode()
-    with h5py.File(unfinished, "r+") as file:
-        group = file.create_group(_GROUP)
-        for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
-            group[name] = array
-    checksum.add(unfinished)
-    _flush(unfinished)
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
     _flush(path.parent)
 
 
@@ -44,7 +63,7 @@ def _numbered(arrays: list[Any]) -> dict[str, Any]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until the names in a folder are on the disk."""
     with contextlib.suppress(PermissionError):  # Windows opens no folders, and needs none opened
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -90,6 +109,8 @@ def _others(path: Path) -> str:
 
 
 def clean(folder: Path) -> None:
-    """Removes what was left unfinished."""
+    """Removes what was left unfinished, but for the files of other processes that are running."""
     for path in folder.glob(f".*{ENDING}"):
-        path.unlink()
+        pid = path.name.split(".")[1]
+        if not pid.isdigit() or int(pid) == os.getpid() or not lock.is_running(int(pid)):
+            path.unlink(missing_ok=True)
