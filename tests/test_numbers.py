@@ -45,12 +45,13 @@ def test_a_number_that_changes_in_each_step_ends_in_an_eager_step(monkeypatch):
 
     monkeypatch.setattr(torch_function, "MOST", 2)
     pair = Pair()
-    for goal in range(2):
-        pair.a.goal = float(goal)
-        pair.train_on_batch(ones())
+
+    def change(batch, logs):
+        pair.a.goal = float(batch)
+
+    each = keras.callbacks.LambdaCallback(on_train_batch_begin=change)
     with pytest.warns(UserWarning, match="changed after each of 2 steps"):
-        pair.a.goal = 9.0
-        pair.train_on_batch(ones())
+        pair.fit(ones(6), batch_size=1, verbose=0, callbacks=[each])
 
 
 class Shift(keras.layers.Layer):
