@@ -267,15 +267,19 @@ def test_an_error_of_the_last_file_is_raised_at_the_end(tmp_path, monkeypatch):
         train(last, Interrupt(3))
 
 
-@pytest.mark.parametrize(("large", "in_thread"), [(100, True), (10**9, False)])
-def test_large_files_are_written_in_a_thread_by_default(large, in_thread, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlsystem.writer._LARGE", large)
-    held = Held(monkeypatch)
-    timer = threading.Timer(1.0, held.go.set)
-    timer.start()
-    train(ml.callbacks.Checkpoint(tmp_path), AfterBatch(lambda: held.go.set(), at=6))
-    assert timer.finished.is_set() != in_thread
-    timer.cancel()
+def test_large_files_are_written_in_a_thread_by_default(tmp_path, monkeypatch):
+    held, order = Held(monkeypatch), []
+
+    def note():
+        order.append(list(held.written))
+        held.go.set()
+
+    monkeypatch.setattr("mlsystem.writer._LARGE", 100)
+    train(ml.callbacks.Checkpoint(tmp_path / "large"), AfterBatch(note, at=6))
+    monkeypatch.undo()
+    small = ml.callbacks.Checkpoint(tmp_path / "small")
+    train(small, AfterBatch(lambda: order.append(small._writer._pending), at=6))
+    assert order == [[], None]
 
 
 # The best epochs ------------------------------------------------------------------------------
