@@ -100,12 +100,12 @@ __all__ = [
     "file_entries",
     "first_batches",
     "flat_layers",
-    "follows_backend",
     "forget_global_seed",
     "functional_init_arguments",
     "get_stateless_scope",
     "given_loss",
     "global_seed",
+    "is_torch_loader",
     "kind_of_data",
     "known_global_seed",
     "load_entries",
@@ -625,9 +625,9 @@ def kind_of_data(x: Any) -> str | None:
     return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
 
 
-def follows_backend(data: Any) -> bool:
-    """Whether the order of data comes from generators of the backend in use."""
-    return keras.backend.backend() == "torch" and data_adapters.is_torch_dataloader(data)
+def is_torch_loader(data: Any) -> bool:
+    """Whether data are torch's `DataLoader`."""
+    return bool(data_adapters.is_torch_dataloader(data))
 
 
 def data_adapter(*parts: Any, **given: Any) -> Any:

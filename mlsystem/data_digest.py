@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras
+from mlsystem import _keras, engine
 from mlsystem.data_state import DataState
 
 _ROWS = 8
@@ -81,7 +81,8 @@ def _is_read_again(data: Any) -> bool:
     if isinstance(data, (_keras.DataAdapter, keras.utils.PyDataset)):
         return False
     is_dataset = _keras.kind_of_data(data) == "dataset"
-    return is_dataset and DataState(data).pair is None and not _keras.follows_backend(data)
+    is_known = engine.name == "torch" and _keras.is_torch_loader(data)  # whose order is restored
+    return is_dataset and DataState(data).pair is None and not is_known
 
 
 def _digest(batch: Any) -> str:

@@ -60,7 +60,7 @@ def _leave_restless(learner: Any) -> None:
         run.restless.add(key)
         warnings.warn(
             f"The step of '{learner.name}' was compiled anew before each of {MOST} calls, since "
-            f"`{key[1]}` had changed. From now on a change of this attribute may have no effect. If "
+            f"`{key[1]}` had changed. From now on changes of this attribute may have no effect. If "
             "the step uses it, make it a keras.Variable.",
             stacklevel=2,
         )
