@@ -3,6 +3,7 @@
 A compiled step holds both as they were. What has changed when `fit` starts is compiled anew.
 """
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,7 @@ def _start_anew(learner: Any) -> None:
         if hasattr(layer, "_run"):
             _keras.read_signature(layer)
     learner._run.reset()
+    learner._run.logs.owners.clear()
     learner._run.made_from = None
     learner.train_function = learner.test_function = learner.predict_function = None
 
@@ -122,7 +124,8 @@ def _value(name: str, value: Any) -> Any:
         value = value.fget
     function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
     is_users = isinstance(function, FunctionType) and _is_users(function)
-    return _code(function, set()) if is_users else _one(value)
+    owner = id(getattr(value, "__self__", None))  # of a bound method
+    return (_code(function, set()), owner) if is_users else _one(value)
 
 
 def _one(value: Any) -> Any:
@@ -139,11 +142,20 @@ def _spelled(value: Any) -> Any:
     return _one(value)
 
 
+def _held(function: FunctionType) -> list[Any]:
+    """The variables of the function in which another was made, that this one uses."""
+    found = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty one
+            found.append(_one(cell.cell_contents))
+    return found
+
+
 def _code(function: FunctionType, seen: set[Any]) -> Any:
     """The code of a function, with the numbers and functions of its module that it names."""
     code = function.__code__
     seen.add(code)
-    found = [code, _spelled(function.__defaults__ or ())]
+    found = [code, _spelled(function.__defaults__ or ()), *_held(function)]
     for name in code.co_names:
         value = function.__globals__.get(name, function)
         if type(value) in _PLAIN:

@@ -38,7 +38,7 @@ def _check_count(name: str, value: Any, method: str, least: int) -> None:
 
 def _check_others(given: Mapping[str, Any], method: str) -> None:
     share, weights = given.get("validation_split"), given.get("class_weight")
-    if share and not (isinstance(share, (int, float)) and 0 < share < 1):
+    if share and not (isinstance(share, numbers.Real) and 0 < float(share) < 1):
         raise ValueError(f"{method} got validation_split={share!r}; give a share from 0 to 1.")
     if weights is not None and not isinstance(weights, Mapping):
         raise ValueError(f"{method} got class_weight={weights!r}; give a dict {{class: weight}}.")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The lock of a process on another machine is renewed; it is dead when it was not for so long.
-_RENEW, _DEAD = 10.0, 60.0
+_RENEW, _DEAD = 5.0, 30.0
 _held: set[Path] = set()  # by this process
 
 

@@ -68,7 +68,7 @@ class MLModel(Learner):
 
     `save` and `keras.saving.load_model` give back a subclass whose constructor takes what Keras can
     serialize: numbers, models, layers, optimizers, and lists and dicts of these. It needs no
-    `get_config` and no decorator. Import its module before you load a file.
+    `get_config` and no decorator, unless it is made inside a function. Import its module first.
 
     Args:
         net: any Keras model or layer, or a network of the backend's own kind: a
@@ -115,7 +115,7 @@ class MLModel(Learner):
     def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._adopt()
-        if registered:
+        if registered and "<locals>" not in cls.__qualname__:  # of which there may be several
             _keras.register(cls)
 
     @classmethod
@@ -134,11 +134,6 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _holds_layer(value) and "built" not in self.__dict__:
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ sets `{name}` before it calls "
-                "`super().__init__()`. Call that first."
-            )
         if name in _SET_BY_KERAS and _holds_layer(value):
             raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
@@ -160,7 +155,10 @@ class MLModel(Learner):
         try:
             return found(name)
         except AttributeError:
-            if text := habits.missing(self, name):
+            text = habits.missing(self, name)
+            if name == "_run":
+                text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
+            if text:
                 raise AttributeError(text) from None
             raise
 

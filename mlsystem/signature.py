@@ -50,6 +50,12 @@ def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if accepts(fn, name)}
 
 
+def _is_swapped(names: list[str]) -> bool:
+    """Whether targets and predictions stand where a loss function of Keras has them."""
+    places = {"y_true": 1, "y_pred": 2}
+    return any(name in places and i != places[name] for i, name in enumerate(names))
+
+
 def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, Any]) -> Any:
     """Calls a user's loss method with those of `x, y, outputs` that it names, in any order.
 
@@ -67,7 +73,7 @@ def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, 
         return method(**{n: part for n, part in known.items() if accepts(method, n)}, **offered)
     expected = zip(known, [p.name for p in free], strict=False)
     in_place = all(n == given or given not in (*known, *offered) for n, given in expected)
-    if len(free) < 3 or not in_place or {"y_true", "y_pred"} & set(named):
+    if len(free) < 3 or not in_place or _is_swapped([p.name for p in free]):
         raise TypeError(
             f"{type(owner).__name__}.{name} takes ({', '.join(p.name for p in free)}). Name what "
             "it needs of `x, y, outputs, sample_weight, training`: y are the targets of the batch, "

@@ -119,9 +119,14 @@ class MLSystem(MLModel):
     _declarations = DECLARED
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if "built" not in self.__dict__ and members.holds_layer(value) and _has_layer(value):
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ sets `{name}` before it calls "
+                "`super().__init__()`. Call that first."
+            )
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
             raise ValueError(taken_name(self, name))
-        if name[0] != "_" and isinstance(value, type) and issubclass(value, keras.Layer):
+        if name[0] != "_" and isinstance(value, type) and issubclass(value, keras.Model):
             raise ValueError(
                 f"`{name}` of {type(self).__name__} is the class {value.__name__}. Make a model: "
                 f"`self.{name} = {value.__name__}(...)`. To keep a class, begin its name with an "
@@ -132,7 +137,7 @@ class MLSystem(MLModel):
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
             )
-        if name[0] != "_" and name not in DECLARED and _has_layer(value) and self.built:
+        if name[0] != "_" and name not in DECLARED and self._has_other(value) and self.built:
             raise RuntimeError(
                 f"'{self.name}' has its weights already, and cannot be given another `{name}`. "
                 f"Make a new {type(self).__name__} from the models that are to stay, which keep "
@@ -143,7 +148,7 @@ class MLSystem(MLModel):
             _keras.untrack(self, before)  # or it would stay a part of the system
         with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
             super().__setattr__(name, value)
-        if name in DECLARED and hasattr(self, "_run"):
+        if name in DECLARED and "_run" in self.__dict__:
             self._run.reset()
             self.train_function = self.test_function = None
         if not name.startswith("_") and members.holds_layer(value):
@@ -160,6 +165,13 @@ class MLSystem(MLModel):
         """The names of the lists and dicts."""
         held = [name for name in self._attributes() if hasattr(self, name)]
         return [name for name in held if not isinstance(getattr(self, name), keras.Layer)]
+
+    def _has_other(self, value: Any) -> bool:
+        """Whether a value holds a layer that is no part of the system."""
+        if not members.holds_layer(value):
+            return False
+        known = {id(layer) for layer in _keras.flat_layers(self)}
+        return any(id(layer) not in known for _, layer in members.walk("", value))
 
     @functools.cached_property  # one object: Keras knows what it has saved by its id
     def _members(self) -> saving.Members:

@@ -39,7 +39,7 @@ def test_small_steps_add_up(dtype, tmp_path):
     [average] = system.copy.averages
     assert average.dtype == "float32"
     assert number(average) == pytest.approx(expected, abs=1e-6)
-    assert [str(w.dtype) for w in system.copy.get_weights()] == ["int32", "float32"]
+    assert [str(w.dtype) for w in system.copy.get_weights()] == ["float32", "int32"]
     system.save_weights(tmp_path / "a.weights.h5")
     other = Followed(dtype).setup(ones())
     other.load_weights(tmp_path / "a.weights.h5")

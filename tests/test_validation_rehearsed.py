@@ -137,12 +137,10 @@ class Counted(ml.MLModel):
     def forward(self, x):
         return self.dense(x)
 
-    def loss(self, x, y, outputs):
+    def loss(self, x, y, outputs, training):
+        if not training:
+            self.seen.append(tuple(x.shape))
         return keras.ops.mean((outputs - y) ** 2)
-
-    def test_step(self, data):
-        self.seen.append(tuple(data[0].shape))
-        return super().test_step(data)
 
 
 def test_each_shape_is_rehearsed_once_and_only_where_fit_validates():

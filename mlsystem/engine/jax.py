@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import keras
-import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 from keras import ops
@@ -69,27 +68,22 @@ def gradients(fn: Callable[[], Any], plan: Callable[[Any], Any], state: list[Any
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Lets `float` and NumPy read what is differentiated where it has a number: in eager steps.
+    """Lets `float` read what is differentiated where it has a number: in eager steps.
 
-    JAX lets `int` and `bool` do so.
+    JAX lets `int` and `bool` do so. What NumPy computes would be missing in the gradient.
     """
     tracer: Any = jax.core.Tracer
-    before = {name: getattr(tracer, name) for name in ("__float__", "__array__")}
+    known = tracer.__float__
 
-    def reader(known: Any, read: Callable[..., Any]) -> Callable[..., Any]:
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            value = self.to_concrete_value()
-            return known(self, *args, **kwargs) if value is None else read(value, *args, **kwargs)
+    def read(self: Any) -> float:
+        value = self.to_concrete_value()
+        return float(known(self) if value is None else value)
 
-        return method
-
-    tracer.__float__ = reader(before["__float__"], float)
-    tracer.__array__ = reader(before["__array__"], np.asarray)
+    tracer.__float__ = read
     try:
         yield
     finally:
-        for name, method in before.items():
-            setattr(tracer, name, method)
+        tracer.__float__ = known
 
 
 class _Linear:
