@@ -1,6 +1,6 @@
 """A training run that goes on from its last checkpoint each time it is started.
 
-    python tests/killed.py FOLDER EPOCHS OUT [eagerly]
+    python tests/killed.py FOLDER EPOCHS OUT
 
 It says "training" once it trains, and leaves all variables and logs in OUT when it has come to the
 end.
@@ -102,11 +102,10 @@ class Slow(keras.callbacks.Callback):
         time.sleep(0.005)
 
 
-def train(folder, epochs, callbacks=(), run_eagerly=False):
+def train(folder, epochs, callbacks=()):
     """Trains with all that a run depends on; returns all variables, the logs and the CSV file."""
     keras.utils.set_random_seed(0)
     system, folder = Both(), Path(folder)
-    system.compile(run_eagerly=run_eagerly)
     plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.9, patience=2, min_lr=1e-3)
     history = system.fit(
         Noisy(),
@@ -134,5 +133,5 @@ def state(system):
 
 
 if __name__ == "__main__":
-    folder, epochs, out, *eagerly = sys.argv[1:]
-    np.savez(out, *train(folder, int(epochs), [Slow()], run_eagerly=bool(eagerly)))
+    folder, epochs, out = sys.argv[1:]
+    np.savez(out, *train(folder, int(epochs), [Slow()]))
