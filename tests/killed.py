@@ -2,8 +2,8 @@
 
     python tests/killed.py FOLDER EPOCHS OUT
 
-It says "training" after each batch, and leaves all variables and logs in OUT when it has come to the
-end.
+It says "training" after each batch, and leaves all variables and logs in OUT when it has come to
+the end.
 """
 
 import json
