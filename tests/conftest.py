@@ -21,7 +21,7 @@ def pytest_addoption(parser):
     parser.addoption("--backend", default=os.environ.get("KERAS_BACKEND"), help="what runs Keras")
     parser.addoption("--everywhere", action="store_true", help="run tests marked `once` here too")
     parser.addoption("--device", choices=list(ON), default="cpu", help="what the tests run on")
-    parser.addoption("--kills", type=int, default=2, help="how often a run is killed and resumed")
+    parser.addoption("--kills", type=int, default=1, help="how often a run is killed and resumed")
 
 
 def pytest_configure(config):

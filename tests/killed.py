@@ -1,16 +1,15 @@
 """A training run that goes on from its last checkpoint each time it is started.
 
-    python tests/killed.py FOLDER EPOCHS OUT [eagerly]
+    python tests/killed.py FOLDER EPOCHS OUT
 
-It says "training" once it trains, and leaves all variables and logs in OUT when it has come to the
-end.
+It says "training" after each batch, and leaves all variables and logs in OUT when it has come to
+the end.
 """
 
 import json
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -92,21 +91,15 @@ def _together(x):
 class Slow(keras.callbacks.Callback):
     """Says that training goes on, and leaves time to be killed in."""
 
-    # What the callback itself remembers would come back with a checkpoint.
-    said: ClassVar = []
-
     def on_train_batch_end(self, batch, logs=None):
-        if not self.said:
-            print("training", flush=True)
-        self.said.append(True)
+        print("training", flush=True)
         time.sleep(0.005)
 
 
-def train(folder, epochs, callbacks=(), run_eagerly=False):
+def train(folder, epochs, callbacks=()):
     """Trains with all that a run depends on; returns all variables, the logs and the CSV file."""
     keras.utils.set_random_seed(0)
     system, folder = Both(), Path(folder)
-    system.compile(run_eagerly=run_eagerly)
     plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.9, patience=2, min_lr=1e-3)
     history = system.fit(
         Noisy(),
@@ -134,5 +127,5 @@ def state(system):
 
 
 if __name__ == "__main__":
-    folder, epochs, out, *eagerly = sys.argv[1:]
-    np.savez(out, *train(folder, int(epochs), [Slow()], run_eagerly=bool(eagerly)))
+    folder, epochs, out = sys.argv[1:]
+    np.savez(out, *train(folder, int(epochs), [Slow()]))
