@@ -5,8 +5,6 @@ says that a digest follows: one that is cut off is noticed.
 """
 
 import hashlib
-import io
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,14 +16,23 @@ _ATTRIBUTE = "mlsystem_checksum"
 _CHUNK = 1 << 20
 
 
-def add(place: Any) -> None:
-    """Ends a file, or one in memory, with the digest of its content."""
-    with h5py.File(place, "r+") as hdf5:
-        hdf5.attrs[_ATTRIBUTE] = "sha256"
-    in_memory = isinstance(place, io.BytesIO)
-    with nullcontext(place) if in_memory else Path(place).open("r+b") as file:
+def add(path: Path) -> None:
+    """Ends a file with the digest of its content."""
+    with h5py.File(path, "r+") as hdf5:
+        announce(hdf5)
+    with path.open("r+b") as file:
         digest = _digest(file, file.seek(0, 2))
         file.write(_MARK + digest)
+
+
+def announce(hdf5: h5py.File) -> None:
+    """Says in a file that a digest follows its data."""
+    hdf5.attrs[_ATTRIBUTE] = "sha256"
+
+
+def of(content: memoryview) -> bytes:
+    """What a file of this content, which announces a digest, ends with."""
+    return _MARK + hashlib.sha256(content).digest()
 
 
 def verify(path: Any) -> bool:

@@ -353,7 +353,7 @@ class MLModel(Learner):
         """
         super().save_weights(filepath, *args, **kwargs)
         if str(filepath).endswith(".weights.h5") and Path(filepath).is_file():
-            checksum.add(filepath)
+            checksum.add(Path(filepath))
 
     def load_own_variables(self, store: Any) -> None:
         """Called by Keras with one group of a file."""

@@ -18,7 +18,7 @@ ENDING = ".weights.h5"
 
 
 def content(model: Any, extras: dict[str, Any]) -> memoryview:
-    """All of a file, in memory: a copy of the state, which later steps do not change.
+    """All of a file but its checksum, in memory: a copy of the state as it is now.
 
     HDF5 writes to no disk: one that is full may end the process when it closes its files.
 
@@ -33,21 +33,23 @@ def content(model: Any, extras: dict[str, Any]) -> memoryview:
         group = file.create_group(_GROUP)
         for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
             group[name] = array
-    checksum.add(buffer)
+        checksum.announce(file)
     return buffer.getbuffer()
 
 
-def write(path: Path, content: memoryview) -> None:
+def write(path: Path, content: memoryview, end: bytes) -> None:
     """Writes a file whole or not at all.
 
     Args:
         path: the file; what is there is replaced once the new one is complete and on the disk.
-        content: all of the file.
+        content: all of the file but its checksum.
+        end: the checksum of the content, which comes last.
     """
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         with unfinished.open("wb") as file:
             file.write(content)
+            file.write(end)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

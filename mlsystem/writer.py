@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from mlsystem import snapshot
+from mlsystem import checksum, snapshot
 from mlsystem.lock import Lock
 
 STEPS = f"step-*{snapshot.ENDING}"
@@ -48,18 +48,19 @@ class Writer:
             self.wait()
 
     def _write(self, paths: Iterable[Path], content: memoryview, then: Callable[[], None]) -> None:
+        end = checksum.of(content)
         for path in paths:
             try:
-                snapshot.write(path, content)
+                snapshot.write(path, content, end)
             except OSError:
-                self._write_again(path, content)
+                self._write_again(path, content, end)
         then()
 
-    def _write_again(self, path: Path, content: memoryview) -> None:
+    def _write_again(self, path: Path, content: memoryview, end: bytes) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.renew()
-            snapshot.write(path, content)
+            snapshot.write(path, content, end)
         except OSError as error:
             raise OSError(self._message(path, content.nbytes, error)) from error
 

@@ -214,9 +214,9 @@ class Held:
     def __init__(self, monkeypatch):
         self.go, self.written, write = threading.Event(), [], snapshot.write
 
-        def wait(path, content):
+        def wait(path, *content):
             assert self.go.wait(20)
-            write(path, content)
+            write(path, *content)
             self.written.append(path.name)
 
         monkeypatch.setattr(snapshot, "write", wait)
