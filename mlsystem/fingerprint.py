@@ -27,7 +27,9 @@ _LIBRARIES = {
     "typing",
 }
 
-Found = dict[tuple[Any, str], Any]
+# By the owner and the name of an attribute. A key of both for each would cost more than all else:
+# so many new tuples have Python collect its garbage.
+Found = dict[Any, dict[str, Any]]
 
 
 def see(learner: Any) -> None:
@@ -72,36 +74,40 @@ def note(learner: Any, before: Found) -> None:
     """Keeps what the steps are made from, without what a rehearsed step has changed by itself."""
     run, now = learner._run, of(learner)
     run.restless |= _changed(before, now)
-    run.made_from = now | (run.made_from or {})
+    known = run.made_from or {}
+    run.made_from = {o: now.get(o, {}) | known.get(o, {}) for o in now.keys() | known.keys()}
 
 
 def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
-    if before == now:
-        return set()
-    missing = object()
-    keys = before.keys() | now.keys()
-    return {key for key in keys if before.get(key, missing) != now.get(key, missing)}
+    """The owners and names of what differs."""
+    missing, changed = object(), set()
+    for owner in before.keys() | now.keys():
+        old, new = before.get(owner, {}), now.get(owner, {})
+        if old != new:
+            names = old.keys() | new.keys()
+            changed |= {(owner, n) for n in names if old.get(n, missing) != new.get(n, missing)}
+    return changed
 
 
 def of(learner: Any) -> Found:
     """The plain values in attributes of all layers and optimizers, and the code of their methods.
 
-    By the object, class or optimizer and the name of the attribute.
+    The owners are layers by their id, classes, and optimizers by their model.
     """
     layers = _keras.flat_layers(learner)
     found: Found = {}
     inner = {n: getattr(o, "inner_optimizer", o) for n, o in learner.optimizers.items()}
     for key, owner in [*((id(layer), layer) for layer in layers), *inner.items()]:
-        found |= {
-            (key, name): value if type(value) in _PLAIN else _value(name, value)
+        found[key] = {
+            name: value if type(value) in _PLAIN else _value(name, value)
             for name, value in vars(owner).items()
-            if (type(value) in _KINDS or name in attributes.DECLARED)
-            and name[0] != "_"
+            if name[0] != "_"
             and name not in attributes.OF_KERAS
+            and (type(value) in _KINDS or name in attributes.DECLARED)
         }
     for cls in _classes(layers):
         held = {name: value for name, value in vars(cls).items() if name[:2] != "__"}
-        found |= {(cls, name): _value(name, value) for name, value in held.items()}
+        found[cls] = {name: _value(name, value) for name, value in held.items()}
     return found
 
 
