@@ -85,9 +85,10 @@ class CallbackList(keras.callbacks.CallbackList):
         if self.resume is not None:
             self._say(self.resume.place(self.names, self.waiting["epochs"]))
             self.resume.start(model, self.position, self.states)
-            then = self.resume.state.get("data")
-            data_digest.compare(self.resume.path, then, self.parts, epoch)
-        self.position.data_digest = data_digest.of(self.parts, epoch)
+        self.position.data_digest = now = data_digest.of(self.parts, epoch)
+        if self.resume is not None:
+            then, again = self.resume.state.get("data"), data_digest.of(self.parts, epoch)
+            data_digest.compare(self.resume.path, then, now, again)
         for checkpoint in self._checkpoints():
             checkpoint.follow(self.position, self.states, self.resume)
 

@@ -43,9 +43,8 @@ def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
     return {"batches": epoch.num_batches, "shapes": shapes, "digest": digest}
 
 
-def compare(path: Path, then: Any, parts: tuple[Any, ...], epoch: Any) -> None:
+def compare(path: Path, then: Any, now: dict[str, Any], again: dict[str, Any]) -> None:
     """Warns of data that are not those of a checkpoint, and of those that differ in each pass."""
-    now, again = of(parts, epoch), of(parts, epoch)
     if now != again:
         warnings.warn(
             f"Training resumed from '{path}' is not exact: the data set begins with another batch "

@@ -76,7 +76,7 @@ class Plan:
             return  # a step of a user's own may need what training makes first
         for name, batches in self.previews.items():
             with ready.purpose(model, "test_step"), handover.used(model, "test_step", None):
-                where = f" of {preview.named(name).replace('The', 'the')}"
+                where = f" of {preview.named(name).replace('The', 'the', 1)}"
                 ready.rehearse_all(model, ready.checked(model, batches), where)
 
     def say(self, place: Any, verbose: Any) -> None:

@@ -45,7 +45,7 @@ def _wrong(state: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def _counts(position: dict[Any, Any]) -> dict[str, Any]:
-    """The counts in a position. A known number of batches bounds the batch."""
+    """The counts in a position. Only one inside of an iterator (`made`) has a batch."""
     optional = [name for name in ("batch", "drawn") if name in position or "made" in position]
     return {name: position.get(name) for name in ("total", *optional)}
 

@@ -29,6 +29,12 @@ def accepts(fn: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
+def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What a function, or a method without its `self`, takes."""
+    method = getattr(fn, "__func__", None)
+    return list(_signature(method or fn).parameters.values())[method is not None :]
+
+
 @functools.lru_cache(512)
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(fn)
@@ -62,7 +68,7 @@ def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, 
     Names of one's own stand for these three by position.
     """
     method, known = getattr(owner, name), dict(zip(("x", "y", "outputs"), parts, strict=True))
-    parameters = list(inspect.signature(method).parameters.values())
+    parameters = _parameters(method)
     free = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     named = [p.name for p in free if p.default is p.empty]
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
