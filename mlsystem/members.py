@@ -22,6 +22,11 @@ def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str,
             yield from walk(f"{path}/{i}", item, kind)
 
 
+def has_layer(value: Any) -> bool:
+    """Whether an attribute holds a model: a layer, or a list or dict with one."""
+    return any(True for _ in walk("", value))
+
+
 def holds_layer(value: Any) -> bool:
     """Whether an attribute holds a model or may come to hold one: a layer, a list or a dict."""
     return isinstance(value, (keras.Layer, list, tuple, Mapping))

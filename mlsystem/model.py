@@ -19,6 +19,7 @@ from mlsystem import (
     habits,
     handover,
     losses,
+    members,
     ready,
     routing,
     saving,
@@ -134,7 +135,7 @@ class MLModel(Learner):
                 setattr(cls, name, step.make(training)(fn))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SET_BY_KERAS and _holds_layer(value):
+        if name in _SET_BY_KERAS and members.has_layer(value):
             raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
@@ -615,13 +616,6 @@ def taken_name(model: Any, name: str) -> str:
     )
 
 
-def _holds_layer(value: Any) -> bool:
-    """Whether a value is a layer, or a list or dict with one."""
-    if isinstance(value, (list, tuple, dict)):
-        return any(map(_holds_layer, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, keras.Layer)
-
-
 def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Takes the net, as a layer, out of the arguments of the constructor."""
     if len(args) > 1:
@@ -645,13 +639,11 @@ def _no_net(model: Any, given: Any) -> str:
     """The error where the constructor got something else than a network."""
     cls = type(model).__name__
     if isinstance(given, str):
-        fix = f"Give a name as `name={given!r}`, and the network first"
+        fix = f" Give a name as `name={given!r}`, and the network first."
     elif isinstance(given, type):
-        fix = f"That is a class. Give an instance: {given.__name__}(...)"
+        fix = f" That is a class. Give an instance: {given.__name__}(...)."
     elif isinstance(given, (list, tuple)):
-        fix = "That is a list. Wrap the layers: keras.Sequential([...])"
+        fix = " That is a list. Wrap the layers: keras.Sequential([...])."
     else:
-        fix = "A function belongs in `forward` of a subclass" if callable(given) else ""
-    return f"{cls} got {given!r} as its network. Give a Keras model or layer. {fix}.".replace(
-        ". .", "."
-    )
+        fix = " A function belongs in `forward` of a subclass." if callable(given) else ""
+    return f"{cls} got {given!r} as its network. Give a Keras model or layer.{fix}"

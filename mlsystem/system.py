@@ -119,7 +119,7 @@ class MLSystem(MLModel):
     _declarations = DECLARED
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "built" not in self.__dict__ and members.holds_layer(value) and _has_layer(value):
+        if "built" not in self.__dict__ and members.has_layer(value):
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
@@ -590,10 +590,6 @@ class MLSystem(MLModel):
         if not self.built and (x is None or isinstance(x, (MLData, Feed))):
             self.setup(x)
         return super().predict(x, *args, **kwargs)
-
-
-def _has_layer(value: Any) -> bool:
-    return any(True for _ in members.walk("", value))
 
 
 def _log_of(name: str, what: str) -> tuple[str, str]:
