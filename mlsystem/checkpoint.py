@@ -1,7 +1,6 @@
 """Checkpoint: files from which training goes on exactly where it was."""
 
 import contextlib
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 from mlsystem import resume, snapshot
+from mlsystem._checks import as_folder
 from mlsystem.callback_state import CallbackStates
 from mlsystem.checkpoint_options import check, check_writing
 from mlsystem.position import Position
@@ -231,16 +231,6 @@ class Checkpoint(keras.callbacks.Callback):
                     path.unlink()
 
         return remove
-
-
-def as_folder(given: Any, what: str) -> Path:
-    """The path of a folder that a callback is to write to."""
-    if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(f"{what} got the folder {given!r}; give its path.")
-    folder = Path(given).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{what} got '{given}', which is a file; give a folder.")
-    return folder
 
 
 def _name(total: int) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mlsystem._checks import is_count
+
 
 def check(every: Any, keep: Any, best: Any) -> None:
     """Checks which checkpoints are written and kept."""
@@ -25,8 +27,3 @@ def check_writing(keep_best: Any, best: Any, async_write: Any, on_error: Any) ->
         raise ValueError(f"Checkpoint got async_write={async_write!r}; give True, False or 'auto'.")
     if on_error not in ("raise", "warn"):
         raise ValueError(f"Checkpoint got on_error={on_error!r}; give 'raise' or 'warn'.")
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from mlsystem import _keras, select
+from mlsystem._checks import is_count
 from mlsystem.model import MLModel
 from mlsystem.scope import Scope
 
@@ -169,7 +170,7 @@ def _check(model: Any, momentum: Any, every: int) -> None:
             f"EMA cannot follow '{model.name}': it holds a torch.nn.Module, whose parameters Keras "
             "cannot exchange. Write the network with Keras layers."
         )
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+    if not is_count(every):
         raise ValueError(f"EMA got every={every!r}; give a whole number from 1.")
     if not _is_momentum(momentum):
         raise ValueError(f"EMA got momentum={momentum!r}; give a number from 0 to 1 or a schedule.")

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from mlsystem import engine
+from mlsystem._checks import is_count
 from mlsystem.influence import Influence, norm
 
 
@@ -37,7 +38,7 @@ class GradientNorms(keras.callbacks.Callback):
 
     def __init__(self, every: int = 100) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        if not is_count(every):
             raise ValueError(f"GradientNorms got every={every!r}; give a number of batches from 1.")
         self.every = every
         self.batches = 0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.checkpoint_options import is_count
+from mlsystem._checks import is_count
 from mlsystem.feed import Feed
 from mlsystem.source import Source, is_function, read
 from mlsystem.transform import Transform, Transformed

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, handover, preview, ready, time_limit, trial, validation
+from mlsystem._checks import is_count
 from mlsystem.callback_list import check
-from mlsystem.checkpoint_options import is_count
 from mlsystem.overfit import keep_first
 from mlsystem.profile import Profile
 from mlsystem.quiet import Quiet

@@ -9,8 +9,7 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine
-from mlsystem.checkpoint import as_folder
-from mlsystem.checkpoint_options import is_count
+from mlsystem._checks import as_folder, is_count
 from mlsystem.quiet import Quiet
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem.checkpoint_options import is_count
+from mlsystem._checks import is_count
 from mlsystem.feed import Feed
 from mlsystem.routing import listing
 from mlsystem.source import Source

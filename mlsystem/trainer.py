@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, engine, fingerprint, habits, handover, ready
+from mlsystem._checks import is_count
 from mlsystem.callback_list import CallbackList, check
-from mlsystem.checkpoint_options import is_count
 from mlsystem.gradient_norms import unwatched
 from mlsystem.logs import Logs
 from mlsystem.losses import Loss
