@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -174,9 +175,7 @@ def test_a_folder_that_is_gone_is_made_again(tmp_path):
     folder = tmp_path / "run"
 
     def remove():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
 
     def locked():
         assert len(list(folder.glob(".lock.*"))) == 1
@@ -189,9 +188,7 @@ def test_a_folder_that_becomes_a_file_is_an_error(tmp_path):
     folder = tmp_path / "run"
 
     def replace():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
         folder.write_text("")
 
     with pytest.raises(OSError, match=r"could not be written.*There is no earlier checkpoint"):
