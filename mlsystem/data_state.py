@@ -1,9 +1,11 @@
 """What a data set remembers between batches, where it can be read and set again.
 
-That is, in this order: what its `get_state` and `set_state`, or its `state_dict` and
-`load_state_dict`, exchange; the generator of a torch data loader; of a `keras.utils.PyDataset`,
-the attributes that are random generators or orders (lists and vectors of integers), and those that
-are numbers or strings and have changed since training began.
+The state of a data set is the first of these that it has:
+
+- what its `get_state` and `set_state`, or its `state_dict` and `load_state_dict`, exchange
+- the generator of a torch data loader
+- some attributes of a `keras.utils.PyDataset`: random generators, orders (lists and vectors of
+  integers), and numbers and strings that have changed since training began.
 """
 
 import copy

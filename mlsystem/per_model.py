@@ -47,9 +47,9 @@ class For(keras.callbacks.Callback):
             whole `fit`; each model needs one of its own.
 
     Raises:
-        ValueError: by the constructor, for what is no callback; by `fit`, before training starts,
-            for a name that is not that of one model, for a callback that was given to two models,
-            and for one that sets the learning rate of a model that is not trained or whose rate
+        ValueError: by the constructor, if `callback` is no such callback. By `fit`, before
+            training starts, if no model has the name or several do, if two models share the
+            callback, or if it sets the learning rate of a model that is not trained or whose rate
             follows a schedule.
     """
 

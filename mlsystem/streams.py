@@ -46,12 +46,12 @@ class Streams(Feed):
             called again each time the stream starts over.
         batch_size: of arrays: one number, or a dict by name; by default that of the `ml.MLData`
             that the streams are a part of, else 32. Other data sets make their own batches.
-        length: where an epoch ends. "cycle": with the longest stream; shorter ones start over, in
-            another order where they are shuffled. "min": with the shortest. "sequential": the
-            streams are read one after another, and a batch holds one of them alone, as `name in x`
-            tells; a `train_step` of your own can update the models of that stream only. A number:
-            after so many batches; streams that end start over, and generators go on. (With the
-            `steps_per_epoch` of `fit`, epochs divide what is one epoch here, as in Keras.)
+        length: where an epoch ends. "cycle": with the longest stream. Shorter streams start over,
+            in another order where they are shuffled. "min": with the shortest stream.
+            "sequential": the streams are read one after another. A batch holds one stream alone,
+            as `name in x` tells. Your own `train_step` can update the models of that stream only.
+            A number: after so many batches. Streams that end start over, and generators go on.
+            (`fit(steps_per_epoch=)` divides what is one epoch here, as in Keras.)
         shuffle: whether to read arrays, and the batches of a `PyDataset`, in another order each
             time; True, False or a dict by name. None is where they are evaluated, and with
             `fit(shuffle=False)`; nor is a batch left out there.

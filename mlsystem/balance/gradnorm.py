@@ -18,11 +18,12 @@ _LEAST = 1e-4  # of a weight: the norms are those of positive ones
 class GradNorm(Learned):
     r"""Weighs each loss so that its gradient in a shared model is as large as its progress asks.
 
-    With `G_i` the norm of the gradient of `w_i L_i` in the shared weights, `G` their mean, and
-    `r_i` the ratio `L_i / L_i(0)` over the mean of these ratios, the weights go down
-    `sum_i |G_i - G r_i^alpha|`, where the second part is held constant, and are then brought to
-    sum to the number of losses (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and algorithm 1). They
-    start at 1; `L_i(0)` is the loss on the first batch. The losses are to be positive.
+    `G_i` is the norm of the gradient of `w_i L_i` in the shared weights, and `G` the mean of these
+    norms. `r_i` is the ratio `L_i / L_i(0)`, divided by the mean of these ratios. `L_i(0)` is the
+    loss on the first batch. Each step moves the weights down `sum_i |G_i - G r_i^alpha|`, in which
+    `G r_i^alpha` is a constant. Then it scales them so that they sum to the number of losses. The
+    weights start at 1. The losses must be positive (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and
+    algorithm 1).
 
     ```python
     self.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder", alpha=0.5)
