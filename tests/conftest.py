@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 from alone import hide
+from quick import compile_quickly
 
 BACKENDS = ("jax", "torch", "tensorflow")
 # Where tests marked `once` run. Half of them run on torch, which compiles fastest.
@@ -33,8 +34,7 @@ def pytest_configure(config):
     os.environ.update(ON[device], KERAS_BACKEND=backend)
     hide(*(name for name in BACKENDS if name != backend))
     found = importlib.import_module(backend)
-    if backend == "tensorflow":  # a third of its tests' time; tests/test_parity.py keeps it on
-        found.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    compile_quickly(backend)
     keras = importlib.import_module("keras")
     if keras.backend.backend() != backend:
         raise pytest.UsageError(f"Keras runs on {keras.backend.backend()}, and not on {backend}.")

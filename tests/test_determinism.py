@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers, ops
+from quick import compile_quickly
 
 import mlsystem as ml
 
@@ -73,4 +74,5 @@ def test_training_goes_the_same_way_twice_and_in_another_process():
 
 
 if __name__ == "__main__":
+    compile_quickly(keras.backend.backend())
     print(json.dumps({way: run(way) for way in WAYS}))
