@@ -25,8 +25,11 @@ def check(given: Mapping[str, Any], method: str) -> None:
     for name in ("epochs", "initial_epoch"):
         _check_count(name, given.get(name), method, least=0)
     _check_others(given, method)
-    for name in ("x", "y", "sample_weight", "validation_data"):
+    for name in ("x", "y", "sample_weight"):
         check_data(given.get(name), f"`{name}` of {method}")
+    data = given.get("validation_data")  # a set that is None is refused by its name, elsewhere
+    for part in data.values() if isinstance(data, Mapping) else [data]:
+        check_data(part, f"`validation_data` of {method}")
 
 
 def _check_count(name: str, value: Any, method: str, least: int) -> None:
