@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlsystem import _keras, data, losses, members, routing
-from mlsystem.data import Batch
+from mlsystem import _keras, losses, members, routing
+from mlsystem.data import Batch, own_entry
 from mlsystem.given import named_in_errors
 from mlsystem.losses import Loss
 from mlsystem.signature import call_loss, extras
@@ -44,7 +44,7 @@ def _member_loss(
         value, size = losses.scalar(value, f"The loss of '{name}'")
         found = Loss(value, losses.own_size(y, name) if size is None else size)
     elif hasattr(member, "compute_losses"):
-        own = [data.own(part, name) for part in (y, outputs, weight)]
+        own = [own_entry(part, name) for part in (y, outputs, weight)]
         value, sizes = member.loss(x, *own, training=training), member._run.taken.sizes
         found = Loss(value, losses.common(map(sizes.get, member._run.taken.losses)))
     else:

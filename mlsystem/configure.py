@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, collect, data, members, optimizers, routing, schedule
+from mlsystem import _keras, collect, members, optimizers, routing, schedule
+from mlsystem._tensors import describe
 from mlsystem.attributes import TURNS
+from mlsystem.data import own_entry
 
 NONFINITE = ("skip", "raise", "keep")
 
@@ -231,8 +233,8 @@ def measure(name: str, metrics: Any, y: Any, outputs: Any, sample_weight: Any) -
         metrics.update_state(y, outputs, sample_weight)
     except Exception as error:
         raise ValueError(
-            f"The metrics of '{name}' cannot compare y, {data.describe(y)}, with its outputs, "
-            f"{data.describe(outputs)}. Of dicts, they take the entry '{name}'. "
+            f"The metrics of '{name}' cannot compare y, {describe(y)}, with its outputs, "
+            f"{describe(outputs)}. Of dicts, they take the entry '{name}'. "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -241,8 +243,8 @@ def entry(system: Any, structure: Any, path: str) -> Any:
     """A member's own entry of `y` or of the outputs, through those of the systems it is in."""
     for name, inner in members.nested(system).items():
         if path.startswith(f"{name}/"):
-            return entry(inner, data.own(structure, name), path.removeprefix(f"{name}/"))
-    return data.own(structure, path)
+            return entry(inner, own_entry(structure, name), path.removeprefix(f"{name}/"))
+    return own_entry(structure, path)
 
 
 def _learns(member: Any) -> bool:

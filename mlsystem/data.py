@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
+
+from mlsystem._tensors import tensor
 
 
 @dataclass
@@ -28,21 +29,13 @@ class Batch:
         return ops.shape(leaves[0])[0]
 
 
-def batch(data: Any) -> Batch:
+def make_batch(data: Any) -> Batch:
     """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
     return Batch(*(tree.map_structure(tensor, part) for part in parts))
 
 
-def tensor(leaf: Any) -> Any:
-    """A leaf as a tensor; double precision NumPy becomes Keras' float, as in Keras' array data."""
-    if not hasattr(leaf, "__array__") or not hasattr(leaf, "dtype"):
-        return leaf
-    double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
-    return ops.convert_to_tensor(leaf, dtype=keras.config.floatx() if double else None)
-
-
-def own(structure: Any, key: str) -> Any:
+def own_entry(structure: Any, key: str) -> Any:
     """A model's own entry of `y` or of the outputs, where these are dicts with its key."""
     return structure[key] if isinstance(structure, dict) and key in structure else structure
 
@@ -63,18 +56,3 @@ def _iterator(data: Any) -> Iterator[Any]:
         raise TypeError(
             f"setup takes one batch, or a data set that yields batches; found {type(data)}."
         ) from None
-
-
-def describe(structure: Any) -> str:
-    """A structure of arrays in words, for messages: shapes and dtypes in place of numbers."""
-    return str(tree.map_structure(_describe_leaf, structure))
-
-
-def _describe_leaf(leaf: Any) -> Any:
-    if not hasattr(leaf, "shape"):
-        return leaf
-    try:
-        dtype = keras.backend.standardize_dtype(leaf.dtype)
-    except ValueError:  # of text
-        dtype = leaf.dtype
-    return f"{dtype}{list(leaf.shape)}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import data
+from mlsystem._tensors import describe
 
 _COUNTS = (
     *("batch_size", "steps_per_epoch", "steps", "validation_batch_size", "validation_steps"),
@@ -94,7 +94,7 @@ def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
         ) from error
     except Exception as error:
         if not any(note.startswith(_PLACE) for note in getattr(error, "__notes__", ())):
-            found = ", ".join(f"{n} is {data.describe(held)}" for n, held in structures.items())
+            found = ", ".join(f"{n} is {describe(held)}" for n, held in structures.items())
             error.add_note(f"{_PLACE}{what}." + (f" There {found}." if found else ""))
         raise
 
@@ -102,4 +102,4 @@ def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
 def _keys(held: Any) -> str:
     if isinstance(held, Mapping):
         return f"has {', '.join(map(repr, held)) or 'none'}"
-    return f"is {data.describe(held)}"
+    return f"is {describe(held)}"

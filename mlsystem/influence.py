@@ -8,7 +8,7 @@ from typing import Any
 from keras import ops
 
 from mlsystem import _keras, engine, optimizers, randomness, step
-from mlsystem.data import batch
+from mlsystem.data import make_batch
 from mlsystem.logs import Logs
 
 Norms = dict[str, dict[str, float | None]]
@@ -46,7 +46,7 @@ def _norms(learner: Any, data: Any) -> Any:
     variables = [weight for model in models.values() for weight in model.trainable_weights]
 
     def run() -> Any:
-        taken, _ = learner._forward_losses(batch(data), training=True, phase=0)
+        taken, _ = learner._forward_losses(make_batch(data), training=True, phase=0)
         return taken.losses, ()
 
     def plan(losses: dict[str, Any]) -> Any:

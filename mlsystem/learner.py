@@ -12,7 +12,8 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine, gate, losses, nonfinite, optimizers, routing, select, step
-from mlsystem.data import Batch, describe
+from mlsystem._tensors import describe
+from mlsystem.data import Batch
 from mlsystem.differentiate import Gradients, applicable, check_fit, existing, gradients
 from mlsystem.given import named_in_errors
 from mlsystem.step import Taken

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from mlsystem import data
+from mlsystem.data import Batch, own_entry
 from mlsystem.given import named_in_errors
 from mlsystem.signature import call_loss, extras
 
@@ -128,7 +128,7 @@ def _sizes(x: Any) -> list[Any]:
 
 def own_size(y: Any, key: str) -> Any:
     """The number of samples in a model's own targets; None where these are several tensors."""
-    own = data.own(y, key)
+    own = own_entry(y, key)
     return ops.shape(own)[0] if len(getattr(own, "shape", ())) else None
 
 
@@ -163,11 +163,11 @@ def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> A
             f"The loss given to '{key}' compares outputs['{key}'] with y['{key}'], and y holds "
             f"{list(y)}. Give y an entry of that name."
         )
-    own = data.own(sample_weight, key)
-    return loss(data.own(y, key), data.own(outputs, key), own)
+    own = own_entry(sample_weight, key)
+    return loss(own_entry(y, key), own_entry(outputs, key), own)
 
 
-def named(given: Any, owner: str, batch: data.Batch, weighted: set[str]) -> dict[str, Loss]:
+def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str, Loss]:
     """What `compute_losses` returns, as scalars.
 
     `weighted` are the losses that have regarded the sample weights already.

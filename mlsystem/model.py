@@ -13,7 +13,6 @@ from mlsystem import (
     attributes,
     checksum,
     configure,
-    data,
     engine,
     functional,
     habits,
@@ -26,7 +25,7 @@ from mlsystem import (
     step,
     variants,
 )
-from mlsystem.data import Batch
+from mlsystem.data import Batch, own_entry
 from mlsystem.learner import Learner
 from mlsystem.optimizers import extended, knows, make
 from mlsystem.signature import by_name, extras
@@ -234,7 +233,7 @@ class MLModel(Learner):
         """
         compiled = _keras.compile_loss(self)
         if type(self).compute_loss is not MLModel.compute_loss:
-            own = (data.own(part, self.key) for part in (y, outputs, sample_weight))
+            own = (own_entry(part, self.key) for part in (y, outputs, sample_weight))
             return _keras.compute_loss(self, x, *own, training=training)
         if compiled is None:
             raise NotImplementedError(

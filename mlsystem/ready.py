@@ -13,7 +13,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, data, engine, fingerprint, habits, randomness
+from mlsystem import _keras, engine, fingerprint, habits, randomness
+from mlsystem._tensors import describe
+from mlsystem.data import Batch, make_batch
 from mlsystem.given import check_data
 
 
@@ -71,7 +73,7 @@ def rehearse_all(learner: Any, batches: list[Any], where: str = "") -> None:
     known = learner._run.rehearsed.get(step, set())
     before = fingerprint.of(learner)
     for batch in batches:
-        if (shapes := data.describe(batch)) not in known:
+        if (shapes := describe(batch)) not in known:
             rehearse(learner, step, batch, where)
             known.add(shapes)
     fingerprint.note(learner, before)
@@ -147,23 +149,23 @@ def _build_weights(learner: Any, batch: Any) -> None:
     try:
         parts = keras.utils.unpack_x_y_sample_weight(tree.map_structure(_symbol, batch))
         _keras.compute_output_spec(
-            lambda x, y: learner._call_forward(data.Batch(x, y, None), training=False),
+            lambda x, y: learner._call_forward(Batch(x, y, None), training=False),
             *parts[:2],
         )
     except Exception:
         # What cannot run on shapes alone may run on numbers, and says more clearly what is wrong.
-        _build_eagerly(learner, data.batch(batch))
+        _build_eagerly(learner, make_batch(batch))
 
 
-def _build_eagerly(learner: Any, batch: data.Batch) -> None:
+def _build_eagerly(learner: Any, batch: Batch) -> None:
     try:
         learner._call_forward(batch, training=False)
     except NotImplementedError:  # there is no `forward`
         raise
     except Exception as error:
         raise ValueError(
-            f"{type(learner).__name__}.forward fails on this data: x is {data.describe(batch.x)}, "
-            f"y is {data.describe(batch.y)}. (A data set that yields (a, b) is read as (x, y); two "
+            f"{type(learner).__name__}.forward fails on this data: x is {describe(batch.x)}, "
+            f"y is {describe(batch.y)}. (A data set that yields (a, b) is read as (x, y); two "
             f"inputs are ((a, b),).) {type(error).__name__}: {error}"
         ) from error
 
@@ -173,7 +175,7 @@ def loss_names(learner: Any) -> list[str]:
     found: dict[str, None] = {}
 
     def run(x: Any, y: Any, sample_weight: Any) -> Any:
-        batch = data.Batch(x, y, sample_weight)
+        batch = Batch(x, y, sample_weight)
         taken, outputs = learner._forward_losses(batch, training=False)
         found.update(dict.fromkeys(taken.losses))
         return outputs
@@ -204,7 +206,7 @@ def rehearse(learner: Any, step: str, batch: Any, where: str = "") -> None:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         error.add_note(
             f"This came up in the {step} of '{learner.name}' on its first batch{where}, of which x "
-            f"is {data.describe(x)} and y is {data.describe(y)}.{habits.advice(error)}"
+            f"is {describe(x)} and y is {describe(y)}.{habits.advice(error)}"
         )
         raise
     finally:

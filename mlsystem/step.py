@@ -11,7 +11,8 @@ from typing import Any
 
 from keras import ops, tree
 
-from mlsystem import data, engine
+from mlsystem import engine
+from mlsystem.data import Batch, make_batch
 from mlsystem.given import check_data
 
 _running = threading.local()
@@ -58,7 +59,7 @@ class Step:
     given: Any
     training: bool
     trace: Any = field(init=False)
-    batch: data.Batch = field(init=False)
+    batch: Batch = field(init=False)
     leaves: list[Any] = field(init=False)
     depth: int = 0
     zeros: list[Any] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Step:
 
     def __post_init__(self) -> None:
         self.trace = engine.chosen.trace()
-        self.batch = data.batch(self.given)
+        self.batch = make_batch(self.given)
         self.leaves = tree.flatten(self.given)
 
     def is_of(self, given: Any) -> bool:
@@ -135,13 +136,13 @@ def of(learner: Any) -> Step | None:
     return current if current is not None and current.learner is learner else None
 
 
-def batch_of(learner: Any, given: Any) -> data.Batch:
+def batch_of(learner: Any, given: Any) -> Batch:
     """Data as a batch: made already where they are those of the step that is running."""
     this = of(learner)
     if this is not None and this.is_of(given):
         return this.batch
     check_data(given, "The batch given to a step")
-    return data.batch(given)
+    return make_batch(given)
 
 
 def check_branch(learner: Any) -> None:

@@ -24,7 +24,6 @@ from mlsystem import (
     select,
     step,
     variants,
-    weights,
 )
 from mlsystem.attributes import DECLARED, SAVED
 from mlsystem.balance.base import prepare as prepare_balance
@@ -39,6 +38,8 @@ from mlsystem.routing import Rows, followed, named
 from mlsystem.signature import bind
 from mlsystem.step import Taken
 from mlsystem.trainer import Trainer
+from mlsystem.weights import check as check_loss_weights
+from mlsystem.weights import variables as weight_variables
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -481,7 +482,7 @@ class MLSystem(MLModel):
                 "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
             )
         configure.configure(self)
-        weights.check(self)
+        check_loss_weights(self)
         prepare_balance(self)
 
     def _models(self) -> dict[str, Any]:
@@ -568,7 +569,7 @@ class MLSystem(MLModel):
             self.optimizer.count_batch()
 
     def _state_variables(self) -> list[Any]:
-        variables = [*super()._state_variables(), *weights.variables(self), *self._balancing()]
+        variables = [*super()._state_variables(), *weight_variables(self), *self._balancing()]
         return list({id(v): v for v in variables}.values())
 
     def _counted_variables(self) -> list[Any]:

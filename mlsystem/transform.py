@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import _keras, data, engine, generators
+from mlsystem import _keras, engine, generators
+from mlsystem._tensors import describe, tensor
 from mlsystem.feed import Feed
 from mlsystem.given import named_in_errors
 from mlsystem.scope import Scope
@@ -56,7 +57,7 @@ class Transform:
 
     def inside(self, batch: Any, training: bool) -> Any:
         """A batch transformed within a step."""
-        return self(tree.map_structure(data.tensor, batch), training)
+        return self(tree.map_structure(tensor, batch), training)
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
@@ -249,7 +250,7 @@ def _merged(fn: Any, parts: _Parts, result: Any) -> _Parts:
     is_batch = bool(leaves) and all(len(getattr(leaf, "shape", ())) for leaf in leaves)
     if not found or len(found) > 3 or found[0] is None or not is_batch:
         raise ValueError(
-            f"The transform {_name(fn)} returned {data.describe(result)}. Return a batch, x, (x, y)"
+            f"The transform {_name(fn)} returned {describe(result)}. Return a batch, x, (x, y)"
             " or (x, y, sample_weight), of arrays or tensors whose first axis counts the samples."
         )
     merged = (*found, *parts[len(found) :])
@@ -261,7 +262,7 @@ def _check_sizes(fn: Any, found: tuple[Any, ...]) -> None:
     sizes = [part.shape[0] for part in found if hasattr(part, "shape")]
     if len({size for size in sizes if isinstance(size, int)}) > 1:
         raise ValueError(
-            f"After the transform {_name(fn)}, x, y and sample_weight are {data.describe(found)}: "
+            f"After the transform {_name(fn)}, x, y and sample_weight are {describe(found)}: "
             f"of {', '.join(map(str, sizes))} samples. Return all that have changed."
         )
 

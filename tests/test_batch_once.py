@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 from toys import Pair, number, ones
 
-from mlsystem import data
+from mlsystem.data import batch
+from mlsystem._tensors import tensor
 
 
 class Sizes(Pair):
@@ -28,9 +29,9 @@ def test_a_batch_is_read_once():
     pair = Pair()
     pair.phases = [("a",), ("b",)]
     pair.setup(ones())
-    read, made = [], data.tensor
+    read, made = [], tensor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "tensor", lambda leaf: read.append(leaf) or made(leaf))
+        patch.setattr(batch, "tensor", lambda leaf: read.append(leaf) or made(leaf))
         pair.train_step(ops.convert_to_tensor(ones()))
     assert len(read) == 3  # x, y and sample weights
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops, tree
 
 from mlsystem import _keras, select
-from mlsystem.data import tensor
+from mlsystem._tensors import tensor
 from mlsystem.scope import Deferred
 
 # Bytes of state from which on a rehearsal is traced: that takes longer than a copy of less.

@@ -11,7 +11,7 @@ import keras
 import torch
 
 from mlsystem import _keras
-from mlsystem.data import tensor
+from mlsystem._tensors import tensor
 from mlsystem.engine import torch_branch, torch_graph
 from mlsystem.engine.torch_capture import capture
 

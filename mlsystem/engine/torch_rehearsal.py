@@ -9,7 +9,7 @@ from keras import tree
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mlsystem import _keras
-from mlsystem.data import tensor
+from mlsystem._tensors import tensor
 from mlsystem.engine.torch_traceable import swapped, swapped_in_module, traceable
 from mlsystem.scope import Deferred
 

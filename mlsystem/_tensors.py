@@ -1,0 +1,30 @@
+"""Arrays of any kind as tensors of the backend, and in words for messages."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+
+def tensor(leaf: Any) -> Any:
+    """A leaf as a tensor; double precision NumPy becomes Keras' float, as in Keras' array data."""
+    if not hasattr(leaf, "__array__") or not hasattr(leaf, "dtype"):
+        return leaf
+    double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
+    return ops.convert_to_tensor(leaf, dtype=keras.config.floatx() if double else None)
+
+
+def describe(structure: Any) -> str:
+    """A structure of arrays in words, for messages: shapes and dtypes in place of numbers."""
+    return str(tree.map_structure(_describe_leaf, structure))
+
+
+def _describe_leaf(leaf: Any) -> Any:
+    if not hasattr(leaf, "shape"):
+        return leaf
+    try:
+        dtype = keras.backend.standardize_dtype(leaf.dtype)
+    except ValueError:  # of text
+        dtype = leaf.dtype
+    return f"{dtype}{list(leaf.shape)}"
