@@ -11,18 +11,18 @@
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """
 
-from mlsystem import backend as _backend
+from mlsystem import _backend_choice as _backend
 
 _backend.choose()
 
 from mlsystem import balance, callbacks  # noqa: E402
-from mlsystem.autodiff import grad  # noqa: E402
-from mlsystem.ema import EMA  # noqa: E402
-from mlsystem.handover import setup  # noqa: E402
-from mlsystem.mldata import MLData  # noqa: E402
-from mlsystem.model import MLModel  # noqa: E402
-from mlsystem.streams import Streams  # noqa: E402
-from mlsystem.system import MLSystem  # noqa: E402
+from mlsystem.data.mldata import MLData  # noqa: E402
+from mlsystem.data.streams import Streams  # noqa: E402
+from mlsystem.fit.data_arguments import setup  # noqa: E402
+from mlsystem.models.ema import EMA  # noqa: E402
+from mlsystem.models.model import MLModel  # noqa: E402
+from mlsystem.models.system import MLSystem  # noqa: E402
+from mlsystem.step.input_gradient import grad  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [

@@ -304,7 +304,7 @@ def run(description, **compiled):
     """Trains a system: its weights, optimizers' counts and logs by name, as numbers."""
     from keras import ops
 
-    from mlsystem import members
+    from mlsystem.routing import members
 
     system = build(description, **compiled)
     x, y = data(description)

@@ -12,7 +12,7 @@ import keras
 import pytest
 
 import mlsystem
-from mlsystem import backend
+from mlsystem import _backend_choice
 
 # Files are read alike everywhere; what is imported is asked of each backend.
 pytestmark = pytest.mark.once
@@ -129,7 +129,7 @@ def nobody_has_chosen(monkeypatch, tmp_path):
     def install(*names):
         found = {name: object() for name in names}
         monkeypatch.setattr(
-            backend.importlib.util, "find_spec", lambda name, _=None: found.get(name)
+            _backend_choice.importlib.util, "find_spec", lambda name, _=None: found.get(name)
         )
 
     install("jax", "torch", "tensorflow")
@@ -146,14 +146,14 @@ def nobody_has_chosen(monkeypatch, tmp_path):
 )
 def test_the_first_installed_backend_is_chosen(nobody_has_chosen, installed, chosen):
     nobody_has_chosen(*installed)
-    backend.choose()
+    _backend_choice.choose()
     assert os.environ["KERAS_BACKEND"] == chosen
 
 
 def test_none_installed_says_how_to_install_each(nobody_has_chosen):
     nobody_has_chosen()
     with pytest.raises(ImportError) as error:
-        backend.choose()
+        _backend_choice.choose()
     commands = [line for line in str(error.value).splitlines() if "pip install" in line]
     for name in ("jax", "torch", "tensorflow"):
         assert [f"[{name}]" in line for line in commands].count(True) == 1
@@ -162,13 +162,13 @@ def test_none_installed_says_how_to_install_each(nobody_has_chosen):
 
 def test_a_variable_stays(nobody_has_chosen, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
-    backend.choose()
+    _backend_choice.choose()
     assert os.environ["KERAS_BACKEND"] == "numpy"
 
 
 def test_a_configuration_file_stays(nobody_has_chosen, tmp_path):
     (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-    backend.choose()
+    _backend_choice.choose()
     assert "KERAS_BACKEND" not in os.environ
 
 
@@ -178,13 +178,13 @@ def test_a_configuration_file_in_the_home_directory_stays(nobody_has_chosen, mon
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text('{"backend": "torch"}')
-    backend.choose()
+    _backend_choice.choose()
     assert "KERAS_BACKEND" not in os.environ
 
 
 def test_an_imported_keras_stays(nobody_has_chosen, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", keras)
-    backend.choose()
+    _backend_choice.choose()
     assert "KERAS_BACKEND" not in os.environ
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlsystem import _keras, members, routing, step
-from mlsystem.backward import Pass
-from mlsystem.step import Taken
+from mlsystem import _keras
+from mlsystem.routing import members, routing_table
+from mlsystem.step import context
+from mlsystem.step.backward_pass import Pass
+from mlsystem.step.context import Taken
 
 Parts = Sequence[Mapping[str, list[Any]]]
 
@@ -47,14 +49,14 @@ class Balance(_keras.KerasSaveable):
         """The backward passes that it takes in place of those that the routing asks for."""
         return [Pass(self.weighed(one.row), one.models) for one in made]
 
-    def weighed(self, row: routing.Row) -> routing.Row:
+    def weighed(self, row: routing_table.Row) -> routing_table.Row:
         """A row with a factor more for each loss that is balanced."""
         named = {name: self.owner(name) for name in row}
         return {n: f + self.factors(o) if (o := named[n]) else f for n, f in row.items()}
 
     def owner(self, name: str) -> str | None:
         """The balanced loss that a name stands for, or is a part of."""
-        owners = [loss for loss in self.losses or () if routing.named(loss, [name])]
+        owners = [loss for loss in self.losses or () if routing_table.named(loss, [name])]
         return max(owners, key=len, default=None)
 
     def factors(self, loss: str) -> tuple[Any, ...]:
@@ -74,13 +76,13 @@ class Balance(_keras.KerasSaveable):
             if name not in known:
                 raise ValueError(
                     f"The balance {type(self).__name__} names the loss {name!r}, which does not "
-                    f"exist. {routing.listing(known)}"
+                    f"exist. {routing_table.listing(known)}"
                 )
 
 
 def log(learner: Any, weights: Mapping[str, Any]) -> None:
     """Logs the weight that each loss had in this step."""
-    this = step.of(learner)
+    this = context.of(learner)
     for name, weight in weights.items():
         owner = f"the weight of the loss '{name}'"
         learner._track(f"{name}_weight", owner, weight, this.batch.size if this else None)

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import routing
-from mlsystem.backward import Pass
 from mlsystem.balance.base import Parts
 from mlsystem.balance.learned import Learned, variable
+from mlsystem.routing import routing_table
+from mlsystem.step.backward_pass import Pass
 
 _LEAST = 1e-4  # of a weight: the norms are those of positive ones
 
@@ -65,7 +65,9 @@ class GradNorm(Learned):
 
     def prepare(self, system: Any) -> None:
         """Finds the shared models, and makes the variables."""
-        self.models = routing.resolve(self.shared, system._known_models(), "GradNorm(shared=)")
+        self.models = routing_table.resolve(
+            self.shared, system._known_models(), "GradNorm(shared=)"
+        )
         if not self.initial:  # no loss is as small as that: it stands for none yet
             self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}
         super().prepare(system)
@@ -88,7 +90,7 @@ class GradNorm(Learned):
         shared = [name for name in one.models if name in self.models]
         return [Pass(self._row(one, n), shared, n, True) for n in self.losses or () if shared]
 
-    def _row(self, one: Pass, loss: str) -> routing.Row:
+    def _row(self, one: Pass, loss: str) -> routing_table.Row:
         row = {name: f for name, f in one.row.items() if self.owner(name) == loss}
         if not row:
             raise ValueError(

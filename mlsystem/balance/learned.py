@@ -7,10 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import engine, optimizers, select
-from mlsystem.backward import Pass
+from mlsystem import engine
 from mlsystem.balance.base import Balance, Parts, log
-from mlsystem.step import Taken
+from mlsystem.engine import select
+from mlsystem.optimizers import system_optimizer
+from mlsystem.step.backward_pass import Pass
+from mlsystem.step.context import Taken
 
 
 class Learned(Balance):
@@ -26,7 +28,7 @@ class Learned(Balance):
         if losses is None:
             raise ValueError(f"{type(self).__name__} needs the names of the losses, a list.")
         super().__init__(losses)
-        self.optimizer = optimizers.make(optimizer, "balance")
+        self.optimizer = system_optimizer.make(optimizer, "balance")
         self.start = start
         self.parameters: dict[str, Any] = {}
 
@@ -58,7 +60,7 @@ class Learned(Balance):
         self.parameters = {name: variable(name, self.start) for name in self.losses or ()}
         if not self.optimizer.built:
             self.optimizer.build(list(self.parameters.values()))
-        optimizers.check_built("balance", self.optimizer, list(self.parameters.values()))
+        system_optimizer.check_built("balance", self.optimizer, list(self.parameters.values()))
 
     def save_own_variables(self, store: Any) -> None:
         """Called by Keras, which fills one group of a file here."""

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import routing
-from mlsystem.backward import Pass
 from mlsystem.balance.base import Balance, Parts, log
-from mlsystem.step import Taken
+from mlsystem.routing import routing_table
+from mlsystem.step.backward_pass import Pass
+from mlsystem.step.context import Taken
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -114,9 +114,9 @@ def top(losses: Iterable[str]) -> list[str]:
 
 
 def _split(one: Pass, names: list[str]) -> list[Pass]:
-    rows: dict[str | None, routing.Row] = {}
+    rows: dict[str | None, routing_table.Row] = {}
     for entry, factors in one.row.items():
-        owners = [name for name in names if routing.named(name, [entry])]
+        owners = [name for name in names if routing_table.named(name, [entry])]
         rows.setdefault(max(owners, key=len, default=None), {})[entry] = factors
     return [Pass(row, one.models, loss) for loss, row in rows.items()]
 

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem.backward import Pass
 from mlsystem.balance.base import Parts
 from mlsystem.balance.learned import Learned
+from mlsystem.step.backward_pass import Pass
 
 
 @keras.saving.register_keras_serializable("mlsystem")

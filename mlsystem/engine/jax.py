@@ -19,7 +19,7 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem.engine.jax_function import Function, stateless
-from mlsystem.scope import Scope
+from mlsystem.engine.scope import Scope
 
 _place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
 _trace: Callable[[], Any] = _place.get_opaque_trace_state

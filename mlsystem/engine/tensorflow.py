@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
-from mlsystem import _keras, select
+from mlsystem import _keras
 from mlsystem._tensors import tensor
-from mlsystem.scope import Deferred
+from mlsystem.engine import select
+from mlsystem.engine.scope import Deferred
 
 # Bytes of state from which on a rehearsal is traced: that takes longer than a copy of less.
 LARGE = 2**26

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from mlsystem import select
-from mlsystem.engine import torch_graph
+from mlsystem.engine import select, torch_graph
 
 # Whether the trace in progress is run as it is; a compiler has no branches. None outside a trace.
 _has_branches: contextvars.ContextVar[bool | None] = contextvars.ContextVar(

@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
+from mlsystem.engine.scope import Deferred
 from mlsystem.engine.torch_traceable import swapped, swapped_in_module, traceable
-from mlsystem.scope import Deferred
 
 
 def rehearse(step: Callable[[Any], Any], data: Any, state: list[Any]) -> None:

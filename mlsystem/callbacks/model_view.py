@@ -1,0 +1,77 @@
+"""A model of a system as a callback of its own sees it."""
+
+from typing import Any
+
+from mlsystem.preparation import configuration
+from mlsystem.routing import members, routing_table
+
+# What a callback asks of the model that is being trained: the system.
+_OF_THE_FIT = ("stop_training", "stop_evaluating", "stop_predicting")
+
+
+class View:
+    """Stands for one model where a callback expects the model that `fit` trains.
+
+    Its optimizer and its metrics are those that the system has for it; all else is the model's.
+
+    Args:
+        system: the system that is trained.
+        path: the name of the model in it.
+    """
+
+    def __init__(self, system: Any, path: str) -> None:
+        self.__dict__.update(system=system, path=path, member=find(system, path))
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer of the model; None for one that is not trained."""
+        return self.system.optimizers.get(self.path)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics of the model, by which Keras finds out whether more is better."""
+        found = configuration.metrics_of(self.system)
+        return [found[self.path]] if self.path in found else []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the model."""
+        return self.member(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of copies and pickles, which ask before there is a member
+            raise AttributeError(name)
+        owner = self.system if name in _OF_THE_FIT else self.member
+        if not hasattr(owner, name):
+            raise AttributeError(
+                f"A callback asks for `{name}` of '{self.path}', which is a "
+                f"{type(owner).__name__} and has none."
+            )
+        return getattr(owner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.system if name in _OF_THE_FIT else self.member, name, value)
+
+
+def models(system: Any) -> dict[str, Any]:
+    """The models of a system by name."""
+    return system._run.members or members.leaves(system)
+
+
+def find(system: Any, path: str) -> Any:
+    """The model of a name; one that names none, or several, is an error that lists them."""
+    if not hasattr(system, "compute_losses"):
+        raise ValueError(
+            f"For('{path}', ...) names a model of a system, and '{system.name}' is a "
+            f"{type(system).__name__}. Give the callback itself."
+        )
+    known = models(system)
+    if path in known:
+        return known[path]
+    if several := routing_table.named(path, known):
+        raise ValueError(
+            f"For('{path}', ...) names several models: {', '.join(map(repr, several))}. "
+            "Give each a callback of its own."
+        )
+    raise ValueError(
+        f"For('{path}', ...) names no model of '{system.name}'. {routing_table.listing(known)}"
+    )

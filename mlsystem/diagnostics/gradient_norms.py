@@ -1,0 +1,100 @@
+"""How strongly each loss pulls at each model, on one batch, without any effect on them."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from keras import ops
+
+from mlsystem import _keras, engine
+from mlsystem.data.batch import make_batch
+from mlsystem.engine import random_state
+from mlsystem.metrics.running_means import Logs
+from mlsystem.optimizers import system_optimizer
+from mlsystem.step import context
+
+Norms = dict[str, dict[str, float | None]]
+
+
+class Influence:
+    """Takes the norm of the gradient of each loss in each model that is trained.
+
+    The forward pass is one of training, whose effects (batch norm, seeds, logs) are thrown away.
+
+    Args:
+        learner: the model or system, whose weights are built.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        self.learner = learner
+        self.run = engine.chosen.trial(functools.partial(_norms, learner), learner)
+
+    def __call__(self, data: Any) -> Norms:
+        """The norms on a batch, as `{loss: {model: norm}}`; None where no weight is reached."""
+        with _without_effects(self.learner):
+            found = self.run(data)
+        names, models = self.learner._run.loss_names, list(self.learner._models())
+        return {loss: {m: _number(found[loss][m]) for m in models} for loss in names}
+
+
+def _number(norm: Any) -> float | None:
+    return None if norm is None else float(ops.convert_to_numpy(norm))
+
+
+@context.make(training=True)
+def _norms(learner: Any, data: Any) -> Any:
+    models = learner._models()
+    scale = _scale(learner)
+    variables = [weight for model in models.values() for weight in model.trainable_weights]
+
+    def run() -> Any:
+        taken, _ = learner._forward_losses(make_batch(data), training=True, phase=0)
+        return taken.losses, ()
+
+    def plan(losses: dict[str, Any]) -> Any:
+        return [({name: scale}, variables) for name in losses]
+
+    losses, _, found = engine.chosen.gradients(run, plan, learner._state_variables())
+    return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
+
+
+def _scale(learner: Any) -> Any:
+    """What losses of float16 are scaled by, so that their gradients are not rounded to zero."""
+    scales = [system_optimizer.scale(optimizer) for optimizer in learner.optimizers.values()]
+    return next((scale for scale in scales if scale is not None), 1.0)
+
+
+def _by_model(models: dict[str, Any], row: list[Any], scale: Any) -> dict[str, Any]:
+    left = iter(row)
+    return {
+        name: norm([next(left) for _ in model.trainable_weights], scale)
+        for name, model in models.items()
+    }
+
+
+def norm(found: list[Any], scale: Any = 1.0) -> Any:
+    """The norm of some tensors as one vector; None where there is none."""
+    squares = [ops.sum(ops.square(ops.cast(g, "float32") / scale)) for g in found if g is not None]
+    return ops.sqrt(sum(squares[1:], squares[0])) if squares else None
+
+
+class _Unheard(Logs):
+    """Logs that keep nothing."""
+
+    def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
+        pass
+
+
+@contextmanager
+def _without_effects(learner: Any) -> Iterator[None]:
+    """Puts back what is no variable of the learner: random generators, and what is logged."""
+    run, random, seed = learner._run, random_state.state(), _keras.known_global_seed()
+    logs, run.logs = run.logs, _Unheard()
+    try:
+        yield
+    finally:
+        run.logs = logs
+        random_state.restore(random)
+        if seed is None:
+            _keras.forget_global_seed()

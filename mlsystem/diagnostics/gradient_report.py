@@ -1,0 +1,95 @@
+"""What each loss does to each model, as a table: routes that are dead, and losses not followed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mlsystem.diagnostics.gradient_norms import Influence
+from mlsystem.routing import members, routing_table
+
+Route = tuple[str, str]
+
+
+class GradientReport(dict[str, dict[str, float]]):
+    """`report[loss][model]` is the norm of the gradient of a loss in a model, unweighted.
+
+    Printed, it is a table.
+
+    Attributes:
+        followed: the routes `(loss, model)` by which a model follows a loss.
+        dead: those of them by which no gradient arrives.
+        unfollowed: the routes by which one would arrive, of losses that the model does not follow.
+        frozen: the models that have no weights to train, and are left out of the numbers.
+    """
+
+    def __init__(
+        self,
+        norms: Mapping[str, Mapping[str, float]],
+        followed: Iterable[Route],
+        frozen: Iterable[str] = (),
+        name: str = "",
+    ) -> None:
+        super().__init__({loss: dict(row) for loss, row in norms.items()})
+        routes = [(loss, model) for loss, row in self.items() for model in row]
+        known = set(followed)
+        self.name, self.frozen = name, list(frozen)
+        self.followed = [route for route in routes if route in known]
+        self.dead = [(loss, m) for loss, m in self.followed if self[loss][m] == 0]
+        self.unfollowed = [(n, m) for n, m in routes if (n, m) not in known and self[n][m] != 0]
+
+    def __str__(self) -> str:
+        models = [model for row in list(self.values())[:1] for model in row]
+        lines = [["loss", *models, *self.frozen]]
+        lines += [
+            [loss, *(self._cell(loss, m) for m in models), *("frozen" for _ in self.frozen)]
+            for loss in self
+        ]
+        return "\n".join(
+            [
+                f"The norm of the gradient of each loss in each model of '{self.name}'",
+                *table(lines),
+                "(1.0) is not followed, 0.0! is followed and does not arrive.",
+                f"Dead: {_listed(self.dead)}",
+                f"Unfollowed: {_listed(self.unfollowed)}",
+            ]
+        )
+
+    __repr__ = __str__
+
+    def _cell(self, loss: str, model: str) -> str:
+        text, route = f"{self[loss][model]:.4g}", (loss, model)
+        if route not in self.followed:
+            return f"({text})"
+        return f"{text}!" if route in self.dead else text
+
+
+def _listed(routes: list[Route]) -> str:
+    return ", ".join(f"'{loss}' in '{model}'" for loss, model in routes) or "none"
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Rows of text in columns of equal width, the first of them as a heading.
+
+    >>> table([["loss", "a"], ["b", "1.5"]])
+    ['  loss  a', '  ----  ---', '  b     1.5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows]
+    return [f"  {'  '.join(line)}".rstrip() for line in lines]
+
+
+def report(system: Any, batch: Any) -> GradientReport:
+    """Takes the norms on one batch, for a system whose weights are built."""
+    norms = Influence(system)(batch)
+    found = {loss: {m: n or 0.0 for m, n in row.items()} for loss, row in norms.items()}
+    rows = system._rows(list(norms))
+    followed = [(loss, m) for m, row in rows.items() for loss in norms if _follows(row, loss)]
+    frozen = [name for name in members.leaves(system) if name not in rows]
+    return GradientReport(found, followed, frozen, system.name)
+
+
+def _follows(row: Iterable[str], loss: str) -> bool:
+    """Whether a row names a loss, one that it is a part of, or a part of it."""
+    return any(
+        routing_table.named(loss, [name]) or routing_table.named(name, [loss]) for name in row
+    )

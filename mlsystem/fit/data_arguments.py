@@ -1,0 +1,239 @@
+"""What `fit`, `evaluate` and `predict` were given, turned into what Keras takes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from mlsystem import _input_checks as arguments
+from mlsystem import _keras
+from mlsystem.data.adapter import Feed
+from mlsystem.data.batch import first_batch
+from mlsystem.data.mldata import MLData
+from mlsystem.data.transforms import Transform
+
+Given = dict[str, Any]
+
+
+def setup(system: Any, data: Any = None) -> Any:
+    """Readies a model or system from data: builds its weights and optimizers, and compiles it.
+
+    ```python
+    ml.setup(system, Digits()).summary()
+    ```
+
+    `fit`, `evaluate` and `predict` do so where nobody has.
+
+    Args:
+        system: an `MLModel` or `MLSystem`.
+        data: an `MLData`, `Streams`, one batch as a data set yields it (only its shapes matter), or
+            a data set. By default what the method `data` of the system returns.
+
+    Returns:
+        The system.
+    """
+    if not hasattr(system, "_run") or isinstance(system, type):
+        raise TypeError(
+            f"setup got {system!r}. Give an MLModel or an MLSystem, made by its constructor: "
+            "`ml.MLModel(net, loss=...)` wraps a Keras model, and `System()` is one of your class."
+        )
+    return system.setup(data)
+
+
+def examples(learner: Any, given: Any) -> list[Any]:
+    """One batch of each structure of what `setup` was given."""
+    data = own_data(learner) if given is None else given
+    if data is None:
+        raise ValueError(_no_data(learner, "setup"))
+    arguments.check_data(data, "The data of setup")
+    if isinstance(data, MLData):
+        return data._examples()
+    return data.examples() if isinstance(data, Feed) else [first_batch(data)]
+
+
+def _no_data(learner: Any, method: str) -> str:
+    return (
+        f"{method} needs data. Give it, or define `data(self)` of {type(learner).__name__}, which "
+        "returns an ml.MLData."
+    )
+
+
+def own_data(learner: Any) -> Any:
+    """What the method (or attribute) `data` of a learner gives, asked once; None without one."""
+    run, found = learner._run, getattr(learner, "data", None)
+    if isinstance(found, keras.Layer):
+        return None
+    if run.data is None and callable(found):
+        run.data = found()
+    data = run.data if callable(found) else found
+    return data if data is None or isinstance(data, MLData) else MLData(train=data, test=data)
+
+
+def for_fit(learner: Any, given: Given) -> Transform | None:
+    """Puts training and validation data in the place of an MLData among the arguments of `fit`.
+
+    Returns the transform that the steps are to do.
+    """
+    if isinstance(given["validation_data"], MLData):
+        raise TypeError("fit got an MLData as validation_data. Give it as x, with `train`.")
+    given["validation_data"] = _in_order(given["validation_data"])
+    if (data := _taken(learner, given, "fit")) is None:
+        if given["shuffle"] is False:
+            given["x"] = _in_order(given["x"])
+        return None
+    on_host, asked = not data.transform_on_device, given["batch_size"]
+    more = {name: given[name] for name in ("shuffle", "class_weight")}
+    _put(given, data._read("train", _train_set(data), on_host, asked, **more))
+    if isinstance(given["x"], Feed):
+        given["class_weight"] = None  # they are in it
+    given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
+    sizes = given["validation_batch_size"], asked
+    given["validation_data"] = _validation(data, given["validation_data"], *sizes)
+    given["batch_size"] = asked or data.batch_size
+    given["validation_batch_size"] = given["validation_batch_size"] or given["batch_size"]
+    return data._transform if data.transform_on_device else None
+
+
+def _in_order(data: Any) -> Any:
+    """Streams, or the streams among several sets by name, as they are read to evaluate."""
+    if isinstance(data, dict):
+        return {name: _in_order(part) for name, part in data.items()}
+    return data.in_order() if isinstance(data, Feed) else data
+
+
+def _train_set(data: MLData) -> Any:
+    """The one set to train on."""
+    sets = data._sets("train")
+    if not sets:
+        raise ValueError(f"{type(data).__name__} has no training data: give it `train`.")
+    if None not in sets:
+        raise ValueError(
+            f"The training data of {type(data).__name__} are a dict of data sets. Read them side "
+            "by side: ml.Streams({name: data})."
+        )
+    return sets[None]
+
+
+def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
+    """The validation data: as in Keras, or a dict of them by name."""
+    sets = (data if given is None else MLData(validation=given))._sets("validation")
+    on_host = not data.transform_on_device
+    parts = {
+        name: data._read("validation", part, on_host, asked, default) for name, part in sets.items()
+    }
+    if None not in parts:
+        return parts or None
+    [part] = parts.values()
+    return (part,) if isinstance(part, (dict, list)) or hasattr(part, "shape") else part
+
+
+def for_evaluate(learner: Any, given: Given) -> dict[str | None, tuple[Given, Transform | None]]:
+    """The arguments of `evaluate` for each set of test data, or else of validation data."""
+    if (data := _taken(learner, given, "evaluate")) is None:
+        given["x"] = _in_order(given["x"])
+        return {None: (given, None)}
+    name, sets = _first_of(data, "test", "validation")
+    found: dict[str | None, tuple[Given, Transform | None]] = {}
+    for key, part in sets.items():
+        of_set = given | {"batch_size": given["batch_size"] or data.batch_size}
+        on_host = not data.transform_on_device
+        _put(of_set, data._read(name, part, on_host, given["batch_size"]))
+        found[key] = of_set, data._transform if data.transform_on_device else None
+    return found
+
+
+def _first_of(data: MLData, *names: str) -> tuple[str, dict[str | None, Any]]:
+    for name in names:
+        if sets := data._sets(name):
+            return name, sets
+    raise ValueError(f"{type(data).__name__} has no {' or '.join(names)} data. Give it one.")
+
+
+def for_predict(learner: Any, given: Given) -> None:
+    """Puts the inputs of the test data in the place of an MLData among the arguments of `predict`.
+
+    They are transformed before the step in any case.
+    """
+    if (data := _taken(learner, given, "predict")) is None:
+        given["x"] = _in_order(given["x"])
+        return
+    name, sets = _first_of(data, "test")
+    if None not in sets:
+        raise ValueError(
+            f"The test data of {type(data).__name__} are several sets: "
+            f"{', '.join(map(str, sets))}. Predict them one by one."
+        )
+    part = data._read(name, sets[None], asked=given["batch_size"])
+    given["batch_size"] = given["batch_size"] or data.batch_size
+    given["x"] = part[0] if isinstance(part, tuple) else part
+
+
+def _taken(learner: Any, given: Given, method: str) -> MLData | None:
+    """The MLData among the arguments, or that of the learner where there are none."""
+    arguments.check(given, method)
+    data = given["x"]
+    if data is None and given.get("y") is None:
+        data = own_data(learner)
+        if data is None:
+            raise ValueError(_no_data(learner, method))
+    if not isinstance(data, (MLData, Feed)):
+        return None
+    names = _ALONE["MLData" if isinstance(data, MLData) else method]
+    if extra := [name for name in names if _is_given(given.get(name))]:
+        raise ValueError(
+            f"{method} got {extra[0]}= beside {type(data).__name__}, which brings its own. "
+            "Leave it out."
+        )
+    return data if isinstance(data, MLData) else None
+
+
+# What would be left unread beside an MLData, and by Keras beside a Feed.
+_ALONE = {
+    "MLData": ("y", "sample_weight", "validation_split"),
+    "fit": ("y", "sample_weight", "class_weight", "batch_size", "validation_split"),
+    "evaluate": ("y", "sample_weight"),
+    "predict": (),
+}
+
+
+def _is_given(value: Any) -> bool:
+    return not (value is None or (isinstance(value, float) and value == 0))
+
+
+def _put(given: Given, part: Any) -> None:
+    """Sets x, y and sample_weight."""
+    parts = part if isinstance(part, tuple) else (part,)
+    given |= dict(zip(("x", "y", "sample_weight"), (*parts, None, None), strict=False))
+
+
+def _is_ordered(x: Any) -> bool:
+    """Whether Keras puts the data in another order."""
+    return isinstance(x, keras.utils.PyDataset) or _keras.kind_of_data(x) == "arrays"
+
+
+@contextlib.contextmanager
+def used(learner: Any, step: str, transform: Transform | None) -> Iterator[None]:
+    """Has the steps of a call transform their batches, and those of calls inside that one."""
+    run = learner._run
+    before = run.transform, run.in_use
+    if not run.in_use or transform is not None:
+        run.transform = transform
+    run.in_use = True
+    if run.made_for.get(step) is not run.transform:
+        run.made_for[step] = run.transform
+        run.rehearsed.pop(step, None)
+        setattr(learner, {"train_step": "train_function"}.get(step, "test_function"), None)
+    try:
+        yield
+    finally:
+        run.transform, run.in_use = before
+
+
+def together(results: dict[str | None, Any]) -> Any:
+    """The results of `evaluate` on several sets: logs under NAME_LOG, or all numbers in a list."""
+    if None in results:
+        return results[None]
+    if all(isinstance(logs, dict) for logs in results.values()):
+        return {f"{name}_{log}": v for name, logs in results.items() for log, v in logs.items()}
+    return [value for values in results.values() for value in keras.tree.flatten(values)]

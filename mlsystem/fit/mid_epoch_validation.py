@@ -1,0 +1,70 @@
+"""Validation after every so many batches, in place of that at the end of each epoch."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from mlsystem import _keras
+from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.fit.undisturbed import undisturbed
+from mlsystem.fit.validation import Validation
+
+
+class ValidateEvery(Quiet):
+    """Validates whenever a number of batches is full, counted over the whole `fit`.
+
+    Args:
+        every: that number.
+        validation: the sets.
+        data: what is trained on.
+    """
+
+    def __init__(self, every: int, validation: Validation, data: Any) -> None:
+        super().__init__()
+        self.every, self.validation, self.data = every, validation, data
+        validation.inside = self
+        # These go with a checkpoint.
+        self.total = 0
+        self.latest: dict[str, Any] = {}
+
+    def follow(self, callbacks: Any, epoch: Any) -> None:
+        """See `Quiet`."""
+        # No attribute holds the list itself: it is a callback, and this one would hold itself.
+        self._wait = functools.partial(_keras.wait_for, callbacks)
+        self._evaluate: Callable[[], dict[str, Any]] = functools.partial(
+            self.validation.evaluate, self.model, callbacks
+        )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Called by `fit`; so are the others."""
+        self.model.history.validations = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Forgets what was measured in the epoch before."""
+        self.latest = {}
+
+    def after_batches(self, first: int, last: int) -> None:
+        """See `Quiet`."""
+        before, self.total = self.total, self.total + last + 1 - first
+        if self.total // self.every > before // self.every:
+            self._wait()
+            with undisturbed(self.model, self.data):
+                self.latest = self._evaluate()
+            self._record({f"val_{name}": value for name, value in self.latest.items()})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Called by `fit`."""
+        if not self.total // self.every:
+            warnings.warn(
+                f"fit got validation_every={self.every}, and trained on {self.total} batches: it "
+                "never validated.",
+                stacklevel=2,
+            )
+
+    def _record(self, logs: dict[str, Any]) -> None:
+        for name, value in {"batch": self.total, **logs}.items():
+            self.model.history.validations.setdefault(name, []).append(value)
+        if self.params["verbose"] != 0:
+            shown = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+            print(f"\nAfter batch {self.total}: {shown}")

@@ -1,0 +1,62 @@
+"""A limit to the time that a `fit` takes."""
+
+import datetime
+import time
+from typing import Any
+
+from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.checkpoint import Checkpoint
+
+
+class TimeLimit(Quiet):
+    """Ends training after the batch at which the time is over.
+
+    Of the callbacks of a `fit` it is called last: a `Checkpoint` has to know the end of an epoch
+    from an epoch that was left off, with which training goes on.
+
+    Args:
+        seconds: the time from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._end = time.monotonic() + seconds
+
+    def follow(self, callbacks: Any, epoch: Any) -> None:
+        """See `Quiet`."""
+        self._epoch = epoch
+        self._checkpoints = [c for c in callbacks.callbacks if isinstance(c, Checkpoint)]
+
+    def after_batches(self, first: int, last: int) -> None:
+        """See `Quiet`. The end of an epoch has its own hook."""
+        batches = self._epoch.num_batches
+        if self._is_over() and (batches is None or last + 1 < batches):
+            for checkpoint in self._checkpoints:
+                checkpoint.leave_off()
+            self._stop(f"after batch {last + 1} of the epoch")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Called by `fit`, when all others know of the end of the epoch."""
+        ends = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if self._is_over() and not ends:
+            for checkpoint in self._checkpoints:
+                checkpoint.write_end()
+            self._stop(f"after epoch {epoch + 1}")
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def _stop(self, place: str) -> None:
+        self.model.stop_training = True
+        if self.params["verbose"] != 0:
+            print(f"\nThe time is over: training ends {place}.")
+
+
+def seconds(given: Any) -> float:
+    """A number of seconds or a `datetime.timedelta`, as seconds."""
+    found = given.total_seconds() if isinstance(given, datetime.timedelta) else given
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not found > 0:
+        raise ValueError(
+            f"fit got max_time={given!r}; give seconds above 0, or a datetime.timedelta."
+        )
+    return float(found)

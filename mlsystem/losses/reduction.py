@@ -1,0 +1,189 @@
+"""From outputs to `{loss name: scalar}`: what a loss may return, and what it is reduced to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from mlsystem._input_checks import named_in_errors
+from mlsystem._signature import call_loss, extras
+from mlsystem.data.batch import Batch, own_entry
+
+
+@dataclass
+class Loss:
+    """A loss as a scalar, and the named terms that it is the sum of.
+
+    `size` is the number of samples that it was averaged over, and `sizes` that of each term; None
+    where a scalar was returned, of which nobody knows.
+    """
+
+    value: Any
+    size: Any = None
+    terms: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
+def reduced(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> Loss:
+    """What a loss function returned, a scalar, a vector or a dict of these, as scalars."""
+    if not isinstance(value, dict):
+        return Loss(*reduce(value, where, x, sample_weight, ignored))
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, term in value.items():
+        of_term = f"The term '{name}' of {where[0].lower()}{where[1:]}"
+        found[name] = reduce(term, of_term, x, sample_weight, ignored)
+    terms = {name: term for name, (term, _) in found.items()}
+    sizes = {name: size for name, (_, size) in found.items()}
+    return Loss(sum(terms.values()), common(sizes.values()), terms, sizes)
+
+
+def common(sizes: Iterable[Any]) -> Any:
+    """The one number of samples of several losses; None where they differ, or may do so."""
+    first, *others = [*sizes] or [None]
+    return first if all(other is first or _equal(other, first) for other in others) else None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return isinstance(one, int) and isinstance(other, int) and one == other
+
+
+def reduce(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> tuple[Any, Any]:
+    """A loss as a scalar: a scalar is itself, a per-sample vector is weighted and averaged.
+
+    With the number of samples; None for a scalar. The samples are those of `x`, or of one of the
+    streams in it. `ignored` says that nobody has looked at the sample weights yet: then a vector is
+    weighted here, and a scalar, which cannot be any more, is an error.
+    """
+    value = _tensor(value, where)
+    if len(value.shape) == 0:
+        if ignored and sample_weight is not None:
+            raise ValueError(
+                f"The data carries sample weights, which {where} would ignore. Let it take "
+                "`sample_weight`, or return one loss per sample for them to be applied to."
+            )
+        return value, None
+    sizes = _sizes(x)
+    if len(value.shape) != 1 or not any(_same(value.shape[0], size) for size in sizes):
+        raise ValueError(
+            f"{where} returned a tensor of shape {tuple(value.shape)} for a batch of "
+            f"{' or '.join(map(str, sizes))} samples. Return a scalar, a vector of one loss per "
+            "sample, or a dict of these."
+        )
+    if ignored and sample_weight is not None:
+        value = value * _vector(sample_weight, value, where)
+    return ops.mean(value), ops.shape(value)[0]
+
+
+def _tensor(value: Any, where: str) -> Any:
+    if value is None:
+        raise ValueError(f"{where} returned None. Does it end in a `return`?")
+    try:
+        tensor = ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+    except Exception as error:
+        raise _not_a_number(value, where) from error
+    if "str" in dtype or dtype == "bool":
+        raise _not_a_number(value, where)
+    return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))
+
+
+def _not_a_number(value: Any, where: str) -> ValueError:
+    return ValueError(
+        f"{where} returned {value!r} of type {type(value).__name__}. "
+        "Return a scalar tensor, one loss per sample, or a dict of these."
+    )
+
+
+def _same(found: Any, size: Any) -> bool:
+    # Shapes that TensorFlow does not know until it runs fit any size.
+    return not (isinstance(found, int) and isinstance(size, int)) or found == size
+
+
+def _vector(sample_weight: Any, value: Any, where: str) -> Any:
+    if isinstance(sample_weight, (dict, list, tuple)):
+        raise ValueError(
+            f"The sample weights are a {type(sample_weight).__name__}, and {where} returned one "
+            "loss per sample, which takes one weight per sample. Give one array of weights, or let "
+            "the loss take `sample_weight`."
+        )
+    return ops.reshape(ops.cast(sample_weight, value.dtype), (-1,))
+
+
+def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
+    """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
+    offered = extras(model.loss, sample_weight=sample_weight, training=training)
+    where = f"The loss of '{model.key}'"
+    with named_in_errors(where, outputs=outputs, y=y, x=x):
+        value = call_loss(model, "loss", (x, y, outputs), offered)
+    return reduced(value, where, x, sample_weight, "sample_weight" not in offered)
+
+
+def _sizes(x: Any) -> list[Any]:
+    """The numbers of samples in a batch: one, or that of each stream."""
+    leaves = [leaf for leaf in tree.flatten(x) if leaf is not None and len(leaf.shape)]
+    return list(dict.fromkeys(leaf.shape[0] for leaf in leaves))
+
+
+def own_size(y: Any, key: str) -> Any:
+    """The number of samples in a model's own targets; None where these are several tensors."""
+    own = own_entry(y, key)
+    return ops.shape(own)[0] if len(getattr(own, "shape", ())) else None
+
+
+def scalar(value: Any, where: str) -> tuple[Any, Any]:
+    """A loss that nothing is known of but that it is one: a scalar, or a vector to average.
+
+    With the number of samples; None for a scalar.
+    """
+    value = _tensor(value, where)
+    if len(value.shape) > 1:
+        raise ValueError(
+            f"{where} returned a tensor of shape {tuple(value.shape)}. "
+            "Return a scalar, or a vector of one loss per sample."
+        )
+    return ops.mean(value), ops.shape(value)[0] if len(value.shape) else None
+
+
+def check_targets(key: str, y: Any) -> None:
+    """Refuses data without targets for a loss that compares with them."""
+    if y is None:
+        raise ValueError(
+            f"The loss given to '{key}' compares its outputs with y, and the data has no y. Give "
+            "targets to `fit`, or override `loss` to say what else the outputs are measured by."
+        )
+
+
+def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
+    """A loss given by name, object or function, between a model's own targets and outputs."""
+    check_targets(key, y)
+    if isinstance(y, dict) and isinstance(outputs, dict) and key in outputs and key not in y:
+        raise ValueError(
+            f"The loss given to '{key}' compares outputs['{key}'] with y['{key}'], and y holds "
+            f"{list(y)}. Give y an entry of that name."
+        )
+    own = own_entry(sample_weight, key)
+    return loss(own_entry(y, key), own_entry(outputs, key), own)
+
+
+def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str, Loss]:
+    """What `compute_losses` returns, as scalars.
+
+    `weighted` are the losses that have regarded the sample weights already.
+    """
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"{owner}.compute_losses returned {type(given).__name__}; return a dict {{name: loss}}."
+        )
+    found = {}
+    for name, value in given.items():
+        where = f"The loss '{name}' of {owner}.compute_losses"
+        ignored = name not in weighted
+        found[name] = reduced(value, where, batch.x, batch.sample_weight, ignored)
+    return found
+
+
+def total(losses: list[Any]) -> Any:
+    """The sum of what layers gave to `add_loss` and of regularizers."""
+    return sum((ops.sum(loss) for loss in losses), 0.0)

@@ -1,0 +1,168 @@
+"""The losses of a system: those of its members, its own, and those inside its nested systems."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlsystem import _keras
+from mlsystem._input_checks import named_in_errors
+from mlsystem._signature import call_loss, extras
+from mlsystem.data.batch import Batch, own_entry
+from mlsystem.losses import reduction
+from mlsystem.losses.reduction import Loss
+from mlsystem.routing import members, routing_table
+from mlsystem.step.context import Taken
+
+
+def member_losses(system: Any, batch: Batch, outputs: Any, training: Any) -> dict[str, Any]:
+    """Each member's own loss, under its name."""
+    found = {
+        name: _member_loss(system, name, member, batch, outputs, training)
+        for name, member in members.direct(system).items()
+        if has_loss(system, name, member)
+    }
+    system._run.weighted |= set(found)  # by their sample weights
+    return found
+
+
+def has_loss(system: Any, name: str, member: Any) -> bool:
+    """Whether a member has a loss: its own, or one given to `compile`."""
+    return name in system._run.losses or has_own_loss(member)
+
+
+def has_own_loss(member: Any) -> bool:
+    """Whether a member brings a loss with it.
+
+    A plain Keras model does not: it may have been compiled for something else.
+    """
+    return hasattr(member, "_has_loss") and member._has_loss()
+
+
+def _member_loss(
+    system: Any, name: str, member: Any, batch: Batch, outputs: Any, training: Any
+) -> Any:
+    x, y, weight = batch.x, batch.y, batch.sample_weight
+    if name in system._run.losses:
+        value = reduction.compiled(system._run.losses[name], name, y, outputs, weight)
+        value, size = reduction.scalar(value, f"The loss of '{name}'")
+        found = Loss(value, reduction.own_size(y, name) if size is None else size)
+    elif hasattr(member, "compute_losses"):
+        own = [own_entry(part, name) for part in (y, outputs, weight)]
+        value, sizes = member.loss(x, *own, training=training), member._run.taken.sizes
+        found = Loss(value, reduction.common(map(sizes.get, member._run.taken.losses)))
+    else:
+        found = reduction.of_model(member, x, y, outputs, weight, training)
+        if found.size is None and member._compares_targets():
+            found.size = reduction.own_size(y, member.key)
+    system._run.found[name] = found
+    return found.value
+
+
+def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
+    """All losses after one forward pass, as scalars, and their named terms."""
+    of_layers = _layer_losses(system)
+    system._run.found, system._run.weighted = {}, set()
+    for inner in members.nested(system).values():
+        inner._run.taken = None
+    offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
+    with named_in_errors(
+        f"{type(system).__name__}.compute_losses", outputs=outputs, y=batch.y, x=batch.x
+    ):
+        given = call_loss(system, "compute_losses", (batch.x, batch.y, outputs), offered)
+    weighted = system._run.weighted if "sample_weight" not in offered else set(given)
+    found = reduction.named(given, type(system).__name__, batch, weighted)
+    of_members, system._run.found = system._run.found, {}  # nothing of a trace or a graph is kept
+    found = {n: _with_terms(loss, of_members.get(n)) for n, loss in found.items()}
+    values = {name: loss.value for name, loss in found.items()}
+    for name, inner in members.nested(system).items():
+        if inner._run.taken is None and (extra := _layer_losses(inner)):  # its loss was not asked
+            of_layers[name] = reduction.total(list(extra.values()))
+    for name, extra in of_layers.items():
+        values[name] = values[name] + extra if name in values else extra
+    taken = _with_nested(system, values, found)
+    taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
+    return taken
+
+
+def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
+    """A loss with the terms and the size of the member's own, where it is no other."""
+    if of_member is None or loss.terms:
+        return loss
+    size = of_member.size if loss.size is None else loss.size
+    return Loss(loss.value, size, of_member.terms, of_member.sizes)
+
+
+def _layer_losses(system: Any) -> dict[str, Any]:
+    """Regularizers and `add_loss` of each member's layers, and of the system itself."""
+    direct, inside = members.direct(system), members.nested(system)  # which count their own
+    found = {
+        name: member.losses
+        for name, member in direct.items()
+        if name not in inside and not (hasattr(member, "key") and member._counts_layer_losses())
+    }
+    known = {id(member) for member in direct.values()}
+    others = [layer for layer in system.layers if id(layer) not in known]  # without weights
+    held = {id(v) for layer in others for v in layer.weights}
+    own = [v for v in members.Own(system).trainable_weights if v.regularizer and id(v) not in held]
+    found["self"] = [
+        *_keras.own_losses(system),
+        *(loss for layer in others for loss in layer.losses),
+        *(v.regularizer(v) for v in own),
+    ]
+    return {name: reduction.total(extra) for name, extra in found.items() if extra}
+
+
+def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) -> Taken:
+    """Adds what is inside the nested systems, under their path."""
+    flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
+    owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
+    parts = {f"{n}/{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
+    sizes = {n: loss.size for n, loss in found.items()}
+    sizes |= {f"{n}_{term}": s for n, loss in found.items() for term, s in loss.sizes.items()}
+    for name, inner in members.nested(system).items():
+        taken, inner._run.taken = inner._run.taken, None
+        if name in values and taken is not None:
+            values |= {f"{name}/{n}": value for n, value in taken.losses.items()}
+            flat |= {f"{name}/{n}": value for n, value in taken.terms.items()}
+            sizes |= {f"{name}/{n}": size for n, size in taken.sizes.items()}
+            owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
+            parts |= {f"{name}/{n}": value for n, value in taken.parts.items()}
+    return Taken(values, flat, owners, sizes, parts=parts)
+
+
+def top(system: Any, names: Iterable[str]) -> list[str]:
+    """The system's own losses among some, without those inside its nested systems."""
+    inside = tuple(f"{name}/" for name in members.nested(system))
+    return [name for name in names if not (inside and name.startswith(inside))]
+
+
+def rows(
+    system: Any, names: Sequence[str], parts: Sequence[str] | None = None
+) -> routing_table.Rows:
+    """Which of the losses, or of the parts of them, each leaf of a system follows, by weight."""
+    weights = system._run.given.get("loss_weights")
+    parts = system._run.parts if parts is None else parts
+    trained, frozen = _trained_members(system), list(members.direct(system))
+    own, terms = top(system, names), top(system, parts)
+    table = routing_table.read(system.routing, trained, own, weights, frozen, terms)
+    inner: dict[str, dict[str, routing_table.Row | None]] = {}
+    for name, nested in members.nested(system).items():
+        if name in table:
+            inside, terms = (_inside(name, known) for known in (names, parts))
+            inner[name] = dict.fromkeys(members.trained(nested))  # all follow the outer row
+            if inside:
+                inner[name] |= rows(nested, inside, terms)
+    return routing_table.expand(table, inner)
+
+
+def _inside(name: str, names: Iterable[str]) -> list[str]:
+    """The names in a nested system, as they are called there."""
+    return [n.removeprefix(f"{name}/") for n in names if n.startswith(f"{name}/")]
+
+
+def _trained_members(system: Any) -> list[str]:
+    """The direct members with weights to train, a nested system as one, and `self`."""
+    inside = members.nested(system)
+    found: dict[str, None] = {}
+    for name in members.trained(system):
+        found[next((n for n in inside if name.startswith(f"{n}/")), name)] = None
+    return list(found)

@@ -1,0 +1,638 @@
+"""MLModel: a Keras model with its own loss and its own optimizer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import tree
+
+from mlsystem import _attributes, _keras, engine
+from mlsystem._signature import by_name, extras
+from mlsystem.data.batch import Batch, own_entry
+from mlsystem.fit import data_arguments
+from mlsystem.fit.trainer import Run
+from mlsystem.losses import reduction
+from mlsystem.models import functional
+from mlsystem.optimizers.system_optimizer import extended, knows, make
+from mlsystem.preparation import configuration, lightning_hints, setup
+from mlsystem.routing import members, routing_table
+from mlsystem.saving import checksum, constructor_arguments, weights_file
+from mlsystem.step import compiled_step, context
+from mlsystem.step.context import Taken
+from mlsystem.step.train_step import Learner
+
+_STEPS = {"train_step": True, "test_step": False}
+# What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
+_SET_BY_KERAS = _attributes.OF_KERAS | {
+    *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
+    *("call_signature_parameters", "unrolled_steps_per_execution"),
+}
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class MLModel(Learner):
+    """A Keras model that knows how to compute, what it is to blame for, and how it learns.
+
+    Override `forward`, `loss` and `configure_optimizer`, or give them as arguments:
+
+    ```python
+    class Regressor(ml.MLModel):
+        def __init__(self, units):
+            super().__init__()
+            self.dense = keras.layers.Dense(units)
+
+        def forward(self, x, training=None):
+            return self.dense(x)
+
+        def loss(self, x, y, outputs):
+            return keras.ops.mean((y - outputs) ** 2, axis=-1)  # one loss per sample
+
+    Regressor(1).fit(x, y)
+    ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse").fit(x, y)
+    ```
+
+    A model can be trained alone, as above, or as a member of an `MLSystem`. It is a
+    `keras.Model`, and stands wherever one does: `MLModel(inputs=..., outputs=...)`,
+    `compile(loss=...)`, `compute_loss` and saving work as in Keras.
+
+    `save` and `keras.saving.load_model` give back a subclass whose constructor takes what Keras can
+    serialize: numbers, models, layers, optimizers, and lists and dicts of these. It needs no
+    `get_config` and no decorator, unless it is made inside a function. Import its module first.
+
+    Args:
+        net: any Keras model or layer, or a network of the backend's own kind: a
+            `torch.nn.Module`, a `flax.linen.Module`. Leave it out where `forward` is overridden.
+        loss: name, `keras.losses.Loss` or function `(y_true, y_pred)`. The loss compares the
+            model's own entries of `y` and of the outputs: those under its key, where they are
+            dicts that hold it.
+        optimizer: name, class or Keras optimizer; by default Adam.
+        metrics: list of Keras metrics, of the same entries as the loss.
+        name: name of the model.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Lets Keras remember the arguments of the constructor."""
+        # Keras remembers the arguments for `get_config` here, and positional ones only by name.
+        if len(args) == 1 and cls.__init__ is MLModel.__init__ and "outputs" not in kwargs:
+            kwargs |= {"net": args[0]}
+            args = ()
+        model = super().__new__(cls, *args, **kwargs)
+        constructor_arguments.remember(model, args, kwargs)
+        return model
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
+        is_functional = _keras.functional_init_arguments(args, kwargs)
+        is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
+        net = None if is_functional else _net(self, args, kwargs)
+        if net is not None:
+            kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
+        if is_functional:
+            functional.become(self, MLModel)
+            _keras.Functional.__init__(self, *args, **kwargs)
+        else:
+            super().__init__(**kwargs)
+        self._run = Run()
+        self._run.given = given
+        self._run.is_unnamed = kwargs.get("name") is None
+        self._seeds = weights_file.Seeds(self)
+        if net is not None:
+            self.net = net
+        if given["loss"] is not None or given["metrics"] is not None:
+            keras.Model.compile(self, optimizer=None, loss=given["loss"], metrics=given["metrics"])
+
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._adopt()
+        if registered and "<locals>" not in cls.__qualname__:  # of which there may be several
+            _keras.register(cls)
+
+    @classmethod
+    def _adopt(cls) -> None:
+        """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
+        for base in cls.__mro__:  # the class itself, or a mixin before the library's own
+            if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
+                break
+        new = [compute for compute in given if compute is not vars(base).get("_computes")]
+        if new and (base is cls or not issubclass(base, MLModel)):
+            compute = by_name(new[0])
+            for name in ("call", "forward", "_computes"):
+                setattr(cls, name, compute)
+        for name, training in _STEPS.items():
+            if not hasattr(fn := getattr(cls, name), "is_step"):  # also that of a mixin
+                setattr(cls, name, context.make(training)(fn))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SET_BY_KERAS and members.has_layer(value):
+            raise ValueError(taken_name(self, name))
+        _check_name(self, name, value)
+        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
+        if name == "key" and hasattr(self, "_run"):
+            raise AttributeError(
+                f"`key` of '{self.name}' is the name that its system gives it. "
+                "Choose another name for an attribute of your own."
+            )
+        if _attributes.is_number(name, value):
+            run = self.__dict__.get("_run")
+            if run is not None and getattr(self, name, None) != value:
+                run.changes += 1  # a captured step holds the old value
+        if name != "loss":
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(super(), "__getattr__", self.__getattribute__)  # that of torch
+        try:
+            return found(name)
+        except AttributeError:
+            text = lightning_hints.missing(self, name)
+            if name == "_run":
+                text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
+            if text:
+                raise AttributeError(text) from None
+            raise
+
+    @property
+    def key(self) -> str:
+        """The name of the model in the system that trains it (`critics/0`), else its own name."""
+        return self._run.key or self.name
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that the model is trained by: in a system, `system.optimizers[key]`.
+
+        A model that you `compile`, or train alone, has one of its own until the system is used
+        again. One that is neither compiled nor trained has no such attribute, as in Keras.
+        """
+        run = self.__dict__.get("_run")
+        if run is not None and run.optimizer is not None:
+            return run.optimizer
+        if "optimizer" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' has no optimizer: it is not compiled.")
+        return self.__dict__["optimizer"]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self.__dict__["optimizer"] = value
+        if "_run" in self.__dict__:
+            self._run.optimizer = None
+
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names, and the system has saved this one.
+        run = self.__dict__.get("_run")
+        hidden = (
+            {"optimizer", "optimizers"} if run is not None and run.optimizer is not None else ()
+        )
+        return [name for name in super().__dir__() if name not in hidden]
+
+    # What users override ---------------------------------------------------------------------
+
+    @by_name
+    def call(self, inputs: Any, *more: Any, training: Any = None, **kwargs: Any) -> Any:
+        """What calling the model does; the same function as `forward`."""
+        net = getattr(self, "net", None)
+        if isinstance(self, _keras.Functional):
+            return _keras.Functional.call(self, inputs, training=training, **kwargs)
+        if net is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say how to compute: give it a `net`, "
+                "or override `forward(self, inputs, training=None)`."
+            )
+        if training is not None:
+            kwargs |= extras(net.call, training=training)
+        return net(inputs, *more, **kwargs)
+
+    forward = call
+
+    def loss(
+        self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
+    ) -> Any:
+        """What the model is to blame for. Override it with as many of the arguments as you need.
+
+        Args:
+            x: the inputs in the batch.
+            y: the targets in the batch; None without any.
+            outputs: what the `forward` of the system returned (of the model, where it is alone).
+            sample_weight: the weight of each sample; None without any.
+            training: whether this is a training step.
+
+        Returns:
+            A scalar, a vector of one loss per sample (which is weighted by the sample weights,
+            unless the method takes `sample_weight`, and averaged), or a dict of named terms of
+            these two kinds, whose sum is the loss.
+        """
+        compiled = _keras.compile_loss(self)
+        if type(self).compute_loss is not MLModel.compute_loss:
+            own = (own_entry(part, self.key) for part in (y, outputs, sample_weight))
+            return _keras.compute_loss(self, x, *own, training=training)
+        if compiled is None:
+            raise NotImplementedError(
+                f"'{self.key}' has no loss. Override `loss`, or give `loss=`."
+            )
+        return reduction.compiled(compiled, self.key, y, outputs, sample_weight)
+
+    def configure_optimizer(self) -> Any:
+        """The optimizer: the one given to the constructor, else Adam. Override it for another."""
+        return make(self._run.given["optimizer"] or "adam", self.key)
+
+    def _has_loss(self) -> bool:
+        """Whether the model has a loss of its own: a method, or one that was given."""
+        return (
+            _keras.compile_loss(self) is not None
+            or type(self).loss is not MLModel.loss
+            or type(self).compute_loss is not MLModel.compute_loss
+        )
+
+    def _compares_targets(self) -> bool:
+        """Whether the loss is one that was given, between the model's own targets and outputs."""
+        return type(self).loss is MLModel.loss and _keras.compile_loss(self) is not None
+
+    def _counts_layer_losses(self) -> bool:
+        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
+        return (
+            type(self).loss is MLModel.loss and type(self).compute_loss is not MLModel.compute_loss
+        )
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training, as in Keras. What is left out is what the constructor was given.
+
+        Args:
+            optimizer: as in Keras. "auto": the model's own optimizer, else Keras' default.
+            loss: as in Keras.
+            loss_weights: as in Keras. Of a `loss` method, numbers by term: `{"kl": 0.1}`.
+            metrics: as in Keras.
+            kwargs: the other arguments of `keras.Model.compile`.
+        """
+        if loss is not None and type(self).loss is not MLModel.loss:
+            raise ValueError(
+                f"{type(self).__name__} has a `loss` method, and compile got loss={loss!r}. "
+                "Leave one of them out."
+            )
+        given = self._run.given
+        if optimizer == "auto":
+            own = (
+                given["optimizer"]
+                or type(self).configure_optimizer is not MLModel.configure_optimizer
+            )
+            optimizer = self.configure_optimizer() if own else "rmsprop"
+        if type(self).loss is not MLModel.loss:
+            given["loss_weights"] = loss_weights
+            if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
+                raise ValueError(
+                    f"compile of '{self.key}' got loss_weights={loss_weights!r}. Give a number for "
+                    "each term. Variables and schedules are for the losses of an MLSystem."
+                )
+        loss = given["loss"] if loss is None else loss
+        metrics = given["metrics"] if metrics is None else metrics
+        self._run.reset()
+        super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
+
+    # A subclass with a `compile` of its own takes what Keras did not save.
+    compile._is_default = True  # type: ignore[attr-defined]
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration: the arguments of the constructor, as far as Keras can save them."""
+        of_keras = not getattr(type(self).get_config, "_is_default", False)
+        if of_keras or isinstance(self, _keras.Functional):
+            return super().get_config()
+        return constructor_arguments.config(self, _keras.basic_config(self))
+
+    # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
+    get_config._is_default = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Rebuilds a model from its configuration."""
+        if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
+            config = constructor_arguments.restored(config, custom_objects)
+        return super().from_config(config, custom_objects)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model with its optimizer and random seeds. See `keras.Model.save`.
+
+        `keras.saving.load_model` gives it back, compiled, and `load_weights` reads the file too.
+
+        Args:
+            filepath: where to, ending in `.keras`.
+            args: as in Keras.
+            kwargs: as in Keras.
+
+        Raises:
+            NotImplementedError: Keras cannot serialize an argument of the constructor. Nothing
+                was written.
+        """
+        keras.saving.serialize_keras_object(self)  # Keras empties the file before it does so
+        super().save(filepath, *args, **kwargs)
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves weights, optimizers and random seeds. See `keras.Model.save_weights`.
+
+        The file ends with a checksum, which `load_weights` verifies and Keras ignores.
+
+        Args:
+            filepath: where to, ending in `.weights.h5`.
+            args: as in Keras.
+            kwargs: as in Keras.
+        """
+        super().save_weights(filepath, *args, **kwargs)
+        if str(filepath).endswith(".weights.h5") and Path(filepath).is_file():
+            checksum.add(Path(filepath))
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file."""
+        weights_file.check_archive(store)
+        super().load_own_variables(store)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
+
+        The model must have its weights (`setup` makes them). A file that is damaged or does not
+        fit changes nothing. If the file lacks the state of the model's optimizer, the weights are
+        loaded and the optimizer starts from scratch, with a warning. In a system, each model's
+        optimizer must be in the file.
+
+        Args:
+            filepath: a `.weights.h5` or `.keras` file; others are left to Keras.
+            skip_mismatch: whether to leave out what does not fit: a layer, or the optimizer of a
+                model, as a whole. A warning lists it.
+            kwargs: as in Keras.
+
+        Raises:
+            ValueError: the file cannot be read, has changed since it was written, or does not fit.
+                The message lists what differs.
+        """
+        if kwargs or not str(filepath).endswith((".weights.h5", ".keras")):
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+            return
+        if not self.built:
+            raise ValueError(
+                f"'{self.name}' has no weights to load into yet. Call setup(batch) first."
+            )
+        weights_file.load_weights(self, filepath, skip_mismatch)
+
+    def _ready_optimizers(self) -> None:
+        """Makes the state of the optimizers, but for a model that a system trains."""
+        if not self.trainable_weights or self._run.key:
+            return
+        if self._compiles_itself():
+            self._ensure_compiled()
+        if hasattr(self, "optimizer"):
+            self._finish_build()
+
+    def get_build_config(self) -> Any:
+        """The shapes of the batch that the model was readied with, else what Keras remembers."""
+        symbols = self._run.symbols
+        if symbols is None or isinstance(self, _keras.Functional):
+            return super().get_build_config()
+        return {"batch": keras.saving.serialize_keras_object(symbols)}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights of a loaded model. Called by Keras."""
+        if "batch" in (config or {}):
+            setup.rebuild(self, keras.saving.deserialize_keras_object(config["batch"]))
+        else:
+            super().build_from_config(config)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a copy or a loaded model as the first one was. Called by Keras.
+
+        As in Keras, a model with a `compile` of its own is left to it, with a warning.
+        """
+        if not self._compiles_itself():
+            super().compile_from_config(config)
+            return
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self._finish_build()
+
+    def _compiles_itself(self) -> bool:
+        """Whether the library knows what `compile` takes: it is not a subclass's own."""
+        return getattr(type(self).compile, "_is_default", False)
+
+    # A learner of one ------------------------------------------------------------------------
+
+    def _ensure_compiled(self) -> None:
+        """Compiles a model that has no optimizer of its own yet."""
+        of_system, self._run.optimizer = self._run.optimizer, None
+        if not self.compiled or self.optimizer is None:
+            self.compile(make(self.configure_optimizer(), self.key))
+        if self._run.purpose == "test_step":
+            self._run.optimizer = of_system
+
+    def _finish_build(self) -> None:
+        """Builds the optimizer once there are weights."""
+        self._run.flagged = self.weights
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def setup(self, batch: Any = None) -> "MLModel":
+        """Builds weights and optimizers from one batch, and compiles. Returns the model.
+
+        Args:
+            batch: one batch as the data set yields it (only its shapes matter), a data set, or an
+                `ml.MLData`; by default what the method `data` of the model returns.
+        """
+        self._ensure_compiled()
+        setup.build(self, *data_arguments.examples(self, batch))
+        return self
+
+    def _models(self) -> dict[str, Any]:
+        """The model itself, if it has weights to train."""
+        return {self.key: self} if self.trainable_weights else {}
+
+    @property
+    def optimizers(self) -> Mapping[str, Any]:
+        """The optimizer of the model, under its key."""
+        return {} if self.optimizer is None else {self.key: self.optimizer}
+
+    def _rows(self, losses: Sequence[str]) -> routing_table.Rows:
+        """A model alone follows its own loss."""
+        weights = self._run.given.get("loss_weights")
+        return routing_table.read("sum", [self.key], losses, weights, terms=self._run.parts)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss with the regularizers: Keras' own, unless `loss` is overridden."""
+        if type(self).loss is MLModel.loss:
+            if _keras.compile_loss(self) is not None:
+                reduction.check_targets(self.key, y)
+            return super().compute_loss(x, y, y_pred, sample_weight)
+        extra = reduction.total(self.losses)  # before `loss`, which may call the layers once more
+        found = reduction.of_model(self, x, y, y_pred, sample_weight, training)
+        sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
+        parts = found.terms | ({"": extra} if self.losses and found.terms else {})
+        parts = {f"{self.key}/{name}": value for name, value in parts.items()}
+        self._run.taken = Taken({}, found.terms, sizes=sizes, parts=parts)
+        return found.value + extra
+
+    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+        """The one loss of a model that is trained alone, with its terms."""
+        given = self._has_loss() or _keras.compile_loss(self) is not None
+        if not given and not self.losses:
+            return Taken()
+        self._run.taken = None
+        value = _keras.compute_loss(
+            self,
+            x=batch.x,
+            y=batch.y,
+            y_pred=outputs,
+            sample_weight=batch.sample_weight,
+            training=training,
+        )
+        taken, self._run.taken = self._run.taken or Taken(), None
+        loss, _ = reduction.scalar(value, f"The loss of '{self.key}'")
+        terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
+        owners = dict.fromkeys(terms, self.key)
+        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
+
+    def _update_metrics(
+        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
+    ) -> None:
+        """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
+        if this := context.of(self):
+            logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            this.logs = None if self._run.gate is not None else logs
+
+    def _flush(self, this: context.Step) -> None:
+        """Moves the losses and their terms into the running means."""
+        means = this.means()
+        for name in means:
+            if name in this.owners:
+                self._track(name, f"The term '{name}' of the loss", *means[name])
+            elif name != self.key:
+                self._track(f"{name}_loss", f"the loss '{name}'", *means[name])
+        if top := [means[name] for name in means if name not in this.owners]:
+            total, weights = sum(value for value, _ in top), [weight for _, weight in top]
+            _keras.loss_tracker(self).update_state(total, sample_weight=context.any_weight(weights))
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The running means, those logged under a name of one's own behind those of Keras."""
+        this = context.of(self)
+        if this and self._run.gate is None:
+            self._flush(this)
+        own = self._run.logs.results(this.touched if this else None)
+        logged = self._run.logs.trackers  # of which others are those of `test_step` alone
+        of_keras = {n: v for n, v in super().get_metrics_result().items() if n not in logged}
+        return of_keras | own
+
+    def _metric_names(self) -> set[str]:
+        results = {metric.name: metric.result() for metric in super().metrics}
+        nested = [name for r in results.values() if isinstance(r, dict) for name in r]
+        return {*results, *nested}
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Keras' metrics of the model, and the trackers of what is logged."""
+        return (
+            [*super().metrics, *self._run.logs.metrics()]
+            if hasattr(self, "_run")
+            else super().metrics
+        )
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Compiles the training step; called by `fit`."""
+        self._check_readied("train_step")
+        if force or self.train_function is None:
+            self.train_function = compiled_step.ForFrozen(self)
+        return self.train_function
+
+    def _retrain(self) -> None:
+        """Sees to weights that are trained from now on: the optimizer must know them."""
+        optimizer = getattr(self, "optimizer", None)
+        thawed = self._run.flags and optimizer is not None and optimizer.built
+        if thawed and not knows(optimizer, self.trainable_weights):
+            with _keras.DotNotTrackScope():
+                self.optimizer = extended(optimizer, self.trainable_weights)
+            self.test_function = None  # it holds the state of the one before
+        self._run.flags = configuration.flags(self)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Compiles the step of `evaluate`."""
+        self._check_readied("test_step")
+        if force or self.test_function is None:
+            self.test_function = engine.chosen.test_function(self)
+        return self.test_function
+
+
+_INSTEAD = {
+    "loss": 'Give it to the constructor, as in `super().__init__(loss="mse")`, or define a method '
+    "`loss(self, x, y, outputs)`.",
+    "optimizer": 'Give it to the constructor, as in `super().__init__(optimizer="adam")`, or '
+    "define a method `configure_optimizer(self)` that returns it.",
+}
+
+
+def _check_name(model: Any, name: str, value: Any) -> None:
+    """Refuses a value in the place of a method, or that only the constructor takes."""
+    if name == "loss":
+        is_wrong = value is not None and value is not _keras.given_loss(model)
+    elif name == "optimizer":
+        is_wrong = isinstance(value, (str, type))
+    else:
+        owner = getattr(type(model), name, None)
+        is_wrong = not callable(value) and name != "data" and _is_ours(owner)
+    if is_wrong:
+        instead = _INSTEAD.get(name, "Choose another name for an attribute of your own.")
+        raise AttributeError(
+            f"`{name}` of '{getattr(model, 'name', type(model).__name__)}' cannot be set to "
+            f"{value!r}: it means something to a model already. {instead}"
+        )
+
+
+def _is_ours(method: Any) -> bool:
+    module = getattr(method, "__module__", None) or ""
+    return callable(method) and module.partition(".")[0] == "mlsystem"
+
+
+def taken_name(model: Any, name: str) -> str:
+    """The error where a layer is set under a name that Keras or this library uses."""
+    return (
+        f"A member of {type(model).__name__} cannot be called '{name}', which means "
+        "something to a model already. Choose another name."
+    )
+
+
+def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Takes the net, as a layer, out of the arguments of the constructor."""
+    if len(args) > 1:
+        raise TypeError(
+            f"{type(model).__name__} takes one network; found {len(args)} positional arguments. "
+            "Join networks in a keras.Sequential, or set them as attributes of a subclass."
+        )
+    given = args[0] if args else kwargs.pop("net", None)
+    net = None if given is None else engine.chosen.as_layer(given)
+    if given is None or isinstance(net, keras.Layer):
+        if net is not None and hasattr(model, "compute_losses"):
+            raise TypeError(
+                f"{type(model).__name__} got a network. A system takes none: set its models as "
+                "attributes in the constructor of a subclass."
+            )
+        return net
+    raise TypeError(_no_net(model, given))
+
+
+def _no_net(model: Any, given: Any) -> str:
+    """The error where the constructor got something else than a network."""
+    cls = type(model).__name__
+    if isinstance(given, str):
+        fix = f" Give a name as `name={given!r}`, and the network first."
+    elif isinstance(given, type):
+        fix = f" That is a class. Give an instance: {given.__name__}(...)."
+    elif isinstance(given, (list, tuple)):
+        fix = " That is a list. Wrap the layers: keras.Sequential([...])."
+    else:
+        fix = " A function belongs in `forward` of a subclass." if callable(given) else ""
+    return f"{cls} got {given!r} as its network. Give a Keras model or layer.{fix}"

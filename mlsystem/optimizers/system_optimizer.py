@@ -1,0 +1,334 @@
+"""One optimizer per model, shown to Keras as one."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mlsystem import _keras, engine
+from mlsystem.routing import routing_table
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class SystemOptimizer(keras.optimizers.Optimizer):
+    """The optimizers of a system as Keras' trainer and callbacks see them.
+
+    `iterations` counts the batches; each model's optimizer counts its own updates.
+    `learning_rate` reads that of the first model, and sets all in proportion: the bound of a
+    callback, as `min_lr`, is one for the first model.
+
+    Args:
+        optimizers: dict of the optimizer of each model.
+
+    >>> inner = {"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)}
+    >>> optimizer = SystemOptimizer(inner)
+    >>> optimizer.learning_rate = 0.01
+    >>> round(float(inner["b"].learning_rate), 6)
+    0.02
+    """
+
+    def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
+        super().__init__(learning_rate=0.0, name=name)
+        # No dict or list: Keras would look into those for more to save.
+        self._by_model = MappingProxyType(dict(optimizers))
+        self._ratios = [1.0] * len(optimizers)
+        self.built = True
+
+    @property
+    def by_model(self) -> Mapping[str, Any]:
+        """The Keras optimizer of each model; Keras takes `optimizers` for something else."""
+        return self._by_model
+
+    @property
+    def variables(self) -> list[Any]:
+        """The batch counter, then the variables of each optimizer."""
+        return [self.iterations, *(v for inner in self.by_model.values() for v in inner.variables)]
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the first model; setting it scales all by the same factor.
+
+        It is set to a number. Where the rate of a model follows a schedule, that raises a
+        TypeError, as it does in Keras, and sets none.
+        """
+        return self.by_model[self._first()].learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if not hasattr(self, "_by_model"):
+            return  # set whole by Keras' own constructor, before there are optimizers
+        self._check_settable(value)
+        rates = [float(inner.learning_rate) for inner in self.by_model.values()]
+        if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
+            self._ratios = [rate / rates[0] for rate in rates]
+        for inner, ratio in zip(self.by_model.values(), self._ratios, strict=True):
+            inner.learning_rate = value * ratio
+
+    def _first(self) -> str:
+        if not self.by_model:
+            raise AttributeError("The system trains no model, and so has no learning rate.")
+        return next(iter(self.by_model))
+
+    def _check_settable(self, value: Any) -> None:
+        first = self._first()
+        alone = (
+            f"`system.optimizers['{first}'].learning_rate` or `ml.callbacks.For('{first}', ...)`"
+        )
+        if callable(value):
+            raise TypeError(
+                f"The learning rates of a system were set to {type(value).__name__}, and scale to "
+                f"a number only. Set that of each model, as in {alone}."
+            )
+        for name, inner in self.by_model.items():
+            rate = getattr(inner, "learning_rate", None)
+            if not isinstance(rate, keras.Variable):
+                why = "has several" if rate is None else "follows a schedule"
+                raise TypeError(
+                    f"The learning rate of '{name}' cannot be set: its {type(inner).__name__} "
+                    f"{why}. Set those of other models one by one, as in {alone}."
+                )
+
+    def take(self, optimizers: Mapping[str, Any]) -> None:
+        """Replaces the optimizers, as where a model is no longer frozen."""
+        ratios = dict(zip(self._by_model, self._ratios, strict=True))
+        self._by_model = MappingProxyType(dict(optimizers))
+        self._ratios = [ratios.get(name, 1.0) for name in optimizers]
+
+    def count_batch(self) -> None:
+        """Counts one batch more in `iterations`."""
+        self.iterations.assign_add(1)
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Nothing to do: each optimizer is built on its model's weights."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Refused: the optimizers are applied one by one."""
+        raise NotImplementedError(
+            "A system's optimizers are applied per model: call `system.apply_gradients`."
+        )
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Lets each optimizer with `use_ema` overwrite its own weights with their averages."""
+        for inner in self.by_model.values():
+            inner.finalize_variable_values(_keras.optimized_weights(inner))
+
+    def _state(self) -> dict[str, Any]:
+        """The variables by the names that they are saved under: `generator.Adam.0`."""
+        return {"iterations": self.iterations} | {
+            f"{_key(name, inner)}.{i}": variable
+            for name, inner in self.by_model.items()
+            for i, variable in enumerate(inner.variables)
+        }
+
+    def _ratio_keys(self) -> list[str]:
+        return [f"{_key(name, inner)}.ratio" for name, inner in self.by_model.items()]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Called by Keras, which fills one group of a file here."""
+        for key, ratio in zip(self._ratio_keys(), self._ratios, strict=True):
+            store[key] = np.array(ratio)
+        for key, variable in self._state().items():
+            store[key] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras with one group of a file, which must hold the state of each optimizer."""
+        state, ratios = self._state(), self._ratio_keys()
+        if differ := sorted({*ratios, *state} ^ set(store.keys())):
+            raise ValueError(
+                f"The file does not hold the state of the optimizers of {list(self.by_model)}. In "
+                f"only one of the file and the system: {', '.join(differ)}."
+            )
+        self._ratios = [float(store[key]) for key in ratios]
+        for key, variable in state.items():
+            variable.assign(store[key])
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, as Keras saves it."""
+        optimizers = {n: keras.saving.serialize_keras_object(o) for n, o in self.by_model.items()}
+        return {"optimizers": optimizers, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SystemOptimizer":
+        """Rebuilds the optimizer from its configuration."""
+        optimizers = {
+            name: keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
+            for name, inner in config["optimizers"].items()
+        }
+        return cls(optimizers, name=config["name"])
+
+
+def _key(name: str, optimizer: Any) -> str:
+    """What the state of one optimizer is saved under; those of two classes mean other things."""
+    return f"{name.replace('/', ':')}.{type(optimizer).__name__}"
+
+
+def one_each(
+    given: Any, models: Sequence[str], learning_rate: Any = None, **kwargs: Any
+) -> dict[str, Any]:
+    """An optimizer per model, from one class, name or instance or a dict of these by model."""
+    if is_by_model(given):
+        given = routing_table.by_name(given, models, "optimizer")
+    else:
+        given = dict.fromkeys(models, given)
+    if learning_rate is not None:
+        kwargs["learning_rate"] = learning_rate
+    return distinct(make_each(given, kwargs))
+
+
+def is_by_model(given: Any) -> bool:
+    """Whether optimizers are given by model, and not one for all."""
+    return isinstance(given, Mapping) and "class_name" not in given
+
+
+def make_each(given: Mapping[str, Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The optimizer of each model that is given one."""
+    return {name: make(o, name, kwargs) for name, o in given.items() if o is not None}
+
+
+def make(given: Any, model: str, kwargs: Mapping[str, Any] | None = None) -> Any:
+    """An optimizer from a class, a name or an instance; keyword arguments go to the first two."""
+    if kwargs and not isinstance(given, (type, str)):
+        raise ValueError(
+            f"{list(kwargs)} cannot be applied to {given!r}: give an optimizer class or its name."
+        )
+    try:
+        made = _made(given, dict(kwargs or {}))
+    except Exception as error:
+        raise ValueError(
+            f"The optimizer of '{model}' cannot be made of {given!r}. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"The optimizer of '{model}' is {given!r}, of type {type(given).__name__}. Give a "
+            "Keras optimizer, its class or its name, or a dict of these by model."
+        )
+    return made
+
+
+def _made(given: Any, kwargs: dict[str, Any]) -> Any:
+    if isinstance(given, type):
+        return given(**kwargs)
+    if isinstance(given, str):
+        return keras.optimizers.get({"class_name": given, "config": kwargs} if kwargs else given)
+    is_config = isinstance(given, Mapping) and "class_name" in given
+    return keras.optimizers.get(given) if is_config else given
+
+
+def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy for each model after the first that shares an instance: each has its own state."""
+    seen: set[int] = set()
+    result = {}
+    for name, optimizer in optimizers.items():
+        key = id(getattr(optimizer, "inner_optimizer", optimizer))  # of one that scales the loss
+        result[name] = copy(optimizer) if key in seen else optimizer
+        seen.add(key)
+    return result
+
+
+def extended(optimizer: Any, weights: Sequence[Any]) -> Any:
+    """A copy that knows more weights, with the state that the optimizer has."""
+    known = _keras.optimized_weights(optimizer)
+    ids = {id(weight) for weight in known}
+    new = copy(optimizer)
+    new.build([*known, *(weight for weight in weights if id(weight) not in ids)])
+    states: dict[str, list[Any]] = {}
+    for variable in optimizer.variables:
+        states.setdefault(variable.path, []).append(variable)
+    for variable in new.variables:  # of two weights of one name, the first comes first
+        if same := states.get(variable.path):
+            variable.assign(ops.copy(same.pop(0).value))
+    return new
+
+
+def copy(optimizer: Any) -> Any:
+    """A new optimizer of the same configuration."""
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise ValueError(
+            f"One {type(optimizer).__name__} is given to several models, and cannot be copied: its "
+            "`get_config` does not hold all that its constructor takes. Mend that, or give each "
+            f"model one of its own. {type(error).__name__}: {error}"
+        ) from error
+
+
+def rate_log(name: str) -> str:
+    """What the learning rate of a model is called in the logs of an epoch."""
+    return f"{name}_learning_rate"
+
+
+def learning_rates(by_model: Mapping[str, Any]) -> dict[str, float]:
+    """The learning rate of each optimizer at present, as it is logged."""
+    found = {n: getattr(inner, "learning_rate", None) for n, inner in by_model.items()}
+    rates = {n: rate for n, rate in found.items() if rate is not None}  # a MultiOptimizer has none
+    return {rate_log(n): float(ops.convert_to_numpy(rate)) for n, rate in rates.items()}
+
+
+def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
+    """Refuses an optimizer that was built for the weights of another model."""
+    if not knows(optimizer, weights):
+        raise ValueError(
+            f"The optimizer of '{name}' ({type(optimizer).__name__}) was built for other weights. "
+            "Give each model an optimizer of its own."
+        )
+
+
+def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
+    """Whether an optimizer was built for weights."""
+    known = {id(weight) for weight in _keras.optimized_weights(optimizer)}
+    return all(id(weight) in known for weight in weights)
+
+
+def scales(optimizer: Any) -> bool:
+    """Whether an optimizer scales the loss, and itself skips updates that overflow."""
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def updates(optimizer: Any) -> Any:
+    """The number of updates so far of an optimizer that may leave some out; None of any other."""
+    if not scales(optimizer) and not accumulates(optimizer):
+        return None
+    return engine.chosen.kept(ops.convert_to_tensor(optimizer.iterations))
+
+
+def with_loss_scaling(optimizer: Any, model: Any) -> Any:
+    """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
+    if not scales(optimizer) and _has_float16(model):
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _has_float16(model: Any) -> bool:
+    """Whether a model, or one of the layers in it, is of mixed_float16."""
+    layers = _keras.flat_layers(model) if isinstance(model, keras.Layer) else [model]
+    return any(layer.dtype_policy.name == "mixed_float16" for layer in layers)
+
+
+def accumulates(optimizer: Any) -> bool:
+    """Whether an optimizer sums gradients over several batches."""
+    return bool(getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps)
+
+
+def wants_all(optimizer: Any) -> bool:
+    """Whether an optimizer refuses to update only some of its weights."""
+    several = getattr(keras.optimizers, "MultiOptimizer", None)  # which is there since Keras 3.15
+    return several is not None and isinstance(optimizer, several)
+
+
+def is_scaled(optimizer: Any) -> bool:
+    """Whether an optimizer wants its losses scaled."""
+    return scales(optimizer) or optimizer.loss_scale_factor is not None
+
+
+def scale(*optimizers: Any) -> Any:
+    """The factor by which optimizers want their losses scaled, or None; they unscale themselves.
+
+    That of several is the smallest: at which the gradients of none overflow that hold at its own.
+    """
+    found = [o.scale_loss(ops.ones(())) for o in optimizers if is_scaled(o)]
+    return functools.reduce(ops.minimum, found) if found else None

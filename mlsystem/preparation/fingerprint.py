@@ -1,0 +1,171 @@
+"""What a compiled step was made from: numbers in attributes, and the code of methods.
+
+A compiled step holds both as they were. What has changed when `fit` starts is compiled anew.
+"""
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType
+from typing import Any
+
+from mlsystem import _attributes, _keras
+
+MOST = 16  # calls in a row before each of which an attribute has changed
+_PLAIN = {bool, int, float, str, type(None)}
+_KINDS = {*_PLAIN, tuple, FunctionType, MethodType}
+_LIBRARIES = {
+    "keras",
+    "mlsystem",
+    "torch",
+    "jax",
+    "flax",
+    "tensorflow",
+    "builtins",
+    "abc",
+    "typing",
+}
+
+# By the owner and the name of an attribute. A key of both for each would cost more than all else:
+# so many new tuples have Python collect its garbage.
+Found = dict[Any, dict[str, Any]]
+
+
+def see(learner: Any) -> None:
+    """Has the steps compiled anew if what they were made from has changed. Called before `fit`."""
+    run = learner._run
+    for cls in _classes(_keras.flat_layers(learner)):
+        if hasattr(cls, "_adopt"):
+            cls._adopt()
+    if run.made_from is None:
+        return
+    changed = _changed(run.made_from, of(learner)) - run.restless
+    run.hasty = {key: run.hasty.get(key, 0) + 1 for key in changed}
+    if changed:
+        _start_anew(learner)
+        _leave_restless(learner)
+
+
+def _start_anew(learner: Any) -> None:
+    for layer in _keras.flat_layers(learner):
+        if hasattr(layer, "_run"):
+            _keras.read_signature(layer)
+    learner._run.reset()
+    learner._run.logs.owners.clear()
+    learner._run.made_from = None
+    learner.train_function = learner.test_function = learner.predict_function = None
+
+
+def _leave_restless(learner: Any) -> None:
+    """Stops to follow an attribute that changes before each call."""
+    run = learner._run
+    for key in [key for key, count in run.hasty.items() if count >= MOST]:
+        run.restless.add(key)
+        warnings.warn(
+            f"The step of '{learner.name}' was compiled anew before each of {MOST} calls, since "
+            f"`{key[1]}` had changed. From now on changes of this attribute may have no effect. If "
+            "the step uses it, make it a keras.Variable.",
+            stacklevel=2,
+        )
+
+
+def note(learner: Any, before: Found) -> None:
+    """Keeps what the steps are made from, without what a rehearsed step has changed by itself."""
+    run, now = learner._run, of(learner)
+    run.restless |= _changed(before, now)
+    known = run.made_from or {}
+    run.made_from = {o: now.get(o, {}) | known.get(o, {}) for o in now.keys() | known.keys()}
+
+
+def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
+    """The owners and names of what differs."""
+    missing, changed = object(), set()
+    for owner in before.keys() | now.keys():
+        old, new = before.get(owner, {}), now.get(owner, {})
+        if old != new:
+            names = old.keys() | new.keys()
+            changed |= {(owner, n) for n in names if old.get(n, missing) != new.get(n, missing)}
+    return changed
+
+
+def of(learner: Any) -> Found:
+    """The plain values in attributes of all layers and optimizers, and the code of their methods.
+
+    The owners are layers by their id, classes, and optimizers by their model.
+    """
+    layers = _keras.flat_layers(learner)
+    found: Found = {}
+    inner = {n: getattr(o, "inner_optimizer", o) for n, o in learner.optimizers.items()}
+    for key, owner in [*((id(layer), layer) for layer in layers), *inner.items()]:
+        found[key] = {
+            name: value if type(value) in _PLAIN else _value(name, value)
+            for name, value in vars(owner).items()
+            if name[0] != "_"
+            and name not in _attributes.OF_KERAS
+            and (type(value) in _KINDS or name in _attributes.DECLARED)
+        }
+    for cls in _classes(layers):
+        held = {name: value for name, value in vars(cls).items() if name[:2] != "__"}
+        found[cls] = {name: _value(name, value) for name, value in held.items()}
+    return found
+
+
+def _classes(layers: list[Any]) -> Iterator[Any]:
+    """The users' classes of some layers, with those that they inherit from."""
+    kinds = dict.fromkeys(map(type, layers))
+    bases = dict.fromkeys(base for kind in kinds for base in kind.__mro__)
+    return (base for base in bases if _is_users(base))
+
+
+def _is_users(owner: Any) -> bool:
+    return str(owner.__module__).partition(".")[0] not in _LIBRARIES
+
+
+def _value(name: str, value: Any) -> Any:
+    """An attribute as it is compared."""
+    if isinstance(value, tuple) or name in _attributes.DECLARED:
+        return _spelled(value)
+    if isinstance(value, property):
+        value = value.fget
+    function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
+    is_users = isinstance(function, FunctionType) and _is_users(function)
+    owner = id(getattr(value, "__self__", None))  # of a bound method
+    return (_code(function, set()), owner) if is_users else _one(value)
+
+
+def _one(value: Any) -> Any:
+    """A plain value as it is, and of all else which object it is."""
+    return value if type(value) in _PLAIN else id(value)
+
+
+def _spelled(value: Any) -> Any:
+    """What a tuple, or a routing and the like, holds."""
+    if isinstance(value, Mapping):
+        return tuple((key, _spelled(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_spelled, value))
+    return _one(value)
+
+
+def _held(function: FunctionType) -> list[Any]:
+    """The variables of the function in which another was made, that this one uses."""
+    found = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty one
+            found.append(_one(cell.cell_contents))
+    return found
+
+
+def _code(function: FunctionType, seen: set[Any]) -> Any:
+    """The code of a function, with the numbers and functions of its module that it names."""
+    code = function.__code__
+    seen.add(code)
+    found = [code, _spelled(function.__defaults__ or ()), *_held(function)]
+    for name in code.co_names:
+        value = function.__globals__.get(name, function)
+        if type(value) in _PLAIN:
+            found.append(value)
+        elif isinstance(value, FunctionType) and _is_users(value) and value.__code__ not in seen:
+            found.append(_code(value, seen))
+    return tuple(found)

@@ -1,0 +1,154 @@
+"""Names that mlsystem does not read: those of Lightning, and misspelt declarations."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+from mlsystem.routing import routing_table
+
+_CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
+_DATA = "Give the data to `fit`, or return an `ml.MLData` from the method `data`."
+# Methods and attributes that Lightning reads, with what to write here.
+LIGHTNING = {
+    "training_step": "Override `loss` or `compute_losses`, or `train_step(self, data)`.",
+    "validation_step": "Override `test_step(self, data)`, which `evaluate` and validation run.",
+    "on_train_start": _CALLBACK.format("on_train_begin"),
+    "on_fit_start": _CALLBACK.format("on_train_begin"),
+    "on_train_end": _CALLBACK.format("on_train_end"),
+    "on_fit_end": _CALLBACK.format("on_train_end"),
+    "on_train_epoch_start": _CALLBACK.format("on_epoch_begin"),
+    "on_train_epoch_end": _CALLBACK.format("on_epoch_end"),
+    "on_train_batch_start": _CALLBACK.format("on_train_batch_begin"),
+    "on_train_batch_end": _CALLBACK.format("on_train_batch_end"),
+    "on_validation_epoch_start": _CALLBACK.format("on_test_begin"),
+    "on_validation_epoch_end": _CALLBACK.format("on_test_end"),
+    "on_test_epoch_end": _CALLBACK.format("on_test_end"),
+    "on_validation_start": _CALLBACK.format("on_test_begin"),
+    "on_validation_end": _CALLBACK.format("on_test_end"),
+    "on_before_optimizer_step": "Change gradients in `train_step`: `self.gradients(data)` gives "
+    "them, and `self.apply_gradients` applies them.",
+    "optimizer_step": "Update in `train_step(self, data)` by `self.update(data, models)`.",
+    "automatic_optimization": "Override `train_step(self, data)` to update the models yourself.",
+    "configure_callbacks": "Give callbacks to `fit(callbacks=[...])`.",
+    "train_dataloader": _DATA,
+    "val_dataloader": _DATA,
+    "test_dataloader": _DATA,
+}
+# Methods and attributes that a Lightning module has, with what to write here.
+CALLED = {
+    "save_hyperparameters": "Leave it out: the arguments of the constructor are saved by `save`.",
+    "hparams": "Set what you need as an attribute in the constructor.",
+    "log_dict": "Call `self.log(name, value)` for each value.",
+    "manual_backward": "Write `self.minimize(lambda: loss, models)`, where the function computes "
+    "the loss.",
+    "toggle_optimizer": "Leave it out: `self.update(data, models)` updates only the models named.",
+    "untoggle_optimizer": "Leave it out.",
+    "lr_schedulers": "Give each optimizer a schedule of `keras.optimizers.schedules`.",
+    "current_epoch": "Count epochs in a callback, or batches by `self.optimizer.iterations`.",
+    "global_step": "Read `self.optimizer.iterations`, the number of batches so far.",
+    "trainer": "A system trains itself, by `fit`.",
+}
+_LOG = "Write `self.log(name, value)`: it logs the mean over the epoch and has no options."
+# What errors in a step say, with what to write here.
+_ERRORS = {
+    "'mappingproxy' object is not callable": "Read an optimizer by the name of its model: "
+    "`self.optimizers['generator']`.",
+    "does not require grad": "`loss.backward()` does not run in a step here. Write "
+    "`self.minimize(lambda: loss, models)`, or `self.gradients(lambda: loss)` and "
+    "`self.apply_gradients`, where the function computes the loss.",
+    **{
+        f"unexpected keyword argument '{name}'": _LOG
+        for name in ("prog_bar", "on_step", "on_epoch", "logger", "sync_dist", "batch_size")
+    },
+}
+_METHODS = ("forward", "loss", "configure_optimizer", "train_step", "test_step")
+_OF_SYSTEMS = ("compute_losses", "configure_optimizers")
+_OF_MODELS = {
+    "configure_optimizers": "Override `configure_optimizer`, which returns the optimizer of the "
+    "model."
+}
+
+
+def check(learner: Any) -> None:
+    """Warns, once a name, of what a model or a member of it defines and nobody reads."""
+    for layer in _keras.flat_layers(learner):
+        if hasattr(layer, "_run"):
+            _check(layer)
+
+
+def _check(learner: Any) -> None:
+    is_system = hasattr(learner, "compute_losses")
+    own = {name: value for name, value in _own(learner) if name not in learner._run.told}
+    learner._run.told |= set(own)
+    habits = LIGHTNING if is_system else LIGHTNING | _OF_MODELS
+    cls = type(learner).__name__
+    for name, value in own.items():
+        if name in habits:
+            _warn(f"mlsystem does not call or read `{name}` of {cls}. {habits[name]}")
+        elif near := _near(learner, name, value, is_system):
+            _warn(f"mlsystem does not read `{name}` of {cls}. Did you mean `{near}`?")
+
+
+def missing(learner: Any, name: str) -> str:
+    """The error where an attribute that Lightning has is read; empty for others."""
+    found = CALLED.get(name, "")
+    return found and f"{type(learner).__name__} has no `{name}`. {found}"
+
+
+def advice(error: Exception) -> str:
+    """What to write in place of what led to an error in a step; empty where nobody knows."""
+    found = [advice for part, advice in _ERRORS.items() if part in str(error)]
+    return f" {found[0]}" if found else ""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+def _own(learner: Any) -> Iterable[tuple[str, Any]]:
+    """The public names that the user's classes and the object itself define."""
+    end = type(learner).__mro__.index(_base(learner))
+    for held in [learner, *type(learner).__mro__[:end]]:
+        for name, value in vars(held).items():
+            if name[0] != "_":
+                yield name, value
+
+
+def _near(learner: Any, name: str, value: Any, is_system: bool) -> str | None:
+    """The declaration that a name is a misspelling of, if the value would do for it."""
+    if hasattr(keras.Model, name) or hasattr(_base(learner), name):
+        return None
+    if inspect.isfunction(value):
+        known = (*_METHODS, *_OF_SYSTEMS) if is_system else _METHODS
+        helpers = [good for good in known if name.startswith(good) or name.endswith(good)]
+        return None if helpers else _closest(name, known, 0.9)
+    return _closest(name, learner._declarations, 0.8) if _declares(learner, value) else None
+
+
+def _base(learner: Any) -> Any:
+    """The library's own class that a user's class derives from."""
+    return next(c for c in type(learner).__mro__ if c.__module__.startswith("mlsystem."))
+
+
+def _closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
+
+
+def _declares(system: Any, value: Any) -> bool:
+    """Whether a value says something of the models, as a routing or phases do."""
+    if not hasattr(system, "compute_losses"):
+        return False
+    if isinstance(value, str):
+        return value in ("sum", "own", "skip", "raise", "keep")
+    if hasattr(value, "passes"):  # a balance
+        return True
+    if not isinstance(value, (Mapping, list, tuple)):
+        return False
+    names = list(value) if isinstance(value, Mapping) else keras.tree.flatten(value)
+    known = system._known_models()
+    return bool(names) and all(isinstance(n, str) and routing_table.named(n, known) for n in names)

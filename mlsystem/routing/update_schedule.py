@@ -1,0 +1,108 @@
+"""When each model is updated: phases within a batch, and on which batches. Plain Python."""
+
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlsystem.routing import routing_table
+
+
+def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
+    """The models of each phase, spelled out; one phase with all of them by default.
+
+    >>> read_phases([("critics",), "generator"], ["critics/0", "critics/1", "generator"])
+    [['critics/0', 'critics/1'], ['generator']]
+    """
+    if phases is None:
+        return [list(models)]
+    if not isinstance(phases, (list, tuple)) or not phases or () in phases or [] in phases:
+        raise ValueError(
+            f"phases is {phases!r}, or has an empty phase. Give a list of groups of models, each "
+            f"with a name at least: {[(model,) for model in models]}."
+        )
+    return [routing_table.resolve(group, models, "phases") for group in phases]
+
+
+def check_phases(phases: Sequence[Sequence[str]], trained: Sequence[str]) -> None:
+    """Refuses phases that leave out a model which is to be trained."""
+    if missing := [m for m in trained if not any(m in group for group in phases)]:
+        raise ValueError(
+            f"phases leaves out {', '.join(repr(m) for m in missing)}, which would never be "
+            "updated. Name it in a phase, or freeze it with `trainable = False`."
+        )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """On which batches a model is updated.
+
+    >>> [seen for seen in range(8) if Turn(every=2, start=3, end=7).is_due(seen)]
+    [3, 5]
+    """
+
+    every: int = 1
+    start: int = 0
+    end: int | None = None
+
+    def first(self) -> int:
+        """The number of batches before the first update."""
+        return (self.start // self.every + 1) * self.every - 1
+
+    def is_due(self, seen: int) -> bool:
+        """Whether it is updated on the batch that follows on those seen."""
+        is_over = self.end is not None and seen >= self.end
+        return seen >= self.start and not is_over and (seen + 1) % self.every == 0
+
+
+def read_turns(every: Any, start: Any, end: Any, models: Sequence[str]) -> dict[str, Turn]:
+    """The turns of those models that are not updated on every batch."""
+    read = {
+        "every": _numbers(every, models, "update_every", least=1),
+        "start": _numbers(start, models, "update_start", least=0),
+        "end": _numbers(end, models, "update_end", least=1),
+    }
+    turns: dict[str, Turn] = {}
+    for model in models:
+        turn = Turn(**{what: given[model] for what, given in read.items() if model in given})
+        if turn.end is not None and turn.end <= turn.first():
+            raise ValueError(
+                f"'{model}' would never be updated: its update_end, {turn.end}, does not come "
+                f"after its update_start, {turn.start}, and one of every {turn.every} batches."
+            )
+        if turn != Turn():
+            turns[model] = turn
+    return turns
+
+
+def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[str, int]:
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} is {given!r}; give a dict {{model: number of batches}}.")
+    found = routing_table.by_name(given, models, what)
+    for model, n in found.items():
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
+            raise ValueError(f"{what} gives {n!r} for '{model}'; give a whole number from {least}.")
+    return found
+
+
+def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
+    """The function of the losses that decides on each update of a model."""
+    update_when = {} if update_when is None else update_when
+    if not isinstance(update_when, Mapping):
+        raise ValueError(
+            f"update_when is {update_when!r}; give a dict {{model: function of the losses}}."
+        )
+    conditions = routing_table.by_name(update_when, models, "update_when")
+    for model, condition in conditions.items():
+        if not callable(condition):
+            raise ValueError(
+                f"update_when gives {condition!r} for '{model}'; give a function of the losses, as "
+                f"`lambda losses: losses['{model}'] > 0.5`."
+            )
+    return conditions
+
+
+def due(turns: Mapping[str, Turn], models: Sequence[str], seen: int) -> frozenset[str]:
+    """The models that are updated on the batch that follows on those seen."""
+    return frozenset(m for m in models if m not in turns or turns[m].is_due(seen))

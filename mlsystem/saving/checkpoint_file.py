@@ -1,0 +1,119 @@
+"""One file with all that training needs to go on: that of Keras' weights, with a group more."""
+
+import contextlib
+import io
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mlsystem import _keras
+from mlsystem.saving import checksum, folder_lock, packing
+
+_GROUP = "_checkpoint"
+ENDING = ".weights.h5"
+
+
+def content(model: Any, extras: dict[str, Any]) -> memoryview:
+    """All of a file but its checksum, in memory: a copy of the state as it is now.
+
+    HDF5 writes to no disk: one that is full may end the process when it closes its files.
+
+    Args:
+        model: its weights, optimizers and seeds are saved as `save_weights` does.
+        extras: structure of numbers, strings and arrays, kept beside them.
+    """
+    buffer, arrays = io.BytesIO(), list[Any]()
+    text = json.dumps(packing.pack(extras, arrays)).encode()
+    _keras.save_state(model, buffer)
+    with h5py.File(buffer, "r+") as file:
+        group = file.create_group(_GROUP)
+        for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
+            group[name] = array
+        checksum.announce(file)
+    return buffer.getbuffer()
+
+
+def write(path: Path, content: memoryview, end: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: the file; what is there is replaced once the new one is complete and on the disk.
+        content: all of the file but its checksum.
+        end: the checksum of the content, which comes last.
+    """
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.write(end)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    _flush(path.parent)
+
+
+def _numbered(arrays: list[Any]) -> dict[str, Any]:
+    return {str(i): array for i, array in enumerate(arrays)}
+
+
+def _flush(path: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folders, and needs none opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The extras in a file.
+
+    Raises:
+        ValueError: the file is damaged, or holds no checkpoint.
+    """
+    try:
+        verified = checksum.verify(path)
+        with h5py.File(path, "r") as file:
+            group = _keras.read_group(file, _GROUP)
+        text = bytes(group.pop("json")).decode()
+        found = packing.unpack(json.loads(text), {int(i): array for i, array in group.items()})
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no checkpoint '{path}'. In its folder are {_others(path)}."
+        ) from None
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' is no checkpoint, or a damaged one; nothing was loaded. Checkpoints are "
+            "what ml.callbacks.Checkpoint writes, and files of weights are for `load_weights`. "
+            f"Beside it are {_others(path)}. {type(error).__name__}: {error}"
+        ) from error
+    if not verified:
+        warnings.warn(
+            f"'{path}' has no checksum, as an earlier mlsystem wrote it: numbers that changed on "
+            "the disk go unnoticed.",
+            stacklevel=2,
+        )
+    return found
+
+
+def _others(path: Path) -> str:
+    names = sorted(other.name for other in path.parent.glob(f"*{ENDING}") if other != path)
+    return ", ".join(names) or f"no others in '{path.parent}'"
+
+
+def clean(folder: Path) -> None:
+    """Removes what was left unfinished, but for the files of other processes that are running."""
+    for path in folder.glob(f".*{ENDING}"):
+        pid = path.name.split(".")[1]
+        if not pid.isdigit() or int(pid) == os.getpid() or not folder_lock.is_running(int(pid)):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""What tells the data of a training run from others: a checkpoint keeps it, and resume compares it.
+
+It holds the number of batches an epoch, the shapes of arrays, and a digest: of the first rows of
+arrays, or of the first batch of a data set that a resumed run reads from its beginning. Data sets
+whose state is restored, and generators, have no digest: their first batch depends on that state.
+"""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from mlsystem import _keras, engine
+from mlsystem.data.data_state import DataState
+
+_ROWS = 8
+_TEXTS = {
+    "batches": "an epoch had {0} batches, and now has {1}",
+    "shapes": "the arrays had the shapes {0}, and now {1}",
+    "digest": "they begin with other values",
+}
+
+
+def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
+    """The digest of x, y and sample_weight as given to `fit`.
+
+    Args:
+        parts: x, y and sample_weight.
+        epoch: Keras' iterator over the batches of an epoch.
+    """
+    shapes, first = None, None
+    if _keras.kind_of_data(parts[0]) == "arrays":
+        shapes = [list(map(int, leaf.shape)) for leaf in _leaves(parts)]
+        first = _keras.data_adapter(*tree.map_structure(_head, parts), batch_size=_ROWS)
+    elif _is_read_again(parts[0]):
+        first = epoch.data_adapter
+    batch = next(iter(_keras.numpy_batches(first)), None) if first is not None else None
+    digest = None if batch is None else _digest(batch)
+    return {"batches": epoch.num_batches, "shapes": shapes, "digest": digest}
+
+
+def compare(path: Path, then: Any, now: dict[str, Any], again: dict[str, Any]) -> None:
+    """Warns of data that are not those of a checkpoint, and of those that differ in each pass."""
+    if now != again:
+        warnings.warn(
+            f"Training resumed from '{path}' is not exact: the data set begins with another batch "
+            "in each pass. Give arrays, or data that come in the same order each time. "
+            "`tf.data.Dataset.shuffle` does so with reshuffle_each_iteration=False.",
+            stacklevel=2,
+        )
+    elif differ := [
+        text.format(then[n], now[n]) for n, text in _TEXTS.items() if _differ(then, now, n)
+    ]:
+        warnings.warn(
+            f"The data are not those that '{path}' was written on: {'; '.join(differ)}. Training "
+            "goes on with the new data. Give the data of before to resume exactly.",
+            stacklevel=2,
+        )
+
+
+def _differ(then: Any, now: dict[str, Any], name: str) -> bool:
+    before = (then or {}).get(name)
+    return before is not None and now[name] not in (None, before)
+
+
+def _head(leaf: Any) -> Any:
+    return None if leaf is None else leaf[:_ROWS]
+
+
+def _leaves(structure: Any) -> list[Any]:
+    return [leaf for leaf in tree.flatten(structure) if leaf is not None]
+
+
+def _is_read_again(data: Any) -> bool:
+    """Whether it is a data set of which nothing is restored on resume."""
+    if isinstance(data, (_keras.DataAdapter, keras.utils.PyDataset)):
+        return False
+    is_dataset = _keras.kind_of_data(data) == "dataset"
+    is_known = engine.name == "torch" and _keras.is_torch_loader(data)  # whose order is restored
+    return is_dataset and DataState(data).pair is None and not is_known
+
+
+def _digest(batch: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in _leaves(batch):
+        array = np.asarray(leaf)
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(str(array.tolist()).encode() if array.dtype == object else array.tobytes())
+    return digest.hexdigest()

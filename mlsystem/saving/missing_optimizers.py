@@ -1,0 +1,56 @@
+"""Optimizers whose state is not in a file of weights: they start from scratch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+from mlsystem.optimizers import system_optimizer
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def anew(
+    found: Entries,
+    expected: Entries,
+    parts: Mapping[str, Any],
+    differences: Callable[[Entries, Entries], Any],
+) -> tuple[Entries, list[str]]:
+    """The entries of a file, with fresh ones for the optimizers whose state it does not hold.
+
+    And these optimizers, in words.
+    """
+    alone = [w for w in found if w not in expected and _counts(found[w])]
+    found = {where: entry for where, entry in found.items() if where not in alone}
+    fresh = []
+    for where, optimizer in _outermost(parts).items():
+        mine, theirs = _under(where, expected), _under(where, found)
+        if any(differences(mine, theirs)):
+            found = {w: e for w, e in found.items() if w not in theirs} | _fresh(where, optimizer)
+            fresh.append(f"'{where}' ({type(optimizer).__name__})")
+    return found, fresh
+
+
+def _counts(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry may be of an optimizer, whose first of several variables counts updates."""
+    first = entry.get("0") if len(entry) > 1 else None
+    return first is not None and first.shape == () and "int" in str(first.dtype)
+
+
+def _outermost(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizers of a model by path, without those that others wrap."""
+    found = {p: part for p, part in parts.items() if isinstance(part, keras.optimizers.Optimizer)}
+    return {p: optimizer for p, optimizer in found.items() if p.rpartition("/")[0] not in found}
+
+
+def _under(where: str, entries: Entries) -> dict[str, Mapping[str, Any]]:
+    return {w: entry for w, entry in entries.items() if f"{w}/".startswith(f"{where}/")}
+
+
+def _fresh(where: str, optimizer: Any) -> dict[str, Mapping[str, Any]]:
+    """The entries of an optimizer that has made no update yet."""
+    new = system_optimizer.copy(optimizer)
+    if optimizer.built:
+        new.build(_keras.optimized_weights(optimizer))
+    return {f"{where}/{w}".strip("/"): entry for w, entry in _keras.state_entries(new).items()}

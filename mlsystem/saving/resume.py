@@ -1,0 +1,180 @@
+"""Going on from a checkpoint, from the very batch that it was written at."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mlsystem import engine
+from mlsystem.engine import random_state
+from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
+from mlsystem.saving.callback_state import CallbackStates
+from mlsystem.saving.data_position import Position
+
+_ADVICE = "Go on with the models and optimizers that it was written of, or choose another folder"
+
+
+def find(place: Any) -> "Resume | None":
+    """The newest checkpoint in a folder, or the one that is named; None where there is none yet."""
+    if place is None:
+        return None
+    if not isinstance(place, (str, os.PathLike)):
+        raise TypeError(
+            f"fit got resume={place!r}; give the folder of a Checkpoint, or a file in it."
+        )
+    path = Path(place).expanduser()
+    if path.name.endswith(checkpoint_file.ENDING) and not path.is_dir():
+        return Resume(path)
+    if path.is_file() or path.suffix in (".keras", ".h5"):
+        raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
+    written = sorted(path.glob(f"step-*{checkpoint_file.ENDING}"))
+    return Resume(written[-1]) if written else None
+
+
+class Resume:
+    """What a checkpoint gives back to one call of `fit`, step by step.
+
+    Args:
+        path: the checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.state = path, checkpoint_file.read(path)
+        resume_checks.check(path, self.state)
+        self.epoch: int = self.state["epoch"]
+        self.position: dict[str, Any] = self.state["position"]
+        self.inside = self.position.get("batch", 0) > 0  # an epoch
+
+    def first_epoch(self, callbacks: list[str], epochs: int) -> int:
+        """The epoch to go on with; none where the same callbacks have ended the run already."""
+        return max(self.epoch, epochs) if self._was_ended_by(callbacks) else self.epoch
+
+    def _was_ended_by(self, callbacks: list[str]) -> bool:
+        return self.state["stopped"] and self.state["given"] == callbacks
+
+    def place(self, callbacks: list[str], epochs: int) -> str:
+        """Where training goes on, or why it does not, in words."""
+        if self.epoch >= epochs:
+            return f"The run is complete: {self.path} was written after epoch {self.epoch}."
+        if self._was_ended_by(callbacks):
+            return (
+                f"The run was ended by its callbacks after epoch {self.epoch}, says {self.path}: "
+                f"nothing is trained. It goes on with others than {', '.join(callbacks)}."
+            )
+        batch = f", batch {self.position['batch'] + 1}" if self.inside else ""
+        return f"Training goes on from {self.path}, epoch {self.epoch + 1}{batch}."
+
+    def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
+        """Refuses what does not fit the model; called once it is ready."""
+        self.model, self.callbacks = model, callbacks
+        self.data = position
+        self._check(position.epoch)
+        self._freeze()  # which says what weights the optimizers are for
+        self.entries = weights_file.fitting(model, self.path, False, _ADVICE)
+        self._check_metrics()
+        if (transform := model._run.transform) is not None and self.state["transform"]:
+            transform.check(self.state["transform"])
+        position.go_to(self.position)
+        position.when_back = self._restore
+
+    def _freeze(self) -> None:
+        if self.state["frozen"] is not None:
+            trainable_state.restore(self.model, self.state["frozen"])
+
+    def _check(self, epoch: Any) -> None:
+        if self.state["backend"] != engine.name:
+            raise ValueError(
+                f"'{self.path}' was written on {self.state['backend']}, and Keras runs on "
+                f"{engine.name}, which draws other numbers. Set KERAS_BACKEND to "
+                f"'{self.state['backend']}', or begin anew after `load_weights` of that file."
+            )
+        now, then = epoch.num_batches, self.position["batches"]
+        if "made" in self.position and None not in (now, then) and now != then:
+            raise ValueError(
+                f"'{self.path}' was written in an epoch of {then} batches, and this fit has "
+                f"{now} an epoch. Give the same data, batch size and steps_per_epoch."
+            )
+        if self.position.get("batch", 0) % epoch.steps_per_execution:
+            raise ValueError(
+                f"'{self.path}' was written after batch {self.position['batch']} of an epoch, "
+                f"within a group of steps_per_execution={epoch.steps_per_execution} batches. "
+                "Compile with the steps_per_execution of then."
+            )
+
+    def _measured(self) -> Iterator[tuple[str, list[Any]]]:
+        """The metrics that are in the file, with variables if these have been made yet."""
+        for name, variables in _metrics(self.model).items():
+            if variables and name in self.state["metrics"]:
+                yield name, variables
+
+    def _check_metrics(self) -> None:
+        for name, variables in self._measured():
+            now = [tuple(variable.shape) for variable in variables]
+            if now != (then := [np.shape(value) for value in self.state["metrics"][name]]):
+                raise ValueError(
+                    f"'{self.path}' does not fit: the metric '{name}' has variables of the shapes "
+                    f"{then} in it, and {now} in the model. Compile with the metrics of before."
+                )
+
+    def begin(self) -> None:
+        """Gives all its state; called once callbacks know of the training, which see none of it.
+
+        Where it goes on inside an epoch, it is given once more at its next batch.
+        """
+        self._remember()
+        self.callbacks.write_files(self.state["callbacks"])
+        if not self.inside:
+            self.data.begin_epoch(self.position)
+            self.entries = {}
+
+    def _remember(self) -> None:
+        self._freeze()
+        weights_file.load(self.model, self.entries)
+        self.callbacks.write(self.state["callbacks"])
+        random_state.set_seed(self.state["seed"])
+        if (transform := self.model._run.transform) is not None:
+            transform.set_state(self.state["transform"])
+
+    def _restore(self) -> None:
+        """What the beginning of an epoch has changed is put back to its middle."""
+        self._remember()
+        self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
+        for name, variables in self._measured():
+            for variable, value in zip(variables, self.state["metrics"][name], strict=True):
+                variable.assign(value)
+        self.entries = {}  # as large as the model
+
+
+def state(
+    model: Any, position: Position, callbacks: CallbackStates, epoch: int, ended: bool
+) -> dict[str, Any]:
+    """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
+    return {
+        "backend": engine.name,
+        "epoch": epoch + ended,
+        "position": position.read(ended),
+        "data": position.data_digest,
+        "callbacks": callbacks.read(),
+        "given": callbacks.given,
+        "stopped": bool(model.stop_training),
+        "seed": random_state.seed(),
+        "frozen": trainable_state.state(model) if hasattr(model, "compute_losses") else None,
+        "transform": model._run.transform and model._run.transform.get_state(),
+        "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
+        "shown": [] if ended else list(model._run.shown),
+    }
+
+
+def _metrics(model: Any) -> dict[str, list[Any]]:
+    """The variables of metrics by name. Those of `evaluate` alone may not have been made yet."""
+    found: dict[str, list[Any]] = {}
+    for metric in model.metrics:
+        found.setdefault(metric.name, []).extend(metric.variables)
+    return found
+
+
+def _arrays(variables: list[Any]) -> list[Any]:
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]

@@ -1,0 +1,35 @@
+"""The conditions of an update, decided inside the compiled step: `when` and `update_when`."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mlsystem import engine
+from mlsystem._input_checks import named_in_errors
+from mlsystem.engine import select
+
+
+@contextlib.contextmanager
+def when(learner: Any, given: Any) -> Iterator[None]:
+    """Has an update be one, and anything inside be logged, only where a condition holds."""
+    if given is None:
+        yield
+        return
+    run = learner._run
+    kept = engine.chosen.kept
+    run.gate = kept(select.scalar(given, "The condition `when` given to update"))
+    before = [(variable, kept(variable.value)) for variable in learner._counted_variables()]
+    try:
+        yield
+        select.keep(run.gate, before, engine.chosen.changed)
+    finally:
+        run.gate = None
+
+
+def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:
+    """Whether a model is to be updated, by its function of the losses in `update_when`."""
+    with named_in_errors(f"update_when of '{name}'", losses=losses):
+        wanted = condition(losses)
+    if wanted is None:
+        raise ValueError(f"update_when of '{name}' returned None. Does it end in a `return`?")
+    return select.scalar(wanted, f"The condition that update_when gives for '{name}'")

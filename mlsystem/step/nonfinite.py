@@ -1,0 +1,106 @@
+"""What becomes of updates whose gradient is not finite: `nonfinite` of a system."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import _keras, engine
+from mlsystem.optimizers import system_optimizer
+from mlsystem.step import context
+
+
+def finite(system: Any, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Whether the gradients of each model are finite, boolean tensors; None where nobody asks."""
+    if system.nonfinite == "keep":
+        return dict.fromkeys(gradients)
+    found = {name: _all_finite(mine) for name, mine in gradients.items()}
+    if this := context.of(system):
+        for name, condition in found.items():
+            if condition is not None:
+                _count(system, this, name, condition)
+    return found
+
+
+def _all_finite(gradients: Sequence[Any]) -> Any:
+    known = [g for g in gradients if g is not None]
+    return engine.chosen.all_finite(known) if known else None
+
+
+def _count(system: Any, this: context.Step, name: str, finite: Any) -> None:
+    """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
+    skipped = ops.logical_not(finite)
+    if system_optimizer.scales(system.optimizers[name]):
+        names, taken = this.pending.get(name, (set(), context.Taken()))
+        values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
+        lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
+        scale = system_optimizer.scale(system.optimizers[name])  # at 1 it makes nothing overflow
+        skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
+    counter = system._run.logs.skips[name].total
+    counter.assign_add(ops.cast(skipped, counter.dtype))
+
+
+def forward_state(system: Any) -> list[Any]:
+    """The variables that `forward` may assign: statistics, queues, of the system and all layers.
+
+    Those of random generators and metrics are none of them.
+    """
+    found = [variable for layer in _keras.flat_layers(system) for variable in _own_state(layer)]
+    return list({id(variable): variable for variable in found}.values())
+
+
+def _own_state(layer: Any) -> list[Any]:
+    averaged = getattr(layer, "_averaged_state", None)
+    return _keras.own_state(layer) if averaged is None else averaged()
+
+
+def skipped(system: Any) -> dict[str, int]:
+    """The logs of an epoch: the number of skipped updates of each model that ever had one."""
+    known = system._run.skipped
+    for name, number in system._run.logs.skipped().items():
+        if number and name not in known and system.nonfinite == "skip":
+            _warn(system, name)
+        if number or name in known:
+            known[name] = number
+    return {f"{name}_skipped": number for name, number in known.items()}
+
+
+def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
+    """Warns where a callback waits for a loss that will not come."""
+    inner = [getattr(callback, "callback", callback) for callback in callbacks]
+    waits = any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in inner)
+    if waits and getattr(system, "nonfinite", "keep") == "skip":
+        warnings.warn(
+            f"TerminateOnNaN will not see what it waits for: '{system.name}' skips updates that "
+            "are not finite, and does not log their losses. Set nonfinite = 'raise', which ends "
+            "training itself, or 'keep'.",
+            stacklevel=2,
+        )
+
+
+def check(system: Any) -> None:
+    """Says at once what there is to say of the batches so far, as far as that is cheap."""
+    batches = system._run.batches
+    if system.nonfinite == "raise":
+        for name, number in system._run.logs.skipped().items():
+            if number:
+                raise FloatingPointError(f"{_text(name, f'batch {batches}')}.")
+    elif system.nonfinite == "skip" and batches & (batches - 1) == 0:  # a power of two
+        skipped(system)
+
+
+def _warn(system: Any, name: str) -> None:
+    warnings.warn(
+        f"{_text(name, 'some batches')}. It was not updated on these; '{name}_skipped' in the logs "
+        "counts them. nonfinite='raise' ends training there, and 'keep' goes on regardless.",
+        stacklevel=2,
+    )
+
+
+def _text(name: str, where: str) -> str:
+    return (
+        f"The gradient of '{name}' is not finite on {where}. Look for it in the data, or in a loss "
+        "or layer that divides or takes a logarithm"
+    )
