@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.routing import members, routing_table
+from mlsystem.losses.found import Taken
+from mlsystem.routing import members, model_names, routing_table
 from mlsystem.step import context
-from mlsystem.step.backward_pass import Pass
-from mlsystem.step.context import Taken
+from mlsystem.step.routed_gradients import Pass
 
 Parts = Sequence[Mapping[str, list[Any]]]
 
@@ -56,7 +56,7 @@ class Balance(_keras.KerasSaveable):
 
     def owner(self, name: str) -> str | None:
         """The balanced loss that a name stands for, or is a part of."""
-        owners = [loss for loss in self.losses or () if routing_table.named(loss, [name])]
+        owners = [loss for loss in self.losses or () if model_names.named(loss, [name])]
         return max(owners, key=len, default=None)
 
     def factors(self, loss: str) -> tuple[Any, ...]:
@@ -76,7 +76,7 @@ class Balance(_keras.KerasSaveable):
             if name not in known:
                 raise ValueError(
                     f"The balance {type(self).__name__} names the loss {name!r}, which does not "
-                    f"exist. {routing_table.listing(known)}"
+                    f"exist. {model_names.listing(known)}"
                 )
 
 

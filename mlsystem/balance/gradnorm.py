@@ -8,8 +8,8 @@ from keras import ops
 
 from mlsystem.balance.base import Parts
 from mlsystem.balance.learned import Learned, variable
-from mlsystem.routing import routing_table
-from mlsystem.step.backward_pass import Pass
+from mlsystem.routing import model_names, routing_table
+from mlsystem.step.routed_gradients import Pass
 
 _LEAST = 1e-4  # of a weight: the norms are those of positive ones
 
@@ -65,9 +65,8 @@ class GradNorm(Learned):
 
     def prepare(self, system: Any) -> None:
         """Finds the shared models, and makes the variables."""
-        self.models = routing_table.resolve(
-            self.shared, system._known_models(), "GradNorm(shared=)"
-        )
+        known = system._known_models()
+        self.models = model_names.resolve(self.shared, known, "GradNorm(shared=)")
         if not self.initial:  # no loss is as small as that: it stands for none yet
             self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}
         super().prepare(system)

@@ -10,9 +10,9 @@ from keras import ops
 from mlsystem import engine
 from mlsystem.balance.base import Balance, Parts, log
 from mlsystem.engine import select
-from mlsystem.optimizers import system_optimizer
-from mlsystem.step.backward_pass import Pass
-from mlsystem.step.context import Taken
+from mlsystem.losses.found import Taken
+from mlsystem.optimizers import making
+from mlsystem.step.routed_gradients import Pass
 
 
 class Learned(Balance):
@@ -28,7 +28,7 @@ class Learned(Balance):
         if losses is None:
             raise ValueError(f"{type(self).__name__} needs the names of the losses, a list.")
         super().__init__(losses)
-        self.optimizer = system_optimizer.make(optimizer, "balance")
+        self.optimizer = making.make(optimizer, "balance")
         self.start = start
         self.parameters: dict[str, Any] = {}
 
@@ -60,7 +60,7 @@ class Learned(Balance):
         self.parameters = {name: variable(name, self.start) for name in self.losses or ()}
         if not self.optimizer.built:
             self.optimizer.build(list(self.parameters.values()))
-        system_optimizer.check_built("balance", self.optimizer, list(self.parameters.values()))
+        making.check_built("balance", self.optimizer, list(self.parameters.values()))
 
     def save_own_variables(self, store: Any) -> None:
         """Called by Keras, which fills one group of a file here."""

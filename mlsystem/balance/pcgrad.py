@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
+from mlsystem.losses.found import Taken
 from mlsystem.routing import routing_table
-from mlsystem.step.backward_pass import Pass
-from mlsystem.step.context import Taken
+from mlsystem.step.routed_gradients import Pass
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -116,7 +116,7 @@ def top(losses: Iterable[str]) -> list[str]:
 def _split(one: Pass, names: list[str]) -> list[Pass]:
     rows: dict[str | None, routing_table.Row] = {}
     for entry, factors in one.row.items():
-        owners = [name for name in names if routing_table.named(name, [entry])]
+        owners = [name for name in names if names.named(name, [entry])]
         rows.setdefault(max(owners, key=len, default=None), {})[entry] = factors
     return [Pass(row, one.models, loss) for loss, row in rows.items()]
 

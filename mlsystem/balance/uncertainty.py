@@ -8,7 +8,7 @@ from keras import ops
 
 from mlsystem.balance.base import Parts
 from mlsystem.balance.learned import Learned
-from mlsystem.step.backward_pass import Pass
+from mlsystem.step.routed_gradients import Pass
 
 
 @keras.saving.register_keras_serializable("mlsystem")

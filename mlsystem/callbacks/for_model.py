@@ -8,12 +8,12 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
-from mlsystem.callbacks import hooks, monitor_mode
+from mlsystem.callbacks import batch_callback, monitor_mode
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.model_view import View, models
 from mlsystem.callbacks.profile import Profile
-from mlsystem.fit import validation
-from mlsystem.routing import routing_table
+from mlsystem.metrics import log_names
+from mlsystem.routing import model_names
 
 _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
@@ -60,8 +60,8 @@ class For(keras.callbacks.Callback):
         super().__init__()
         _check(name, callback)
         self.name, self.callback = name, callback
-        for hook in hooks.NAMES:
-            if hooks.has(callback, hook):  # what it does not hear need not be told
+        for hook in batch_callback.NAMES:
+            if batch_callback.has(callback, hook):  # what it does not hear need not be told
                 setattr(self, hook, functools.partial(self._tell, hook))
 
     def set_model(self, model: Any) -> None:
@@ -89,7 +89,7 @@ class For(keras.callbacks.Callback):
         counted = "epoch" in hook or "batch" in hook  # by an index, before the logs
         *index, logs = given if len(given) > counted else (*given, logs)
         logs = {} if logs is None else logs
-        sets = validation.names(self.model)
+        sets = log_names.names(self.model)
         names = seen_names(logs, self.name, models(self.model), sets)
         seen = {name: logs[full] for name, full in names.items()}
         getattr(self.callback, hook)(*index, seen)
@@ -139,14 +139,14 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
     >>> full_name("val_clean_loss", "generator", ["clean"])
     'val_clean_generator_loss'
     """
-    front = validation.front(log, sets)
+    front = log_names.front(log, sets)
     name = log.removeprefix(front)
     return front + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
 
 
 def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
     """The model that a log belongs to by its name; of `a` and `a_b`, the longer."""
-    name = log.removeprefix(validation.front(log, sets))
+    name = log.removeprefix(log_names.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
 
 
@@ -171,7 +171,7 @@ def _check_optimizer(view: View, callback: Any) -> None:
     if needs and view.optimizer is None:
         raise ValueError(
             f"'{view.path}' is not trained, and {what} needs its optimizer. "
-            f"{routing_table.listing(view.system.optimizers)}"
+            f"{model_names.listing(view.system.optimizers)}"
         )
     if isinstance(callback, _SETS_RATE) and (schedule := _keras.schedule(view.optimizer)):
         raise ValueError(

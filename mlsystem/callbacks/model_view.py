@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mlsystem.preparation import configuration
-from mlsystem.routing import members, routing_table
+from mlsystem.metrics import member_metrics
+from mlsystem.routing import members, model_names
 
 # What a callback asks of the model that is being trained: the system.
 _OF_THE_FIT = ("stop_training", "stop_evaluating", "stop_predicting")
@@ -30,7 +30,7 @@ class View:
     @property
     def metrics(self) -> list[Any]:
         """The metrics of the model, by which Keras finds out whether more is better."""
-        found = configuration.metrics_of(self.system)
+        found = member_metrics.metrics_of(self.system)
         return [found[self.path]] if self.path in found else []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -67,11 +67,11 @@ def find(system: Any, path: str) -> Any:
     known = models(system)
     if path in known:
         return known[path]
-    if several := routing_table.named(path, known):
+    if several := model_names.named(path, known):
         raise ValueError(
             f"For('{path}', ...) names several models: {', '.join(map(repr, several))}. "
             "Give each a callback of its own."
         )
     raise ValueError(
-        f"For('{path}', ...) names no model of '{system.name}'. {routing_table.listing(known)}"
+        f"For('{path}', ...) names no model of '{system.name}'. {model_names.listing(known)}"
     )

@@ -7,8 +7,7 @@ that these have there. In a system they go by the names of its models too.
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.fit import validation
-from mlsystem.preparation import configuration
+from mlsystem.metrics import log_names, member_metrics
 
 _LOSSES = ("the loss ", "the term ", "the sum of the losses")  # as the owners of logs are called
 
@@ -21,11 +20,11 @@ def choose_mode(callback: Any, model: Any, of: str = "") -> None:
         model: the model or system that is trained.
         of: the model of it that the callback is for, which may leave out its name.
     """
-    sets = validation.names(model)
+    sets = log_names.names(model)
     is_keras_own = not hasattr(model, "compute_losses") and not sets
     if getattr(callback, "mode", None) == "auto" and not is_keras_own:
         monitor, modes = getattr(callback, "monitor", ""), _modes(model)
-        name = monitor.removeprefix(validation.front(monitor, sets))
+        name = monitor.removeprefix(log_names.front(monitor, sets))
         callback.mode = modes.get(f"{of}_{name}", modes.get(name, "auto"))
 
 
@@ -43,6 +42,6 @@ def _modes(model: Any) -> dict[str, str]:
 def _metrics(model: Any) -> dict[str, Any]:
     """The metrics of each model, by what their names begin with in the logs."""
     if hasattr(model, "compute_losses"):
-        return {f"{name}_": metrics for name, metrics in configuration.metrics_of(model).items()}
+        return {f"{name}_": metrics for name, metrics in member_metrics.metrics_of(model).items()}
     metrics = _keras.compile_metrics(model)
     return {} if metrics is None else {"": metrics}

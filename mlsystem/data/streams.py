@@ -9,7 +9,7 @@ import keras
 from mlsystem._checks import is_count
 from mlsystem.data.adapter import Feed
 from mlsystem.data.dataset import Source
-from mlsystem.routing.routing_table import listing
+from mlsystem.routing.model_names import listing
 
 _LENGTHS = ("min", "cycle", "sequential")
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from mlsystem import _keras, engine
-from mlsystem._input_checks import named_in_errors
+from mlsystem._errors import named_in_errors
 from mlsystem._signature import extras
 from mlsystem._tensors import describe, tensor
 from mlsystem.data import random_generators

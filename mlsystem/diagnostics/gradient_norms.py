@@ -11,7 +11,7 @@ from mlsystem import _keras, engine
 from mlsystem.data.batch import make_batch
 from mlsystem.engine import random_state
 from mlsystem.metrics.running_means import Logs
-from mlsystem.optimizers import system_optimizer
+from mlsystem.optimizers import properties
 from mlsystem.step import context
 
 Norms = dict[str, dict[str, float | None]]
@@ -61,7 +61,7 @@ def _norms(learner: Any, data: Any) -> Any:
 
 def _scale(learner: Any) -> Any:
     """What losses of float16 are scaled by, so that their gradients are not rounded to zero."""
-    scales = [system_optimizer.scale(optimizer) for optimizer in learner.optimizers.values()]
+    scales = [properties.scale(optimizer) for optimizer in learner.optimizers.values()]
     return next((scale for scale in scales if scale is not None), 1.0)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlsystem.diagnostics.gradient_norms import Influence
-from mlsystem.routing import members, routing_table
+from mlsystem.routing import members, model_names
 
 Route = tuple[str, str]
 
@@ -90,6 +90,4 @@ def report(system: Any, batch: Any) -> GradientReport:
 
 def _follows(row: Iterable[str], loss: str) -> bool:
     """Whether a row names a loss, one that it is a part of, or a part of it."""
-    return any(
-        routing_table.named(loss, [name]) or routing_table.named(name, [loss]) for name in row
-    )
+    return any(model_names.named(loss, [name]) or model_names.named(name, [loss]) for name in row)

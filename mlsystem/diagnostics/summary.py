@@ -9,9 +9,8 @@ import keras
 from keras import ops
 
 from mlsystem.diagnostics.gradient_report import table
-from mlsystem.losses import system_losses
 from mlsystem.preparation import setup
-from mlsystem.routing import members, routing_table, update_schedule
+from mlsystem.routing import members, model_names, routing_table, system_rows, update_schedule
 
 _HEADING = ["model", "weights", "trainable", "optimizer", "rate", "updated", "follows"]
 _UNKNOWN = "(known after the first batch)"
@@ -29,7 +28,7 @@ def text(system: Any) -> str:
 def _rows(system: Any) -> routing_table.Rows | None:
     """Which losses each model follows; None where they have no names yet."""
     names = system._run.loss_names or setup.loss_names(system)
-    return system_losses.rows(system, names) if names else None
+    return system_rows.rows(system, names) if names else None
 
 
 def _line(system: Any, name: str, model: Any, rows: routing_table.Rows | None) -> list[str]:
@@ -87,9 +86,7 @@ def _when(system: Any, name: str) -> str:
         ("update_when", "when {}"),
     ):
         given = getattr(system, attribute, None)
-        found = (
-            routing_table.by_name(given, models, attribute) if isinstance(given, Mapping) else {}
-        )
+        found = model_names.by_name(given, models, attribute) if isinstance(given, Mapping) else {}
         if name in found:
             value = found[name]
             said.append(words.format(getattr(value, "__name__", value)))

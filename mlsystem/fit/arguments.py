@@ -13,7 +13,7 @@ from mlsystem.callbacks.profile import Profile
 from mlsystem.fit import data_arguments, data_preview, time_limit, trial_run, validation
 from mlsystem.fit.callback_list import check
 from mlsystem.fit.mid_epoch_validation import ValidateEvery
-from mlsystem.fit.overfit import keep_first
+from mlsystem.fit.trial_run import keep_first
 from mlsystem.fit.validation import Validation
 from mlsystem.preparation import setup
 from mlsystem.saving.resume import Resume, find

@@ -13,10 +13,9 @@ import keras
 
 from mlsystem import _keras, engine
 from mlsystem.callbacks import for_model, monitor_mode
-from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.batch_callback import Quiet, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
-from mlsystem.callbacks.hooks import has
 from mlsystem.saving import callback_state, data_digest
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position

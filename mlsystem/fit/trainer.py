@@ -15,11 +15,11 @@ from mlsystem.fit import data_arguments
 from mlsystem.fit.arguments import Plan
 from mlsystem.fit.callback_list import CallbackList, check
 from mlsystem.fit.validation import Validation
+from mlsystem.losses.found import Taken
 from mlsystem.losses.reduction import Loss
 from mlsystem.metrics.running_means import Logs
 from mlsystem.preparation import fingerprint, lightning_hints, setup
 from mlsystem.routing.update_schedule import Turn
-from mlsystem.step.context import Taken
 
 
 class Run:

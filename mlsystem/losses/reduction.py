@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from mlsystem._input_checks import named_in_errors
+from mlsystem._errors import named_in_errors
 from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
 

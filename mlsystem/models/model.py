@@ -13,13 +13,13 @@ from mlsystem.data.batch import Batch, own_entry
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Run
 from mlsystem.losses import reduction
+from mlsystem.losses.found import Taken
 from mlsystem.models import functional
-from mlsystem.optimizers.system_optimizer import extended, knows, make
+from mlsystem.optimizers.making import extended, knows, make
 from mlsystem.preparation import configuration, lightning_hints, setup
 from mlsystem.routing import members, routing_table
 from mlsystem.saving import checksum, constructor_arguments, weights_file
 from mlsystem.step import compiled_step, context
-from mlsystem.step.context import Taken
 from mlsystem.step.train_step import Learner
 
 _STEPS = {"train_step": True, "test_step": False}

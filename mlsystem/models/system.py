@@ -21,18 +21,20 @@ from mlsystem.engine import select
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
+from mlsystem.losses.found import Taken
+from mlsystem.metrics import member_metrics
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.models.ema import EMA
 from mlsystem.models.model import MLModel, taken_name
-from mlsystem.optimizers import system_optimizer
-from mlsystem.preparation import configuration
-from mlsystem.routing import members
+from mlsystem.optimizers import making, system_optimizer
+from mlsystem.preparation import configuration, member_optimizers
+from mlsystem.routing import members, system_rows
 from mlsystem.routing.loss_weights import check as check_loss_weights
 from mlsystem.routing.loss_weights import variables as weight_variables
-from mlsystem.routing.routing_table import Rows, followed, named
+from mlsystem.routing.model_names import named
+from mlsystem.routing.routing_table import Rows, followed
 from mlsystem.saving import constructor_arguments, weights_file
 from mlsystem.step import compiled_step, context, nonfinite
-from mlsystem.step.context import Taken
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -220,7 +222,7 @@ class MLSystem(MLModel):
         """The sum of the losses of the system, a scalar tensor. See `compute_losses`."""
         taken = system_losses.find(self, Batch(x, y, sample_weight), outputs, bool(training))
         self._run.taken = taken
-        names = system_losses.top(self, taken.losses)
+        names = system_rows.top(self, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
 
     def data(self) -> Any:
@@ -249,10 +251,8 @@ class MLSystem(MLModel):
             `{model: optimizer}`.
         """
         if optimizer is not None:
-            return system_optimizer.one_each(
-                optimizer, list(self._models()), learning_rate, **kwargs
-            )
-        return configuration.own_optimizers(self)
+            return making.one_each(optimizer, list(self._models()), learning_rate, **kwargs)
+        return member_optimizers.own_optimizers(self)
 
     # What users call -------------------------------------------------------------------------
 
@@ -344,7 +344,7 @@ class MLSystem(MLModel):
         if not hasattr(self, "_run"):
             return super().metrics
         own = _keras.own_metrics(self)
-        return [*self._run.logs.metrics(), *configuration.metrics_of(self).values(), *own]
+        return [*self._run.logs.metrics(), *member_metrics.metrics_of(self).values(), *own]
 
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""
@@ -363,7 +363,7 @@ class MLSystem(MLModel):
         if "loss" in logs and self._is_evaluated(this):
             logs["loss"] = self._run.logs.total(self._run.evaluated)
         logs = loss_first(logs)
-        for name, metric in configuration.metrics_of(self).items():
+        for name, metric in member_metrics.metrics_of(self).items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self)}
@@ -386,7 +386,7 @@ class MLSystem(MLModel):
         return logs | system_optimizer.learning_rates(self.optimizers) | nonfinite.skipped(self)
 
     def _metric_names(self) -> set[str]:
-        found = configuration.metrics_of(self).items()
+        found = member_metrics.metrics_of(self).items()
         return {f"{name}_{n}" for name, metric in found for n in metric.result()} | {
             metric.name for metric in _keras.own_metrics(self)
         }
@@ -440,7 +440,7 @@ class MLSystem(MLModel):
         plain = {name: value for name, value in own.items() if not _holds_variables(value)}
         leaves = members.leaves(self).items()
         frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
-        optimized = configuration.optimized(self)
+        optimized = member_optimizers.optimized(self)
         plain |= {n: v for n, v in (("frozen", frozen), ("optimized", optimized)) if v}
         return {
             name: constructor_arguments.serialized(self, name, value)
@@ -510,7 +510,7 @@ class MLSystem(MLModel):
             self._run.logs.make(*_log_of(name, "term"))
 
     def _rows(self, losses: Sequence[str]) -> Rows:
-        return system_losses.rows(self, losses)
+        return system_rows.rows(self, losses)
 
     def _balance(self) -> Any:
         return self.balance
@@ -538,15 +538,15 @@ class MLSystem(MLModel):
         self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
     ) -> None:
         trained = self._models()
-        for name, metrics in configuration.metrics_of(self).items():
+        for name, metrics in member_metrics.metrics_of(self).items():
             mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
             if updated is None or mine or not named(name, trained):
                 condition = select.any_of(mine) if mine else None
                 parts = (batch.y, outputs, batch.sample_weight)
                 how = engine.chosen.kept, engine.chosen.changed
                 with select.only(condition, metrics.variables, *how):
-                    own = (configuration.entry(self, part, name) for part in parts)
-                    configuration.measure(name, metrics, *own)
+                    own = (member_metrics.entry(self, part, name) for part in parts)
+                    member_metrics.measure(name, metrics, *own)
                 if this := context.of(self):
                     this.measured.add(name)
 
@@ -555,7 +555,7 @@ class MLSystem(MLModel):
         for name, (value, weight) in means.items():
             log = _log_of(name, "term" if name in owners else "loss")
             self._track(*log, value, weight, name in this.gated)
-        top = system_losses.top(self, [name for name in means if name not in owners])
+        top = system_rows.top(self, [name for name in means if name not in owners])
         if not this.training:
             self._run.evaluated |= dict.fromkeys(_log_of(name, "loss")[0] for name in top)
         if top:

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
-from mlsystem.routing import routing_table
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
 _DATA = "Give the data to `fit`, or return an `ml.MLData` from the method `data`."
@@ -151,4 +150,4 @@ def _declares(system: Any, value: Any) -> bool:
         return False
     names = list(value) if isinstance(value, Mapping) else keras.tree.flatten(value)
     known = system._known_models()
-    return bool(names) and all(isinstance(n, str) and routing_table.named(n, known) for n in names)
+    return bool(names) and all(isinstance(n, str) and names.named(n, known) for n in names)

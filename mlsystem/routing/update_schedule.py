@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlsystem.routing import routing_table
+from mlsystem.routing import model_names
 
 
 def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
@@ -21,7 +21,7 @@ def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
             f"phases is {phases!r}, or has an empty phase. Give a list of groups of models, each "
             f"with a name at least: {[(model,) for model in models]}."
         )
-    return [routing_table.resolve(group, models, "phases") for group in phases]
+    return [model_names.resolve(group, models, "phases") for group in phases]
 
 
 def check_phases(phases: Sequence[Sequence[str]], trained: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[s
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise ValueError(f"{what} is {given!r}; give a dict {{model: number of batches}}.")
-    found = routing_table.by_name(given, models, what)
+    found = model_names.by_name(given, models, what)
     for model, n in found.items():
         if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
             raise ValueError(f"{what} gives {n!r} for '{model}'; give a whole number from {least}.")
@@ -93,7 +93,7 @@ def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
         raise ValueError(
             f"update_when is {update_when!r}; give a dict {{model: function of the losses}}."
         )
-    conditions = routing_table.by_name(update_when, models, "update_when")
+    conditions = model_names.by_name(update_when, models, "update_when")
     for model, condition in conditions.items():
         if not callable(condition):
             raise ValueError(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.preparation import configuration
+from mlsystem.preparation import configuration, member_optimizers
 
 
 def state(system: Any) -> dict[str, Any]:
@@ -11,7 +11,7 @@ def state(system: Any) -> dict[str, Any]:
     return {
         "layers": [layer.trainable for layer in _keras.flat_layers(system)],
         "weights": [weight.trainable for weight in system.weights],
-        "optimized": configuration.optimized(system),
+        "optimized": member_optimizers.optimized(system),
     }
 
 

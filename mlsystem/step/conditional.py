@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlsystem import engine
-from mlsystem._input_checks import named_in_errors
+from mlsystem._errors import named_in_errors
 from mlsystem.engine import select
 
 

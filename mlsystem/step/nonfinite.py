@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from mlsystem import _keras, engine
-from mlsystem.optimizers import system_optimizer
+from mlsystem.losses import found
+from mlsystem.optimizers import properties
 from mlsystem.step import context
 
 
@@ -32,11 +33,11 @@ def _all_finite(gradients: Sequence[Any]) -> Any:
 def _count(system: Any, this: context.Step, name: str, finite: Any) -> None:
     """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
     skipped = ops.logical_not(finite)
-    if system_optimizer.scales(system.optimizers[name]):
-        names, taken = this.pending.get(name, (set(), context.Taken()))
+    if properties.scales(system.optimizers[name]):
+        names, taken = this.pending.get(name, (set(), found.Taken()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
         lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
-        scale = system_optimizer.scale(system.optimizers[name])  # at 1 it makes nothing overflow
+        scale = properties.scale(system.optimizers[name])  # at 1 it makes nothing overflow
         skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
     counter = system._run.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))

@@ -6,18 +6,36 @@ gradients knows that zero and leaves the weight alone.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
 
 from mlsystem import engine
-from mlsystem.optimizers import system_optimizer
+from mlsystem.losses.found import Taken
+from mlsystem.optimizers import properties
 from mlsystem.routing import loss_weights, routing_table
+from mlsystem.routing.routing_table import Row
 from mlsystem.step import context
-from mlsystem.step.backward_pass import Pass
-from mlsystem.step.context import Taken
 
 Forward = Callable[[], tuple[Taken, Any]]
+
+
+@dataclass
+class Pass:
+    """One backward pass: of the losses in a row, into the weights of some models.
+
+    Attributes:
+        row: the losses with their factors.
+        models: the names of the models.
+        loss: the one loss that it is taken for, by who balances several.
+        looked_at: whether its gradients are only looked at, and move nothing.
+    """
+
+    row: Row
+    models: list[str]
+    loss: str | None = None
+    looked_at: bool = False
 
 
 class Gradients(dict[str, Any]):
@@ -89,12 +107,12 @@ def gradients(
 
 
 def _are_scaled(learner: Any, models: Sequence[str]) -> dict[str, bool]:
-    return {name: system_optimizer.is_scaled(learner.optimizers[name]) for name in models}
+    return {name: properties.is_scaled(learner.optimizers[name]) for name in models}
 
 
 def _scale(learner: Any, one: Pass) -> Any:
     """What the losses of a backward pass are scaled by; None where they are not."""
-    return system_optimizer.scale(*(learner.optimizers[name] for name in one.models))
+    return properties.scale(*(learner.optimizers[name] for name in one.models))
 
 
 def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +201,8 @@ def applicable(
     pairs = list(zip(found, weights, strict=True))
     now = {id(w) for g, w in pairs if g is not None}
     reached |= now
-    whole = system_optimizer.wants_all(optimizer)
-    if now and (whole or system_optimizer.accumulates(optimizer)):
+    whole = properties.wants_all(optimizer)
+    if now and (whole or properties.accumulates(optimizer)):
         filled = {id(w) for w in weights} if whole else reached
         pairs = [(_zero(w) if g is None and id(w) in filled else g, w) for g, w in pairs]
     pairs = [(g, w) for g, w in pairs if g is not None]
@@ -193,5 +211,5 @@ def applicable(
 
 def _scaled(optimizer: Any, found: list[Any]) -> list[Any]:
     """Gradients as the optimizer wants them: it divides them by its scale."""
-    scale = system_optimizer.scale(optimizer)
+    scale = properties.scale(optimizer)
     return found if scale is None else [g * ops.cast(scale, g.dtype) for g in found]

@@ -12,16 +12,16 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine
-from mlsystem._input_checks import named_in_errors
+from mlsystem._errors import named_in_errors
 from mlsystem._tensors import describe
 from mlsystem.data.batch import Batch
 from mlsystem.engine import select
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import reduction
-from mlsystem.optimizers import system_optimizer
-from mlsystem.routing import routing_table
+from mlsystem.losses.found import Taken
+from mlsystem.optimizers import properties
+from mlsystem.routing import model_names, routing_table
 from mlsystem.step import conditional, context, nonfinite
-from mlsystem.step.context import Taken
 from mlsystem.step.routed_gradients import Gradients, applicable, check_fit, existing, gradients
 
 
@@ -288,7 +288,7 @@ class Learner(Trainer):
         if models is None:
             return list(trained)
         return [
-            n for n in routing_table.resolve(models, self._known_models(), "models") if n in trained
+            n for n in model_names.resolve(models, self._known_models(), "models") if n in trained
         ]
 
     def _due(self, models: Any) -> list[str]:
@@ -385,11 +385,11 @@ class Learner(Trainer):
         check_fit(name, found, weights)
         optimizer = self.optimizers[name]
         # One that scales the loss lowers its scale by what is not finite.
-        condition = wanted if system_optimizer.scales(optimizer) else finite
+        condition = wanted if properties.scales(optimizer) else finite
         reached, weights = applicable(optimizer, found, weights, self._run.reached)
         if not reached:
             return condition
-        before = system_optimizer.updates(optimizer)
+        before = properties.updates(optimizer)
         engine.chosen.apply(optimizer, reached, weights, condition)
         return condition if before is None else ops.not_equal(optimizer.iterations, before)
 

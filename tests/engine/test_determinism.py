@@ -60,7 +60,13 @@ def run(way):
 
 def fresh(hash_seed):
     """What another process finds, in which sets of names come in an order of its own."""
-    path = os.pathsep.join([str(Path(ml.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [
+            str(Path(ml.__file__).parents[1]),
+            str(Path(__file__).parents[1]),
+            os.environ.get("PYTHONPATH", ""),
+        ]
+    )
     env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ from toys import TinyGAN
 
 import mlsystem as ml
 from mlsystem import engine
+from mlsystem.engine import random_state
 from mlsystem.saving import checkpoint_file, data_position
 from mlsystem.saving.callback_state import CallbackStates
 

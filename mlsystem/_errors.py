@@ -1,0 +1,32 @@
+"""Errors that name the user's function in which they came up."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlsystem._tensors import describe
+
+_PLACE = "The error comes from: "
+
+
+@contextlib.contextmanager
+def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
+    """Has an error inside say where it came up; a KeyError also which keys exist."""
+    try:
+        yield
+    except KeyError as error:
+        found = "; ".join(f"{name} {_keys(held)}" for name, held in structures.items())
+        raise ValueError(
+            f"{what} asks for the key {error}, which does not exist: {found}."
+        ) from error
+    except Exception as error:
+        if not any(note.startswith(_PLACE) for note in getattr(error, "__notes__", ())):
+            found = ", ".join(f"{n} is {describe(held)}" for n, held in structures.items())
+            error.add_note(f"{_PLACE}{what}." + (f" There {found}." if found else ""))
+        raise
+
+
+def _keys(held: Any) -> str:
+    if isinstance(held, Mapping):
+        return f"has {', '.join(map(repr, held)) or 'none'}"
+    return f"is {describe(held)}"

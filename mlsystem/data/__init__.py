@@ -1,0 +1,1 @@
+"""From what `fit` takes to batches."""

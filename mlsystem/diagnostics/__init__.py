@@ -1,0 +1,1 @@
+"""Looking at a system without changing it: summary, gradient report, gradient norms."""

@@ -1,0 +1,1 @@
+"""From the outputs of a forward pass to `{loss name: scalar}`."""

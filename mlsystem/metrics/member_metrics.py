@@ -1,0 +1,42 @@
+"""The metrics of the members of a system."""
+
+from typing import Any
+
+from mlsystem import _keras
+from mlsystem._tensors import describe
+from mlsystem.data.batch import own_entry
+from mlsystem.routing import members
+
+
+def metrics_of(system: Any) -> dict[str, Any]:
+    """The metrics of each member that has any, its own or given to `compile`, by path."""
+    own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
+    found = {n: metrics for n, metrics in own.items() if metrics is not None} | system._run.metrics
+    for name, inner in members.nested(system).items():
+        found.pop(name, None)
+        found |= {f"{name}/{n}": metrics for n, metrics in metrics_of(inner).items()}
+    return found
+
+
+def measure(name: str, metrics: Any, y: Any, outputs: Any, sample_weight: Any) -> None:
+    """Updates the metrics of one member."""
+    try:
+        metrics.update_state(y, outputs, sample_weight)
+    except Exception as error:
+        raise ValueError(
+            f"The metrics of '{name}' cannot compare y, {describe(y)}, with its outputs, "
+            f"{describe(outputs)}. Of dicts, they take the entry '{name}'. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def entry(system: Any, structure: Any, path: str) -> Any:
+    """A member's own entry of `y` or of the outputs, through those of the systems it is in."""
+    for name, inner in members.nested(system).items():
+        if path.startswith(f"{name}/"):
+            return entry(inner, own_entry(structure, name), path.removeprefix(f"{name}/"))
+    return own_entry(structure, path)
+
+
+def _learns(member: Any) -> bool:
+    return hasattr(member, "key") and not hasattr(member, "follow")

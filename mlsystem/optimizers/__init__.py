@@ -1,0 +1,1 @@
+"""One optimizer for each model, and the one that Keras sees in their place."""

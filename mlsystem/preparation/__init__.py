@@ -1,0 +1,1 @@
+"""What happens before the first step: weights, optimizers, checks, a rehearsal."""

@@ -1,0 +1,109 @@
+"""One optimizer for each trained member of a system."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+from mlsystem.optimizers import making, system_optimizer
+from mlsystem.routing import members
+
+
+def own_optimizers(system: Any) -> dict[str, Any]:
+    """The optimizer that each model comes with, those of a nested system from its own methods."""
+    found: dict[str, Any] = {}
+    inside = members.nested(system)
+    for name, inner in inside.items():
+        chosen = _chosen(inner, list(members.trained(inner)))
+        found |= {f"{name}/{leaf}": optimizer for leaf, optimizer in chosen.items()}
+    for name, model in members.trained(system).items():
+        if name not in found:
+            found[name] = _own_optimizer(model)
+    return found
+
+
+def _own_optimizer(model: Any) -> Any:
+    if hasattr(model, "configure_optimizer"):
+        return model.configure_optimizer()
+    return keras.optimizers.Adam()
+
+
+def _build_optimizers(system: Any) -> None:
+    """Gives an optimizer to each model that is trained; one frozen meanwhile keeps its own."""
+    leaves, before = system._run.members, dict(system.optimizers)
+    weights = {name: _optimized(system, name) for name in leaves}
+    chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
+    new = [name for name, mine in weights.items() if mine and name not in chosen]
+    chosen = making.distinct(chosen | (_chosen(system, new) if new else {}))
+    if system._run.given.get("auto_scale_loss", True):
+        chosen |= {n: making.with_loss_scaling(chosen[n], leaves[n]) for n in new}
+    for name, optimizer in chosen.items():
+        chosen[name] = _built(name, optimizer, weights[name], name in new)
+    if chosen != before or system.optimizer is None:  # Keras' jax trainer asks for one
+        _set_optimizers(system, {name: chosen[name] for name in leaves if name in chosen})
+
+
+def optimized(system: Any) -> dict[str, list[int]]:
+    """The weights, by number, of each optimizer that is for others than are trained at present."""
+    found: dict[str, list[int]] = {}
+    for name, optimizer in system.optimizers.items():
+        leaf, weights = members.leaves(system)[name], _keras.optimized_weights(optimizer)
+        if [id(weight) for weight in weights] != [id(weight) for weight in leaf.trainable_weights]:
+            numbers = {id(weight): i for i, weight in enumerate(leaf.weights)}
+            found[name] = [numbers[id(weight)] for weight in weights]
+    return found
+
+
+def _optimized(system: Any, name: str) -> list[Any]:
+    """The weights of a model that its optimizer is for: of a loaded one as when it was saved."""
+    leaf = system._run.members[name]
+    saved = [leaf.weights[i] for i in system._run.optimized.get(name, ())]
+    known = {id(weight) for weight in saved}
+    return saved + [weight for weight in leaf.trainable_weights if id(weight) not in known]
+
+
+def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
+    if not optimizer.built:
+        optimizer.build(weights)
+    if is_new or making.knows(optimizer, weights):
+        making.check_built(name, optimizer, weights)
+        return optimizer
+    return making.extended(optimizer, weights)
+
+
+def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
+    if system.optimizer is not None:
+        system.optimizer.take(chosen)
+        system.test_function = None  # it holds the state of those before
+    else:
+        with _keras.DotNotTrackScope():
+            system.optimizer = system_optimizer.SystemOptimizer(chosen)
+    for name in chosen:
+        log = system_optimizer.rate_log(name)
+        system._run.logs.claim(log, f"the learning rate of '{name}'")
+
+
+def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
+    given, known = system._run.given.get("optimizer"), system._known_models()
+    chosen: dict[str, Any] = {}
+    if given is not None:
+        chosen = making.one_each(given, known if making.is_by_model(given) else names)
+    if all(name in chosen for name in names):
+        return {name: chosen[name] for name in names}
+    configured = system.configure_optimizers()
+    if not isinstance(configured, Mapping):
+        raise ValueError(
+            f"{type(system).__name__}.configure_optimizers returned a {type(configured).__name__}. "
+            f"Return a dict {{model: optimizer}} of the models {', '.join(map(repr, known))}. "
+            "Schedules belong to the optimizers, as their learning_rate."
+        )
+    configured = names.by_name(configured, known, "configure_optimizers")
+    chosen = making.make_each(configured) | chosen
+    if missing := [name for name in names if chosen.get(name) is None]:
+        raise ValueError(
+            f"configure_optimizers returns no optimizer for {', '.join(map(repr, missing))}. "
+            f"It returns some for {list(chosen)}."
+        )
+    return {name: chosen[name] for name in names}

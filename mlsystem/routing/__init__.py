@@ -1,0 +1,1 @@
+"""Who learns from which loss, and when. Plain Python: names in, tables out."""

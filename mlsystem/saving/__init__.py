@@ -1,0 +1,1 @@
+"""Files: weights, whole models, and checkpoints that training resumes from."""

@@ -1,0 +1,1 @@
+"""What happens to one batch: forward, losses, gradients, optimizers, logs."""
