@@ -97,6 +97,8 @@ __all__ = [
     "direction",
     "draw_order",
     "draw_seed",
+    "draws_first",
+    "epoch_logs",
     "file_entries",
     "first_batches",
     "flat_layers",
@@ -125,6 +127,7 @@ __all__ = [
     "reads_groups",
     "register",
     "register_as",
+    "register_weights",
     "save_state",
     "schedule",
     "set_data_epoch",
@@ -660,7 +663,9 @@ _check(keras.Model, "_symbolic_build", "_get_metrics_result_or_logs")
 
 
 class Hooks(keras.Model):
-    """Keras' private doors, opened under names of our own."""
+    """Keras' private doors. `_mlsystem` says what happens there: see `_learner.py`."""
+
+    _mlsystem: Any
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras' jax trainer leaves its state here at each batch, of which ours has none: to look
@@ -670,50 +675,44 @@ class Hooks(keras.Model):
         else:
             super().__setattr__(name, value)
 
-    def _ready(self, batches: Iterable[Any]) -> None:
-        """Called by `fit`, `evaluate` and the `_on_batch` methods, before anything else happens.
-
-        With one batch of each structure that the data has.
-        """
-
-    def _prepare(self, epoch: Any) -> None:
-        """Called by `fit` and `evaluate` with Keras' iterator over an epoch, before it is read."""
-
-    def _start(self, epoch: Any) -> None:
-        """Called by `fit` and `evaluate` after that, with Keras' iterator over an epoch."""
-
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        call = self._mlsystem.call
         if iterator is not None and not isinstance(iterator, _Followed):
             in_groups = type(iterator).__next__ is EpochIterator.__next__
             bases: list[type] = [_Followed, *([_Groups] if in_groups else []), type(iterator)]
             iterator.__class__ = type("Followed", tuple(bases), {})
-            self._prepare(iterator)
-        self._ready(_examples(iterator) if data_batch is None else [data_batch])
+            call.prepare(iterator)
+        call.ready(_examples(iterator) if data_batch is None else [data_batch])
         if iterator is not None:
-            self._start(iterator)
+            call.start(iterator)
 
     # TensorFlow's trainer asks under this name.
     _maybe_symbolic_build = _symbolic_build
 
-    def _keras_draws(self) -> bool:
-        """Whether Keras itself would draw a batch before training, to build what is unbuilt."""
-        parts = [self, *self.layers, self._compile_loss, self._compile_metrics]
-        return not all(part.built for part in parts if part is not None)
-
     def _purge_model_variables(self, *args: Any, **kwargs: Any) -> None:
         """Keras' jax trainer takes the values from the variables for an epoch; we leave them."""
 
-    def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """The logs of an epoch, given those of its last step."""
-        return super()._get_metrics_result_or_logs(logs)
-
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        return self._epoch_logs(logs)
+        found: dict[str, Any] = self._mlsystem.epoch_logs(logs)
+        return found
 
-    def _register_weights(self) -> None:
-        """Lets torch see the weights of a model that was built symbolically."""
-        if hasattr(self, "_post_build"):
-            self._post_build()
+
+def draws_first(model: Any) -> bool:
+    """Whether Keras itself would draw a batch before training, to build what is unbuilt."""
+    parts = [model, *model.layers, model._compile_loss, model._compile_metrics]
+    return not all(part.built for part in parts if part is not None)
+
+
+def epoch_logs(model: Any, logs: dict[str, Any]) -> dict[str, Any]:
+    """The logs of an epoch as Keras makes them, given those of its last step."""
+    found: dict[str, Any] = keras.Model._get_metrics_result_or_logs(model, logs)
+    return found
+
+
+def register_weights(model: Any) -> None:
+    """Lets torch see the weights of a model that was built symbolically."""
+    if hasattr(model, "_post_build"):
+        model._post_build()
 
 
 class _Followed(EpochIterator):

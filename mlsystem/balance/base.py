@@ -85,7 +85,8 @@ def log(learner: Any, weights: Mapping[str, Any]) -> None:
     this = context.of(learner)
     for name, weight in weights.items():
         owner = f"the weight of the loss '{name}'"
-        learner._track(f"{name}_weight", owner, weight, this.batch.size if this else None)
+        size = this.batch.size if this else None
+        context.track(learner, f"{name}_weight", owner, weight, size)
 
 
 def _names(losses: Any, owner: str) -> list[str]:

@@ -39,7 +39,7 @@ def given(system: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     for model, row in _items(system.routing):
         for loss, weight in _items(row):
             yield f"The routing of '{path}{model}' weighs the loss '{path}{loss}'", weight
-    weights = system._run.given.get("loss_weights")
+    weights = system._mlsystem.given.loss_weights
     for loss, weight in _items(weights):
         yield f"loss_weights of '{system.name}' weighs the loss '{path}{loss}'", weight
     if weights is not None and not isinstance(weights, Mapping):
@@ -77,7 +77,7 @@ def check(system: Any) -> None:
 
 def _check_schedule(system: Any, where: str, schedule: Any) -> None:
     name = f"{type(schedule).__name__} (a schedule)"
-    counter = None if system.optimizer is None else system._batches_seen()
+    counter = None if system.optimizer is None else system._mlsystem.batches_seen()
     for batch in _TRIED:
         before = f"after {batch} batches"
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from keras import ops
 
 from mlsystem import engine
+from mlsystem._learner import Learner
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.routing import loss_weights, routing_table
@@ -57,13 +58,13 @@ def existing(gradients: Mapping[str, Any], name: str, known: Sequence[Any] = ())
     return [None if id(g) in zeros else g for g in gradients[name]]
 
 
-def gradients(
-    learner: Any,
+def take(
+    learner: Learner,
     forward: Forward,
     rows: Callable[[Sequence[str]], routing_table.Rows],
     models: Sequence[str],
     balance: Any = None,
-) -> tuple[Gradients, routing_table.Rows]:
+) -> Gradients:
     """Runs `forward` once and takes, for each model, the gradient of the losses in its row.
 
     A `balance` has a say in how these losses are weighed and their gradients put together.
@@ -72,12 +73,14 @@ def gradients(
     owners: dict[str, str] = {}
     sizes: dict[str, Any] = {}
     parted: set[str] = set()
+    is_whole: list[bool] = []
     passes: list[Pass] = []
-    trained = {n: model.trainable_weights for n, model in learner._models().items()}
+    trained = {n: model.trainable_weights for n, model in learner.models().items()}
 
     def run() -> Any:
         with context.differentiated(learner):
             taken, outputs = forward()
+        is_whole.append(taken.whole)
         owners.update(taken.owners)
         sizes.update(taken.sizes)
         parted.update(taken.parts)
@@ -95,41 +98,48 @@ def gradients(
             for one in passes
         ]
 
-    before = [(v, engine.chosen.kept(v.value)) for v in learner._forward_state()]
-    losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
+    before = [
+        (v, engine.chosen.kept(v.value))
+        for v in learner.forward_state(learner.condition is not None)
+    ]
+    losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner.state_variables())
     losses = {name: value for name, value in losses.items() if name not in parted}
-    taken = Taken(losses, terms, owners, sizes, before=before)
+    taken = Taken(losses, terms, owners, sizes, whole=is_whole[-1], before=before)
     parts = [_by_model(learner, trained, one, row) for one, row in zip(passes, found, strict=True)]
     by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
     zeros: list[Any] = []
     whole = {n: _whole(learner, n, trained[n], by_model[n], zeros) for n in models}
-    return Gradients(whole, taken, outputs, zeros), read
+    this = context.of(learner)
+    if this and not this.depth:  # and not inside a loss, to be differentiated again
+        this.zeros += zeros
+        this.ledger.pend(taken, read)
+    return Gradients(whole, taken, outputs, zeros)
 
 
-def _are_scaled(learner: Any, models: Sequence[str]) -> dict[str, bool]:
+def _are_scaled(learner: Learner, models: Sequence[str]) -> dict[str, bool]:
     return {name: properties.is_scaled(learner.optimizers[name]) for name in models}
 
 
-def _scale(learner: Any, one: Pass) -> Any:
+def _scale(learner: Learner, one: Pass) -> Any:
     """What the losses of a backward pass are scaled by; None where they are not."""
     return properties.scale(*(learner.optimizers[name] for name in one.models))
 
 
-def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
+def _weights(learner: Learner, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
     """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
     scale = _scale(learner, one)
     return {n: _product(learner, factors, scale, losses[n]) for n, factors in one.row.items()}
 
 
-def _product(learner: Any, factors: tuple[Any, ...], scale: Any, loss: Any) -> Any:
+def _product(learner: Learner, factors: tuple[Any, ...], scale: Any, loss: Any) -> Any:
     product = 1.0 if scale is None else scale
     for factor in factors:
-        product = product * loss_weights.value(factor, learner._batches_seen, loss.dtype)
+        product = product * loss_weights.value(factor, learner.batches_seen, loss.dtype)
     return product
 
 
 def _by_model(
-    learner: Any, trained: dict[str, list[Any]], one: Pass, found: list[Any]
+    learner: Learner, trained: dict[str, list[Any]], one: Pass, found: list[Any]
 ) -> dict[str, list[Any]]:
     """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
     scale, models, left = _scale(learner, one), {}, iter(found)
@@ -146,11 +156,11 @@ def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
 
 
 def _whole(
-    learner: Any, name: str, weights: list[Any], found: list[Any], zeros: list[Any]
+    learner: Learner, name: str, weights: list[Any], found: list[Any], zeros: list[Any]
 ) -> list[Any]:
     """One model's gradients, with zeros, which are noted, for weights that no loss depends on."""
-    if all(g is None for g in found) and name not in learner._run.warned:
-        learner._run.warned.add(name)
+    if all(g is None for g in found) and name not in learner.compiled.warned:
+        learner.compiled.warned.add(name)
         warnings.warn(
             f"None of the losses that '{name}' follows depends on it, so it will not learn. "
             "Check that `forward` calls it and that its routing names the right losses.",
