@@ -84,7 +84,7 @@ def changes(act, made=None):
     made.fit(ones(), verbose=0)
     act(made)
     fingerprint.see(made)
-    return made._run.made_from is None
+    return made._mlsystem.compiled.made_from is None
 
 
 def recoded(made):
@@ -162,7 +162,7 @@ def test_an_attribute_that_changes_before_each_call_is_left_alone_with_a_warning
         made.train_on_batch(ones())
     made.epsilon = -2.0
     fingerprint.see(made)
-    assert made._run.made_from is not None
+    assert made._mlsystem.compiled.made_from is not None
 
 
 @pytest.mark.once
