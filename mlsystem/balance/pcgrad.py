@@ -8,7 +8,7 @@ from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
 from mlsystem.losses.found import Taken
-from mlsystem.routing import routing_table
+from mlsystem.routing import model_names, routing_table
 from mlsystem.step.routed_gradients import Pass
 
 
@@ -116,7 +116,7 @@ def top(losses: Iterable[str]) -> list[str]:
 def _split(one: Pass, names: list[str]) -> list[Pass]:
     rows: dict[str | None, routing_table.Row] = {}
     for entry, factors in one.row.items():
-        owners = [name for name in names if names.named(name, [entry])]
+        owners = [name for name in names if model_names.named(name, [entry])]
         rows.setdefault(max(owners, key=len, default=None), {})[entry] = factors
     return [Pass(row, one.models, loss) for loss, row in rows.items()]
 

@@ -12,6 +12,7 @@ from mlsystem.data.adapter import Feed
 from mlsystem.data.batch import first_batch
 from mlsystem.data.mldata import MLData
 from mlsystem.data.transforms import Transform
+from mlsystem.fit import argument_checks
 
 Given = dict[str, Any]
 
@@ -171,7 +172,7 @@ def for_predict(learner: Any, given: Given) -> None:
 
 def _taken(learner: Any, given: Given, method: str) -> MLData | None:
     """The MLData among the arguments, or that of the learner where there are none."""
-    arguments.check(given, method)
+    argument_checks.check(given, method)
     data = given["x"]
     if data is None and given.get("y") is None:
         data = own_data(learner)

@@ -7,7 +7,7 @@ from mlsystem import _keras
 from mlsystem._attributes import TURNS
 from mlsystem.losses import system_losses
 from mlsystem.preparation.member_optimizers import _build_optimizers
-from mlsystem.routing import members, system_rows, update_schedule
+from mlsystem.routing import members, model_names, system_rows, update_schedule
 
 NONFINITE = ("skip", "raise", "keep")
 
@@ -113,5 +113,5 @@ def _by_member(
 ) -> dict[str, Any]:
     """A dict by name spelled out; any other value is for each of the members that take one."""
     if isinstance(given, Mapping):
-        return names.by_name(given, names, what)
+        return model_names.by_name(given, names, what)
     return {name: given for name in names if given is not None and takes(name)}

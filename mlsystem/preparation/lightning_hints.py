@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
+from mlsystem.routing import model_names
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
 _DATA = "Give the data to `fit`, or return an `ml.MLData` from the method `data`."
@@ -150,4 +151,4 @@ def _declares(system: Any, value: Any) -> bool:
         return False
     names = list(value) if isinstance(value, Mapping) else keras.tree.flatten(value)
     known = system._known_models()
-    return bool(names) and all(isinstance(n, str) and names.named(n, known) for n in names)
+    return bool(names) and all(isinstance(n, str) and model_names.named(n, known) for n in names)

@@ -7,7 +7,7 @@ import keras
 
 from mlsystem import _keras
 from mlsystem.optimizers import making, system_optimizer
-from mlsystem.routing import members
+from mlsystem.routing import members, model_names
 
 
 def own_optimizers(system: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
             f"Return a dict {{model: optimizer}} of the models {', '.join(map(repr, known))}. "
             "Schedules belong to the optimizers, as their learning_rate."
         )
-    configured = names.by_name(configured, known, "configure_optimizers")
+    configured = model_names.by_name(configured, known, "configure_optimizers")
     chosen = making.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(
