@@ -8,6 +8,7 @@ import pytest
 from alone import hide
 from quick import compile_quickly
 
+pytest.register_assert_rewrite("compared")  # whose assertions then say what they compare
 BACKENDS = ("jax", "torch", "tensorflow")
 # Where tests marked `once` run. Half of them run on torch, which compiles fastest.
 TURNS = ("torch", "jax", "torch", "tensorflow")
@@ -87,3 +88,24 @@ def same_start():
 
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def backward_passes(monkeypatch):
+    """Counts the backward passes that the engine takes, by the variables each goes into."""
+    from mlsystem import engine
+
+    passes = []
+    name, position = {
+        "jax": ("_transposed", 1),
+        "torch": ("_backward", 1),
+        "tensorflow": ("_backward", 2),
+    }[os.environ["KERAS_BACKEND"]]
+    inner = getattr(engine.chosen, name)
+
+    def counted(*args):
+        passes.append(len(args[position]))
+        return inner(*args)
+
+    monkeypatch.setattr(engine.chosen, name, counted)
+    return passes

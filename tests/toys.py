@@ -55,6 +55,17 @@ class TinyGAN(ml.MLSystem):
         return {"real": self.discriminator(x), "fake": self.discriminator(self.generator(x))}
 
 
+class Drawing(TinyGAN):
+    """A GAN of noise, drawn whatever the pass is for."""
+
+    def __init__(self):
+        super().__init__(1.0, 1.0)
+        self.seed = keras.random.SeedGenerator(1)
+
+    def forward(self, x, training=None):
+        return super().forward(x + keras.random.normal(ops.shape(x), seed=self.seed))
+
+
 class Target(Scale):
     """loss = (mean(outputs[key]) - goal)^2."""
 

@@ -5,8 +5,8 @@ import re
 
 import keras
 import pytest
+from interrupted import Interrupt, Interrupted
 from keras import callbacks as kc
-from test_resume import Interrupt, Interrupted
 from toys import TinyGAN, ones
 from trained import train
 

@@ -5,8 +5,8 @@ import functools
 import keras
 import numpy as np
 import pytest
+from interrupted import Interrupt, Interrupted
 from keras import layers, ops
-from test_resume import Interrupt, Interrupted
 from toys import Pair, Scale, number
 
 import mlsystem as ml

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from data_sets import grain, only_tensorflow, only_torch, unsized
+from interrupted import Interrupt, Interrupted
 from keras import ops
-from test_data import grain, only_tensorflow, only_torch, unsized
-from test_resume import Interrupt, Interrupted
 from toys import Target
 
 import mlsystem as ml

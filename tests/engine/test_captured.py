@@ -6,8 +6,8 @@ from collections import namedtuple
 import keras
 import numpy as np
 import pytest
+from compared import X, Y, agree, compiled, equal, fitted, net, same_start, sgd, state
 from keras import layers, ops
-from test_compiled import X, Y, agree, compiled, equal, fitted, net, same_start, sgd, state
 from toys import Scale, TinyGAN, number, ones
 
 import mlsystem as ml

@@ -5,9 +5,9 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+from bad_batches import data, state, trained
+from compared import X, agree
 from keras import layers, ops
-from test_compiled import X, agree
-from test_nonfinite import data, state, trained
 from toys import Pair, Scale, number, ones
 
 import mlsystem as ml

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from interrupted import Shuffled
 from keras import callbacks as kc
 from keras import ops
 from killed import images, state
-from test_resume import Shuffled
-from test_validation import Drawing
-from toys import TinyGAN, ones
+from toys import Drawing, TinyGAN, ones
 from trained import after, approx, train, weights
 
 import mlsystem as ml

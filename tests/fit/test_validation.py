@@ -6,10 +6,10 @@ from typing import ClassVar
 import keras
 import numpy as np
 import pytest
+from interrupted import Interrupt, Interrupted, Shuffled
 from keras import callbacks as kc
 from killed import System, images, state
-from test_resume import Interrupt, Interrupted, Shuffled
-from toys import Scale, TinyGAN, ones
+from toys import Drawing, Scale, TinyGAN, ones
 from trained import after, approx, train
 
 import mlsystem as ml
@@ -211,17 +211,6 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         assert getattr(self.model, "training", True)
-
-
-class Drawing(TinyGAN):
-    """A GAN of noise, drawn whatever the pass is for."""
-
-    def __init__(self):
-        super().__init__(1.0, 1.0)
-        self.seed = keras.random.SeedGenerator(1)
-
-    def forward(self, x, training=None):
-        return super().forward(x + keras.random.normal(keras.ops.shape(x), seed=self.seed))
 
 
 class Sometimes(Drawing):

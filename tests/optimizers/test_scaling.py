@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from test_cost import backward_passes  # noqa: F401 -- a fixture
 from toys import Scale, number, ones
 
 import mlsystem as ml
@@ -40,7 +39,7 @@ def scales(system):
 
 
 def test_models_share_a_backward_pass_and_an_overflow_lowers_the_scale_of_its_own(
-    backward_passes,  # noqa: F811
+    backward_passes,
 ):
     system = Halves()
     # float16 ends at 65504, and 2^15 * 3 is beyond that: `a` skips its first update.

@@ -12,7 +12,8 @@ import time
 import keras
 import numpy as np
 import pytest
-from test_resume import ROWS, Interrupt, Interrupted, state
+from interrupted import ROWS, Interrupt, Interrupted
+from killed import state
 
 import mlsystem as ml
 from mlsystem.saving import checkpoint_file, folder_lock

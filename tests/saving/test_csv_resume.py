@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from test_resume import Interrupt, Interrupted, small
+from interrupted import Interrupt, Interrupted, small
 from toys import TinyGAN, ones
 
 import mlsystem as ml

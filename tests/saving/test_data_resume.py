@@ -6,8 +6,8 @@ import random
 import keras
 import numpy as np
 import pytest
+from interrupted import Interrupt, Interrupted
 from keras import layers, ops
-from test_resume import Interrupt, Interrupted
 from toys import Target, number
 
 import mlsystem as ml

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from toys import Pair, Scale, Target, TinyGAN, number, ones
+from own_steps import Gated, Maml, Minimized, One, Reptile, SharpnessAware
+from toys import Pair, Scale, TinyGAN, number, ones
 
 import mlsystem as ml
 
@@ -13,34 +14,8 @@ def approx(expected, rel=1e-5):
     return pytest.approx(expected, rel=rel, abs=1e-6)
 
 
-class One(ml.MLSystem):
-    """One weight w with the loss (w m - 3)^2 at m = mean(x): gradient 2 m (w m - 3)."""
-
-    def __init__(self, weight=1.0):
-        super().__init__()
-        self.model = Target(weight, goal=3.0)
-
-    def forward(self, x):
-        return {"model": self.model(x)}
-
-
 def slope(w):
     return 2 * (w - 3)
-
-
-class SharpnessAware(One):
-    """Foret et al. 2021: the gradient at w + rho g / |g| moves w."""
-
-    rho = 0.5
-
-    def train_step(self, data):
-        [gradient] = self.gradients(data)["model"]
-        step = self.rho * gradient / ops.abs(gradient)
-        self.model.weight.assign_add(step)
-        gradients = self.gradients(data)
-        self.model.weight.assign_sub(step)
-        self.apply_gradients(gradients)
-        return self.get_metrics_result()
 
 
 def test_sharpness_aware_minimization():
@@ -51,21 +26,6 @@ def test_sharpness_aware_minimization():
     assert number(system.optimizer.iterations) == 1
 
 
-class Maml(One):
-    """First-order MAML (Finn et al. 2017): the gradient after an inner step moves the weight."""
-
-    inner = 0.25
-
-    def train_step(self, data):
-        start = ops.copy(self.model.weight.value)
-        [gradient] = self.gradients(data)["model"]
-        self.model.weight.assign_sub(self.inner * gradient)
-        gradients = self.gradients(data)
-        self.model.weight.assign(start)
-        self.apply_gradients(gradients)
-        return self.get_metrics_result()
-
-
 def test_maml_like_inner_step():
     system = Maml(1.0)
     system.fit(ones(8), batch_size=4, verbose=0)
@@ -73,17 +33,6 @@ def test_maml_like_inner_step():
     for _ in range(2):
         w -= 0.1 * slope(w - 0.25 * slope(w))
     assert number(system.model.weight) == approx(w)
-
-
-class Reptile(One):
-    """Nichol et al. 2018: after k inner steps, go part of the way to where they led."""
-
-    def train_step(self, data):
-        start = ops.copy(self.model.weight.value)
-        for _ in range(3):
-            self.update(data)
-        self.model.weight.assign(start + 0.5 * (self.model.weight - start))
-        return self.get_metrics_result()
 
 
 def test_reptile_outer_step():
@@ -97,13 +46,6 @@ def test_reptile_outer_step():
     assert logs["loss"] == approx(sum(losses) / 3)
 
 
-class Minimized(One):
-    def train_step(self, data):
-        self.minimize(lambda: self.model.weight**2, "model", name="decay")
-        self.update(data)
-        return self.get_metrics_result()
-
-
 def test_minimize_goes_down_any_loss_and_logs_it():
     system = Minimized(2.0)
     logs = system.train_on_batch(ones(), return_dict=True)
@@ -111,17 +53,6 @@ def test_minimize_goes_down_any_loss_and_logs_it():
     assert number(system.model.weight) == approx(w - 0.1 * slope(w))
     assert logs["decay_loss"] == approx(4.0)
     assert logs["loss"] == approx(4.0 + (w - 3) ** 2)
-
-
-class Gated(TinyGAN):
-    """Trains the judge only while its loss is above a level, decided inside the step."""
-
-    level = 0.0
-
-    def train_step(self, data):
-        _, losses = self.update(data, models="generator")
-        self.update(data, models="discriminator", when=losses["discriminator"] > self.level)
-        return self.get_metrics_result()
 
 
 def test_when_decides_inside_the_step():
