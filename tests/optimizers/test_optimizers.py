@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, Scale, TinyGAN, number, ones
+from toys import Pair, Scale, Target, TinyGAN, number, ones
 
 import mlsystem as ml
 

@@ -83,7 +83,7 @@ def changes(act, made=None):
     made.compile(run_eagerly=True)
     made.fit(ones(), verbose=0)
     act(made)
-    fingerprint.see(made)
+    fingerprint.see(made._mlsystem)
     return made._mlsystem.compiled.made_from is None
 
 
@@ -161,7 +161,7 @@ def test_an_attribute_that_changes_before_each_call_is_left_alone_with_a_warning
     with pytest.warns(UserWarning, match=r"`epsilon` had changed.*keras.Variable"):
         made.train_on_batch(ones())
     made.epsilon = -2.0
-    fingerprint.see(made)
+    fingerprint.see(made._mlsystem)
     assert made._mlsystem.compiled.made_from is not None
 
 
