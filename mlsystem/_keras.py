@@ -667,14 +667,6 @@ class Hooks(keras.Model):
 
     _mlsystem: Any
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Keras' jax trainer leaves its state here at each batch, of which ours has none: to look
-        # into it for variables to track takes as long as a small step.
-        if name == "_jax_state":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         call = self._mlsystem.call
         if iterator is not None and not isinstance(iterator, _Followed):

@@ -47,11 +47,13 @@ class Wiring:
 class Setup:
     """What training needs to know of a model whose weights are built.
 
-    `members` are the leaves of a system, `weights` all weights that may be frozen and unfrozen.
+    `members` are the models by name, the leaves of a system, and `copies` those of them that follow
+    others. `weights` are all weights that may be frozen and unfrozen.
     """
 
     weights: Sequence[Any]
-    members: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any]
+    copies: Sequence[Any] = ()
     phases: Sequence[Sequence[str]] = ()
     turns: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Compiled:
         due: the models updated on this batch; None for all.
         batches: the number of batches seen, as far as the host knows.
         shown: the logs of the epoch so far.
+        cache: what is the same in each step of one call, by what it is: rows, metrics, state.
     """
 
     rehearsed: dict[str, set[str]] = field(default_factory=dict)
@@ -95,10 +98,11 @@ class Compiled:
     due: frozenset[str] | None = None
     batches: int = 0
     shown: dict[str, Any] = field(default_factory=dict)
+    cache: dict[Any, Any] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Forgets what a new configuration may change."""
-        for known in (self.rehearsed, self.warned, self.reached):
+        for known in (self.rehearsed, self.warned, self.reached, self.cache):
             known.clear()
 
 
@@ -109,6 +113,7 @@ class Learner:
         arguments: those of the constructor by name; None where some have no names.
         given, role, wiring, setup, known, compiled: see their classes. `wiring` and `setup` are
             None until the model is set up.
+        step: the step that is running; None outside of one.
         call: the call of `fit`, `evaluate` or their kin in progress; None outside of one.
         logs: the running means.
         losses: what the losses of the forward pass in progress tell each other.
@@ -127,6 +132,7 @@ class Learner:
         self.wiring: Wiring | None = None
         self.setup: Setup | None = None
         self.call: Any = None
+        self.step: Any = None
         self.compiled = Compiled()
         self.symbols: Any = None
         self.data: Any = None

@@ -23,10 +23,12 @@ def by_name(fn: Any) -> Any:
     return call
 
 
-def accepts(fn: Callable[..., Any], name: str) -> bool:
-    """Whether a function names an argument, or takes any."""
-    parameters = _signature(getattr(fn, "__func__", fn)).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+@functools.lru_cache(512)
+def _taken(fn: Callable[..., Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some arguments that a function names; all where it takes any."""
+    parameters = _signature(fn).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return tuple(name for name in names if takes_all or name in parameters)
 
 
 def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -53,7 +55,7 @@ def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
     """Those of the arguments on offer that a user's function names."""
-    return {name: value for name, value in given.items() if accepts(fn, name)}
+    return {name: given[name] for name in _taken(getattr(fn, "__func__", fn), tuple(given))}
 
 
 def _is_swapped(names: list[str]) -> bool:
@@ -76,7 +78,7 @@ def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, 
     if all(n in known or n in offered for n in named) and not any(
         p.kind is p.POSITIONAL_ONLY for p in free
     ):
-        return method(**{n: part for n, part in known.items() if accepts(method, n)}, **offered)
+        return method(**extras(method, **known), **offered)
     expected = zip(known, [p.name for p in free], strict=False)
     in_place = all(n == given or given not in (*known, *offered) for n, given in expected)
     if len(free) < 3 or not in_place or _is_swapped([p.name for p in free]):

@@ -82,7 +82,7 @@ class Balance(_keras.KerasSaveable):
 
 def log(learner: Any, weights: Mapping[str, Any]) -> None:
     """Logs the weight that each loss had in this step."""
-    this = context.of(learner)
+    this = learner.step
     for name, weight in weights.items():
         owner = f"the weight of the loss '{name}'"
         size = this.batch.size if this else None

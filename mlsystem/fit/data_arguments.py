@@ -53,10 +53,8 @@ def examples(learner: Learner, given: Any) -> list[Any]:
 
 
 def _no_data(learner: Learner, method: str) -> str:
-    return (
-        f"{method} needs data. Give it, or define `data(self)` of {type(learner.model).__name__}, which "
-        "returns an ml.MLData."
-    )
+    cls = type(learner.model).__name__
+    return f"{method} needs data. Give it, or define `data(self)` of {cls}, which returns an ml.MLData."
 
 
 def own_data(learner: Learner) -> Any:

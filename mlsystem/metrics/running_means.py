@@ -40,7 +40,8 @@ class Logs:
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
         """Adds one value to a running mean, made at the first one."""
-        self.make(name, owner)
+        if name not in self.trackers or self.owners[name] != owner:
+            self.make(name, owner)
         self.trackers[name].update_state(value, sample_weight=weight)
 
     def make(self, name: str, owner: str) -> None:

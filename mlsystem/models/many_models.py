@@ -70,17 +70,15 @@ class ManyModels(SystemLearner, OneModel):
 
     # Who learns from what --------------------------------------------------------------------
 
-    def _members(self) -> Mapping[str, Any]:
-        return members.leaves(self.model) if self.setup is None else self.setup.members
-
     def models(self) -> dict[str, Any]:
         """The members with weights to train, by path."""
-        return {name: model for name, model in self._members().items() if model.trainable_weights}
+        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        return {name: model for name, model in found.items() if model.trainable_weights}
 
     def known_models(self) -> list[str]:
         """The members that are trained, or would be if they were not frozen."""
-        found = self._members().items()
-        return [name for name, member in found if not _learner.is_copy(member)]
+        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        return [name for name, member in found.items() if not _learner.is_copy(member)]
 
     def phases(self) -> Sequence[Sequence[str]]:
         """The models of each phase."""
@@ -88,7 +86,18 @@ class ManyModels(SystemLearner, OneModel):
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
         """Which of the losses each model follows, with which weights."""
-        return system_rows.rows(self, losses)
+        key = "rows", *losses, *self.known.parts, *self.models()
+        if key not in self.compiled.cache:
+            self.compiled.cache[key] = system_rows.rows(self, losses)
+        found: routing_table.Rows = self.compiled.cache[key]
+        return found
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics of each member that has any, by path."""
+        if "metrics" not in self.compiled.cache:
+            self.compiled.cache["metrics"] = member_metrics.metrics_of(self.model)
+        found: dict[str, Any] = self.compiled.cache["metrics"]
+        return found
 
     @property
     def balance(self) -> Any:
@@ -104,7 +113,7 @@ class ManyModels(SystemLearner, OneModel):
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
         """The losses of all members, and of the system itself."""
         taken = system_losses.find(self, batch, outputs, training)
-        if context.of(self) and not self.logs.sealed:
+        if self.step and not self.logs.sealed:
             # Of all losses: one that nobody follows yet may be followed one day.
             for name in taken.losses:
                 self.logs.make(*_log_of(name, "loss"))
@@ -122,17 +131,20 @@ class ManyModels(SystemLearner, OneModel):
 
     def follow(self, updated: Mapping[str, Any]) -> None:
         """Moves the copies of the models that were updated."""
-        trained = self.models()
-        conditions = {id(v): c for n, c in updated.items() for v in trained[n].trainable_weights}
-        for copy in self.setup.members.values() if self.setup else ():
-            weights = copy.source.trainable_weights if _learner.is_copy(copy) else ()
+        copies = self.setup.copies if self.setup else ()
+        if not copies or self.setup is None:
+            return
+        models = self.setup.members
+        conditions = {id(v): c for n, c in updated.items() for v in models[n].trainable_weights}
+        for copy in copies:
+            weights = copy.source.trainable_weights
             if found := [conditions[id(v)] for v in weights if id(v) in conditions]:
                 copy.follow(select.any_of(found))
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
         """Updates the metrics of each member that was updated, or of all members."""
-        trained, this = self.models(), context.of(self)
-        for name, metrics in member_metrics.metrics_of(self.model).items():
+        trained, this = self.models(), self.step
+        for name, metrics in self.metrics().items():
             mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
             if updated is None or mine or not model_names.named(name, trained):
                 self._measure(name, metrics, batch, outputs, select.any_of(mine) if mine else None)
@@ -183,14 +195,14 @@ class ManyModels(SystemLearner, OneModel):
 
     def results(self) -> dict[str, Any]:
         """The running means: in a step of what it updated, else of all that hold one."""
-        this = context.of(self)
+        this = self.step
         if this:
             self.to_logs(this)
         logs = self.logs.results(self._logged(this))
         if "loss" in logs and self._is_evaluated(this):
             logs["loss"] = self.logs.total(self.logs.evaluated)
         logs = loss_first(logs)
-        for name, metric in member_metrics.metrics_of(self.model).items():
+        for name, metric in self.metrics().items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self.model)}

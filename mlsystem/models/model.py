@@ -23,7 +23,7 @@ from mlsystem.optimizers.making import make
 from mlsystem.preparation import lightning_hints, setup
 from mlsystem.routing import members
 from mlsystem.saving import checksum, constructor_arguments, weights_file
-from mlsystem.step import compiled_step, context
+from mlsystem.step import compiled_step
 from mlsystem.step.compiled_step import TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
@@ -133,6 +133,14 @@ class MLModel(TrainStep, Trainer, _Attached):
             _keras.register(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_jax_state":
+            # Keras' jax trainer leaves its state here at each batch, of which ours has none: to
+            # look into it for variables to track takes as long as a small step.
+            object.__setattr__(self, name, value)
+            return
+        if name == "built" or (name[0] == "_" and name not in _GROUPS):  # as Keras does in calls
+            super().__setattr__(name, value)
+            return
         if name in _SET_BY_KERAS and members.has_layer(value):
             raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
@@ -432,7 +440,7 @@ class MLModel(TrainStep, Trainer, _Attached):
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means, those logged under a name of one's own behind those of Keras."""
         learner = self._mlsystem
-        this = context.of(learner)
+        this = learner.step
         if this and learner.condition is None:
             learner.to_logs(this)
         own = learner.logs.results(this.touched if this else None)

@@ -52,7 +52,7 @@ class OneModel(Learner):
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        self.setup = Setup(self.model.weights)
+        self.setup = Setup(self.model.weights, {self.key: self.model})
 
     def ready_optimizers(self) -> None:
         """Makes the state of the optimizers, but for a model that a system trains."""
@@ -132,11 +132,16 @@ class OneModel(Learner):
 
     def forward_state(self, is_conditional: bool) -> list[Any]:
         """What is put back where an update is skipped by its condition."""
-        return nonfinite.forward_state(self.model) if is_conditional else []
+        if not is_conditional:
+            return []
+        if "state" not in self.compiled.cache:
+            self.compiled.cache["state"] = nonfinite.forward_state(self.model)
+        found: list[Any] = self.compiled.cache["state"]
+        return found
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
         """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
-        if this := context.of(self):
+        if this := self.step:
             logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
             this.logs = None if self.condition is not None else logs
 

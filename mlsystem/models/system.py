@@ -20,7 +20,6 @@ from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
 from mlsystem.losses.found import ForwardLosses
-from mlsystem.metrics import member_metrics
 from mlsystem.models import declarations
 from mlsystem.models.many_models import ManyModels
 from mlsystem.models.model import KINDS, MLModel, taken_name
@@ -333,7 +332,7 @@ class MLSystem(MLModel):
     def metrics(self) -> list[Any]:
         """The trackers of losses and logs, the members' metrics, and those set as attributes."""
         own = _keras.own_metrics(self)
-        return [*self._mlsystem.logs.metrics(), *member_metrics.metrics_of(self).values(), *own]
+        return [*self._mlsystem.logs.metrics(), *self._mlsystem.metrics().values(), *own]
 
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""

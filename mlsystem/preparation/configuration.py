@@ -26,6 +26,7 @@ def configure(learner: SystemLearner) -> None:
     setup = Setup(
         weights=[weight for name in names for weight in leaves[name].weights],
         members=leaves,
+        copies=[leaf for leaf in leaves.values() if _learner.is_copy(leaf)],
         phases=update_schedule.read_phases(system.phases, names),
         turns=update_schedule.read_turns(
             system.update_every, system.update_start, system.update_end, names
@@ -61,6 +62,7 @@ def _name_logs(learner: SystemLearner, names: Sequence[str]) -> None:
 def retrain(learner: SystemLearner) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
     assert learner.setup is not None
+    learner.compiled.cache.clear()
     member_optimizers.build(learner)
     for name, leaf in learner.setup.members.items():
         if isinstance(leaf, keras.Layer) and (member := _learner.of(leaf)) is not None:

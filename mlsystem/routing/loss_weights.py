@@ -34,6 +34,13 @@ def value(weight: Any, batches: Callable[[], Any], dtype: Any) -> Any:
     return weight
 
 
+def product(factors: tuple[Any, ...], start: Any, batches: Callable[[], Any], loss: Any) -> Any:
+    """The weight of a loss: its factors times `start`, in the dtype of the loss."""
+    for factor in factors:
+        start = start * value(factor, batches, loss.dtype)
+    return start
+
+
 def given(system: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All weights that a system and those inside it are given, and where each is, in words."""
     for model, row in _items(system.routing):

@@ -65,15 +65,9 @@ def running() -> Step | None:
     return getattr(_running, "step", None)
 
 
-def of(learner: Learner) -> Step | None:
-    """The step that is running, if it is one of this learner."""
-    current: Step | None = getattr(_running, "step", None)
-    return current if current is not None and current.learner is learner else None
-
-
 def batch_of(learner: Learner, given: Any) -> Batch:
     """Data as a batch: made already where they are those of the step that is running."""
-    this = of(learner)
+    this = learner.step
     if this is not None and this.is_of(given):
         return this.batch
     check_data(given, "The batch given to a step")
@@ -82,7 +76,7 @@ def batch_of(learner: Learner, given: Any) -> Batch:
 
 def check_branch(learner: Learner) -> None:
     """Refuses an update inside of what a backend traces by itself, as a branch."""
-    this = of(learner)
+    this = learner.step
     if this is not None and this.trace != engine.chosen.trace():
         raise ValueError(
             f"'{learner.name}' is updated inside `ops.cond`, or a loop such as `ops.scan`, where "
@@ -95,7 +89,7 @@ def check_branch(learner: Learner) -> None:
 @contextlib.contextmanager
 def differentiated(learner: Learner) -> Iterator[None]:
     """The context in which losses are computed to be differentiated."""
-    this = of(learner)
+    this = learner.step
     if this is None:
         yield
         return
@@ -111,7 +105,7 @@ def track(
 ) -> None:
     """Adds a value to the running mean of a name; a gated one may have been kept out."""
     learner.logs.update(name, owner, value, weight)
-    if this := of(learner):
+    if this := learner.step:
         this.touched[name] = None
         if gated or learner.condition is not None:
             learner.logs.gated.add(name)
@@ -130,7 +124,7 @@ def make(training: bool) -> Callable[[Any], Any]:
         def step(self: Any, data: Any) -> Any:
             inner = step.__wrapped__  # which a reloaded module replaces
             learner = self._mlsystem
-            return inner(self, data) if of(learner) else _run(inner, learner, data, training)
+            return inner(self, data) if learner.step else _run(inner, learner, data, training)
 
         step.is_step = True  # type: ignore[attr-defined]
         return step
@@ -151,12 +145,12 @@ def _check_arguments(fn: Callable[..., Any]) -> None:
 
 
 def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: bool) -> Any:
-    outer = running()
+    outer = getattr(_running, "step", None)
     with engine.chosen.step_scope(given):
         transform = learner.call.transform if learner.call is not None else None
         if transform is not None:
             given = transform.inside(given, training)
-        _running.step = this = Step(learner, given, training)
+        _running.step = learner.step = this = Step(learner, given, training)
         try:
             logs = fn(learner.model, given)
             if not isinstance(logs, Mapping):
@@ -168,4 +162,4 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
             learner.close_step(this)
             return logs
         finally:
-            _running.step = outer
+            _running.step, learner.step = outer, None

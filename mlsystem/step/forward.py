@@ -56,6 +56,6 @@ def observe(learner: Learner, data: Any, training: bool) -> None:
     """Runs `forward` and logs all losses and metrics; updates nothing."""
     batch = context.batch_of(learner, data)
     taken, outputs = forward_losses(learner, batch, training)
-    if this := context.of(learner):
+    if this := learner.step:
         this.ledger.count(taken, dict.fromkeys(taken.losses))
     learner.update_metrics(batch, outputs, None)

@@ -19,10 +19,11 @@ def finite(learner: SystemLearner, gradients: Mapping[str, Sequence[Any]]) -> di
     if learner.model.nonfinite == "keep":
         return dict.fromkeys(gradients)
     found = {name: _all_finite(mine) for name, mine in gradients.items()}
-    if this := context.of(learner):
+    if this := learner.step:
+        optimizers = learner.optimizers
         for name, condition in found.items():
             if condition is not None:
-                _count(learner, this, name, condition)
+                _count(learner, this, name, optimizers[name], condition)
     return found
 
 
@@ -31,10 +32,11 @@ def _all_finite(gradients: Sequence[Any]) -> Any:
     return engine.chosen.all_finite(known) if known else None
 
 
-def _count(learner: SystemLearner, this: context.Step, name: str, finite: Any) -> None:
+def _count(
+    learner: SystemLearner, this: context.Step, name: str, optimizer: Any, finite: Any
+) -> None:
     """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
     skipped = ops.logical_not(finite)
-    optimizer = learner.optimizers[name]
     if properties.scales(optimizer):
         names, taken = this.ledger.pending.get(name, (set(), Taken()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]

@@ -199,7 +199,7 @@ def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | 
 
 def _step_logs(learner: Learner) -> Any:
     """What a step returns: the logs of Keras' `compute_metrics`, or the running means."""
-    this = context.of(learner)
+    this = learner.step
     return this.logs if this and this.logs is not None else learner.model.get_metrics_result()
 
 
