@@ -152,6 +152,15 @@ class Learner:
         return name
 
     @property
+    def ready(self) -> Setup:
+        """The setup, where a step needs it."""
+        if self.setup is None:
+            raise ValueError(
+                f"'{self.name}' is not set up. Call `setup(data)` before you call its steps."
+            )
+        return self.setup
+
+    @property
     def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of each model that is trained."""
         found: Mapping[str, Any] = self.model.optimizers

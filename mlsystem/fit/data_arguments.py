@@ -54,7 +54,8 @@ def examples(learner: Learner, given: Any) -> list[Any]:
 
 def _no_data(learner: Learner, method: str) -> str:
     cls = type(learner.model).__name__
-    return f"{method} needs data. Give it, or define `data(self)` of {cls}, which returns an ml.MLData."
+    what = f"define `data(self)` of {cls}, which returns an ml.MLData."
+    return f"{method} needs data. Give it, or {what}"
 
 
 def own_data(learner: Learner) -> Any:

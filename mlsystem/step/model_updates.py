@@ -104,7 +104,7 @@ def _move(
     updated: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Applies the gradients of each model; returns the conditions under which its weights moved."""
-    moved, optimizers, members = {}, learner.optimizers, learner.setup.members
+    moved, optimizers, members = {}, learner.optimizers, learner.ready.members
     for name, gradients in found.items():
         optimizer, weights = optimizers[name], members[name].trainable_weights
         check_fit(name, gradients, weights)

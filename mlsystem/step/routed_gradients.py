@@ -89,8 +89,10 @@ def take(
         models: the models.
         balance: has a say in how these losses are weighed and their gradients put together.
     """
-    found, passes, table = _Losses(learner, forward), [], {}
-    optimizers, members = learner.optimizers, learner.setup.members
+    found = _Losses(learner, forward)
+    passes: list[Pass] = []
+    table: routing_table.Rows = {}
+    optimizers, members = learner.optimizers, learner.ready.members
     weights = {name: members[name].trainable_weights for name in models}
     scales = {name: properties.scale(optimizers[name]) for name in models}
 
