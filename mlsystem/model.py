@@ -313,7 +313,7 @@ class MLModel(Learner):
         of_keras = not getattr(type(self).get_config, "_is_default", False)
         if of_keras or isinstance(self, _keras.Functional):
             return super().get_config()
-        return arguments.config(self, _keras.basic_config(self))
+        return arguments.config(self)
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
