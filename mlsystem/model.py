@@ -321,6 +321,11 @@ class MLModel(Learner):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Rebuilds a model from its configuration."""
+        # Keras takes the registered class, although `custom_objects` names another one.
+        other = keras.saving.get_registered_object(cls.__name__, custom_objects)
+        is_ours = cls.from_config.__func__ is MLModel.from_config.__func__  # type: ignore[attr-defined]
+        if isinstance(other, type) and other is not cls and is_ours:
+            return other.from_config(config, custom_objects)  # type: ignore[attr-defined]
         if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
             config = arguments.restored(config, custom_objects)
         return super().from_config(config, custom_objects)
