@@ -301,7 +301,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         of_keras = not getattr(type(self).get_config, "_is_default", False)
         if of_keras or isinstance(self, _keras.Functional):
             return super().get_config()
-        return constructor_arguments.config(self, _keras.basic_config(self))
+        return constructor_arguments.config(self)
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
@@ -309,6 +309,11 @@ class MLModel(TrainStep, Trainer, _Attached):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Rebuilds a model from its configuration."""
+        # Keras takes the registered class, although `custom_objects` names another one.
+        other = keras.saving.get_registered_object(cls.__name__, custom_objects)
+        is_ours = cls.from_config.__func__ is MLModel.from_config.__func__  # type: ignore[attr-defined]
+        if isinstance(other, type) and other is not cls and is_ours:
+            return other.from_config(config, custom_objects)  # type: ignore[attr-defined]
         if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
             config = constructor_arguments.restored(config, custom_objects)
         return super().from_config(config, custom_objects)

@@ -12,8 +12,6 @@ import keras
 
 from mlsystem import _keras
 
-_OF_KERAS = ("name", "trainable", "dtype")
-
 
 class CannotSave(NotImplementedError):
     """What Keras raises where a model cannot be saved, with the class and the argument."""
@@ -34,17 +32,19 @@ def named(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
     return given
 
 
-def config(model: Any, basic: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as Keras saves them; with `basic`, what the constructor takes for Keras."""
+def config(model: Any) -> dict[str, Any]:
+    """The arguments as Keras saves them, with those that every layer of Keras takes."""
     given = model._mlsystem.arguments
     if given is None:
         raise CannotSave(
             f"'{model.name}' cannot be saved: {type(model).__name__} was given arguments by "
             "*args, which have no names. Name them, or override `get_config` and `from_config`."
         )
+    dtype = keras.saving.serialize_keras_object(model.dtype_policy)
+    basic = {"name": model.name, "trainable": model.trainable, "dtype": dtype}
     parameters = inspect.signature(type(model).__init__).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    taken = {n: v for n, v in basic.items() if n in _OF_KERAS and (takes_all or n in parameters)}
+    taken = {n: v for n, v in basic.items() if takes_all or n in parameters}
     return taken | {n: serialized(model, n, v) for n, v in given.items() if n not in taken}
 
 
