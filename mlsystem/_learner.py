@@ -5,7 +5,7 @@ place and replaced whole. Two kinds of learner say what differs: a model alone (
 and a system (`models/many_models`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,6 +165,14 @@ class Learner:
         """The optimizer of each model that is trained."""
         found: Mapping[str, Any] = self.model.optimizers
         return found
+
+    def once(self, what: Any, find: Callable[[], Any]) -> Any:
+        """What is the same in each step of a call, found once."""
+        if self.setup is None:
+            return find()
+        if what not in self.compiled.cache:
+            self.compiled.cache[what] = find()
+        return self.compiled.cache[what]
 
     # Before the first step -------------------------------------------------------------------
 

@@ -19,14 +19,18 @@ def member_losses(
 ) -> dict[str, Any]:
     """Each member's own loss, or the one given to `compile`, under the member's name."""
     given = learner.wiring.losses if learner.wiring else {}
+    direct = members.direct(learner.model)
     found = {
-        name: _member_loss(name, member, given.get(name), batch, outputs, training)
-        for name, member in members.direct(learner.model).items()
-        if name in given or has_own_loss(member)
+        name: _member_loss(name, direct[name], given.get(name), batch, outputs, training)
+        for name in learner.once("members with a loss", lambda: _with_loss(direct, given))
     }
     learner.losses.of_members |= found
     learner.losses.weighted |= set(found)
     return {name: loss.value for name, loss in found.items()}
+
+
+def _with_loss(direct: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    return [name for name, member in direct.items() if name in given or has_own_loss(member)]
 
 
 def has_own_loss(member: Any) -> bool:
@@ -46,12 +50,13 @@ def _member_loss(
         value = reduction.compiled(given, name, y, outputs, weight)
         value, size = reduction.scalar(value, f"The loss of '{name}'")
         return Loss(value, reduction.own_size(y, name) if size is None else size)
-    if _learner.is_system(member):
+    learner = member._mlsystem
+    if isinstance(learner, SystemLearner):
         own = [own_entry(part, name) for part in (y, outputs, weight)]
-        value, taken = member.loss(x, *own, training=training), member._mlsystem.losses.taken
+        value, taken = member.loss(x, *own, training=training), learner.losses.taken
         return Loss(value, reduction.common(map(taken.sizes.get, taken.losses)))
     found = reduction.of_model(member, x, y, outputs, weight, training)
-    if found.size is None and member._mlsystem.compares_targets():
+    if found.size is None and learner.compares_targets():
         found.size = reduction.own_size(y, member.key)
     return found
 
@@ -59,7 +64,7 @@ def _member_loss(
 def find(learner: SystemLearner, batch: Batch, outputs: Any, training: bool) -> Taken:
     """All losses after one forward pass, as scalars, and their named terms."""
     system = learner.model
-    of_layers, inside = _layer_losses(system), members.nested(system)
+    of_layers, inside = _layer_losses(learner), members.nested(system)
     for part in (learner, *(inner._mlsystem for inner in inside.values())):
         part.losses = ForwardLosses()
     offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
@@ -73,9 +78,8 @@ def find(learner: SystemLearner, batch: Batch, outputs: Any, training: bool) -> 
     found = {n: _with_terms(loss, of_members.get(n)) for n, loss in found.items()}
     values = {name: loss.value for name, loss in found.items()}
     for name, inner in inside.items():
-        if inner._mlsystem.losses.taken is None and (
-            extra := _layer_losses(inner)
-        ):  # its loss was not asked
+        was_asked = inner._mlsystem.losses.taken is not None
+        if not was_asked and (extra := _layer_losses(inner._mlsystem)):
             of_layers[name] = reduction.total(list(extra.values()))
     for name, extra in of_layers.items():
         values[name] = values[name] + extra if name in values else extra
@@ -93,24 +97,31 @@ def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
     return Loss(loss.value, size, of_member.terms, of_member.sizes)
 
 
-def _layer_losses(system: Any) -> dict[str, Any]:
+def _layer_losses(learner: SystemLearner) -> dict[str, Any]:
     """Regularizers and `add_loss` of each member's layers, and of the system itself."""
+    by_member, others, own = learner.once("layers with losses", lambda: _layers(learner.model))
+    found = {name: member.losses for name, member in by_member.items()}
+    found["self"] = [
+        *_keras.own_losses(learner.model),
+        *(loss for layer in others for loss in layer.losses),
+        *(weight.regularizer(weight) for weight in own if weight.trainable),
+    ]
+    return {name: reduction.total(extra) for name, extra in found.items() if extra}
+
+
+def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """The members whose layers' losses are counted here, other layers, and regularized weights."""
     direct, inside = members.direct(system), members.nested(system)  # which count their own
-    found = {
-        name: member.losses
-        for name, member in direct.items()
-        if name not in inside and not _counts_layer_losses(member)
-    }
     known = {id(member) for member in direct.values()}
     others = [layer for layer in system.layers if id(layer) not in known]  # without weights
     held = {id(v) for layer in others for v in layer.weights}
-    own = [v for v in members.Own(system).trainable_weights if v.regularizer and id(v) not in held]
-    found["self"] = [
-        *_keras.own_losses(system),
-        *(loss for layer in others for loss in layer.losses),
-        *(v.regularizer(v) for v in own),
-    ]
-    return {name: reduction.total(extra) for name, extra in found.items() if extra}
+    own = [v for v in members.Own(system).weights if v.regularizer and id(v) not in held]
+    counted = {
+        name: member
+        for name, member in direct.items()
+        if name not in inside and not _counts_layer_losses(member)
+    }
+    return counted, others, own
 
 
 def _with_nested(

@@ -86,23 +86,26 @@ class ManyModels(SystemLearner, OneModel):
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
         """Which of the losses each model follows, with which weights."""
-        key = "rows", *losses, *self.known.parts, *self.models()
-        if key not in self.compiled.cache:
-            self.compiled.cache[key] = system_rows.rows(self, losses)
-        found: routing_table.Rows = self.compiled.cache[key]
+        what = "rows", *losses, *self.known.parts, *self.models()
+        found: routing_table.Rows = self.once(what, lambda: system_rows.rows(self, losses))
         return found
 
     def metrics(self) -> dict[str, Any]:
         """The metrics of each member that has any, by path."""
-        if "metrics" not in self.compiled.cache:
-            self.compiled.cache["metrics"] = member_metrics.metrics_of(self.model)
-        found: dict[str, Any] = self.compiled.cache["metrics"]
+        found: dict[str, Any] = self.once("metrics", lambda: member_metrics.metrics_of(self.model))
         return found
 
     @property
     def balance(self) -> Any:
         """What balances the losses, if anything does."""
         return self.model.balance
+
+    @property
+    def optimizers(self) -> Mapping[str, Any]:
+        """The optimizer of each model that is trained."""
+        optimizer = vars(self.model).get("optimizer")
+        found: Mapping[str, Any] = {} if optimizer is None else optimizer.by_model
+        return found
 
     def has_loss(self) -> bool:
         """A system always has one: the sum of its losses."""
@@ -116,9 +119,9 @@ class ManyModels(SystemLearner, OneModel):
         if self.step and not self.logs.sealed:
             # Of all losses: one that nobody follows yet may be followed one day.
             for name in taken.losses:
-                self.logs.make(*_log_of(name, "loss"))
+                self.logs.make(f"{name}_loss", _owner(name, is_term=False))
             for name in taken.terms:
-                self.logs.make(*_log_of(name, "term"))
+                self.logs.make(name, _owner(name, is_term=True))
         return taken
 
     def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,12 +179,15 @@ class ManyModels(SystemLearner, OneModel):
         """Moves the losses of a step, and their sum, into the running means."""
         ledger = step.ledger
         means, owners = ledger.means(), ledger.owners
-        for name, (value, weight) in means.items():
-            log, owner = _log_of(name, "term" if name in owners else "loss")
-            context.track(self, log, owner, value, weight, name in ledger.gated)
+        logs = {name: name if name in owners else f"{name}_loss" for name in means}
+        for name, log in logs.items():
+            self.logs.update(log, _owner(name, name in owners), *means[name])
+        step.touched |= dict.fromkeys(logs.values())
+        is_gated = self.condition is not None
+        self.logs.gated |= {log for name, log in logs.items() if is_gated or name in ledger.gated}
         top = system_rows.top(self.model, [name for name in means if name not in owners])
         if not step.training:
-            self.logs.evaluated |= dict.fromkeys(_log_of(name, "loss")[0] for name in top)
+            self.logs.evaluated |= {logs[name]: None for name in top}
         if top:
             total, weight = summed([means[name] for name in top])
             is_gated = ledger.gated.issuperset(top)
@@ -235,9 +241,9 @@ class ManyModels(SystemLearner, OneModel):
         return own | {f"{name}_{n}" for name, metric in found for n in metric.result()}
 
 
-def _log_of(name: str, what: str) -> tuple[str, str]:
-    """The name in the logs of a loss or of one of its terms, and whose it is."""
-    return name if what == "term" else f"{name}_loss", f"the {what} '{name}'"
+def _owner(name: str, is_term: bool) -> str:
+    """Whose the log of a loss, or of one of its terms, is."""
+    return f"the {'term' if is_term else 'loss'} '{name}'"
 
 
 def _is_in(model: str, member: str) -> bool:

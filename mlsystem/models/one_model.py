@@ -134,9 +134,7 @@ class OneModel(Learner):
         """What is put back where an update is skipped by its condition."""
         if not is_conditional:
             return []
-        if "state" not in self.compiled.cache:
-            self.compiled.cache["state"] = nonfinite.forward_state(self.model)
-        found: list[Any] = self.compiled.cache["state"]
+        found: list[Any] = self.once("state", lambda: nonfinite.forward_state(self.model))
         return found
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:

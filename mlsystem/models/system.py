@@ -119,7 +119,7 @@ class MLSystem(MLModel):
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
             )
-        if name[0] == "_":  # Keras sets some before all else
+        if name[0] == "_" or name == "built":  # Keras sets some before all else
             super().__setattr__(name, value)
             return
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -325,8 +325,7 @@ class MLSystem(MLModel):
     @property
     def optimizers(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model, by name."""
-        optimizer = getattr(self, "optimizer", None)
-        return {} if optimizer is None else optimizer.by_model
+        return self._mlsystem.optimizers
 
     @property
     def metrics(self) -> list[Any]:

@@ -37,7 +37,8 @@ def value(weight: Any, batches: Callable[[], Any], dtype: Any) -> Any:
 def product(factors: tuple[Any, ...], start: Any, batches: Callable[[], Any], loss: Any) -> Any:
     """The weight of a loss: its factors times `start`, in the dtype of the loss."""
     for factor in factors:
-        start = start * value(factor, batches, loss.dtype)
+        plain = isinstance(factor, numbers.Real)
+        start = start * (factor if plain else value(factor, batches, loss.dtype))
     return start
 
 

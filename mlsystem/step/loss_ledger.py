@@ -68,14 +68,12 @@ class LossLedger:
         self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}
         for name, value in [*taken.losses.items(), *taken.terms.items()]:
             loss = taken.owners.get(name, name)
-            if loss in losses:
-                self._count(name, value, losses[loss])
-
-    def _count(self, name: str, value: Any, condition: Any) -> None:
-        if condition is not None:
-            self.gated.add(name)
-            value = ops.where(condition, value, ops.zeros((), value.dtype))
-        self.counted.setdefault(name, []).append((value, condition))
+            if loss not in losses:
+                continue
+            if (condition := losses[loss]) is not None:
+                self.gated.add(name)
+                value = ops.where(condition, value, ops.zeros((), value.dtype))
+            self.counted.setdefault(name, []).append((value, condition))
 
     def means(self) -> dict[str, tuple[Any, Any]]:
         """The mean of each loss and term over its phases, with its weight; empties the counts."""

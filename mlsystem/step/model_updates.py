@@ -35,10 +35,9 @@ def named(learner: Learner, models: Any) -> list[str]:
     return [name for name in model_names.resolve(models, known, "models") if name in trained]
 
 
-def apply(learner: Learner, gradients: Mapping[str, Any]) -> dict[str, Any]:
+def apply(learner: Learner, gradients: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Applies gradients; returns, by model, the condition under which it was updated."""
-    _check_table(gradients)
-    this, names = learner.step, due(learner, gradients)
+    this = learner.step
     zeros = {id(z) for z in [*(this.zeros if this else ()), *getattr(gradients, "zeros", ())]}
     found = {n: [None if id(g) in zeros else g for g in gradients[n]] for n in names}
     finite, asked = learner.finite(found), _asked(learner, this, names)
@@ -52,7 +51,8 @@ def apply(learner: Learner, gradients: Mapping[str, Any]) -> dict[str, Any]:
     return updated
 
 
-def _check_table(gradients: Any) -> None:
+def check_table(gradients: Any) -> None:
+    """Refuses what is no table of gradients by model."""
     is_table = isinstance(gradients, Mapping)
     if not is_table or not all(isinstance(g, Iterable) for g in gradients.values()):
         raise TypeError(

@@ -146,8 +146,9 @@ def _weighed(
 ) -> dict[str, Any]:
     """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
     scale, batches = _least(scales, one), learner.batches_seen
+    start = 1.0 if scale is None else scale
     return {
-        name: loss_weights.product(factors, 1.0 if scale is None else scale, batches, losses[name])
+        name: loss_weights.product(factors, start, batches, losses[name])
         for name, factors in one.row.items()
     }
 

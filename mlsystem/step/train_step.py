@@ -97,7 +97,7 @@ class TrainStep(_keras.Hooks):
         with conditional.when(learner, when):
             batch = context.batch_of(learner, data)
             found = self.gradients(data, due, phase=phase)  # forward, losses, routed gradients
-            updated = model_updates.apply(learner, found)
+            updated = model_updates.apply(learner, found, due)
             learner.update_metrics(batch, found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
@@ -146,7 +146,7 @@ class TrainStep(_keras.Hooks):
             return None
         with conditional.when(learner, when):
             found = _gradients_of(learner, loss_fn, due, name)
-            model_updates.apply(learner, found)
+            model_updates.apply(learner, found, due)
         [loss] = found.taken.losses.values()
         return loss
 
@@ -163,8 +163,11 @@ class TrainStep(_keras.Hooks):
             gradients: what `gradients` gave, or others of the same shapes.
             when: as in `update`.
         """
-        with conditional.when(self._mlsystem, when):
-            model_updates.apply(self._mlsystem, gradients)
+        learner = self._mlsystem
+        model_updates.check_table(gradients)
+        due = model_updates.due(learner, gradients)
+        with conditional.when(learner, when):
+            model_updates.apply(learner, gradients, due)
 
     def log(self, name: str, value: Any) -> None:
         """Logs the mean over the epoch of something that is not a loss.
