@@ -233,14 +233,17 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
 @pytest.mark.parametrize(
     "name",
     [
-        "routing",
-        "schedule",
-        "members",
-        "optimizers",
-        "per_model",
         "balance.pcgrad",
-        "gradient_report",
-        "validation",
+        "callbacks.for_model",
+        "data.random_generators",
+        "diagnostics.gradient_report",
+        "metrics.log_names",
+        "optimizers.system_optimizer",
+        "routing.members",
+        "routing.routing_table",
+        "routing.update_schedule",
+        "saving.callback_state",
+        "saving.packing",
     ],
 )
 def test_the_examples_in_docstrings_hold(name):
