@@ -1,14 +1,14 @@
 """What Keras does on torch that a trace on fake tensors cannot hold, and what stands in for it.
 
 - A generator is seeded from the number in a seed variable: the draw is marked, and the graph
-  seeds a generator each time it comes there (`torch_graph.py`).
+  seeds a generator each time it comes there (`graph_passes.py`).
 - `ops.cond` asks for the value of its condition: both branches run, each on copies of what it
   writes to, and the values are selected.
 - `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
 - `ops.scatter` reads its indices one by one: all at once.
 - Nadam divides by NumPy numbers: by tensors.
 
-`torch_faster.py` has more, which a trace could hold.
+`fused_ops.py` has more, which a trace could hold.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from keras import ops, tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
-from mlsystem.engine import torch_branch, torch_faster
+from mlsystem.engine.torch import conditional, fused_ops
 
 _of_keras = _keras.torch_modules()
 # What Nadam sees in the place of the module `core`.
@@ -42,17 +42,17 @@ _library.impl(  # type: ignore[no-untyped-call]
 @contextlib.contextmanager
 def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
     """Replaces these functions while a step is traced, those that are in this version of Keras."""
-    replaced: torch_faster.Replaced = [
+    replaced: fused_ops.Replaced = [
         (_of_keras.random, "torch_seed_generator", _mark_draw),
         (_of_keras.core, "cond", cond := _selecting(state)),
         (_of_keras.ops, "cond", cond),
         (_of_keras.core, "scatter", _scatter),
         (_of_keras.nadam, "core", _tensors_only),
         (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
-        *(torch_faster.replaced(_of_keras, fused) if faster else []),
+        *(fused_ops.replaced(_of_keras, fused) if faster else []),
     ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch_branch.allowed(fused))
+        stack.enter_context(conditional.allowed(fused))
         for owner, name, function in replaced:
             if hasattr(owner, name):
                 stack.enter_context(_replaced(owner, name, function))

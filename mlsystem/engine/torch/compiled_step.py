@@ -12,18 +12,18 @@ import torch
 
 from mlsystem import _keras
 from mlsystem.data import tensor
-from mlsystem.engine import torch_branch, torch_graph
-from mlsystem.engine.torch_capture import capture
+from mlsystem.engine.torch import conditional, graph_passes
+from mlsystem.engine.torch.capture import capture
 
 Program = Callable[..., Any]
 MOST = 16  # kinds of batches that are captured
-_OURS = str(Path(__file__).parents[1])
 # What is raised where a name or an argument is not there: in a step that ran on numbers, by ours.
 _OF_CODE = (AttributeError, ImportError, TypeError, _keras.Changed)
-_FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
+_FILES = (Path(__file__).parents[1], torch.__file__, keras.__file__)
+_OURS, _TORCHS, _KERAS = (f"{Path(file).parent}{os.sep}" for file in _FILES)
 
 
-class Function:
+class CompiledStep:
     """One step, run in the way that `compile(jit_compile=)` asks for.
 
     "auto" runs the captured graph, True has inductor compile it, False runs eagerly. What cannot
@@ -199,15 +199,15 @@ def _reason(error: Exception) -> str:
 def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     # To seed from a variable on a GPU would wait for the GPU at each draw.
     on_cpu = all(value.device.type == "cpu" for value in inputs)
-    graph = torch_graph.seeded(graph) if on_cpu else torch_graph.unseeded(graph)
-    return torch.inference_mode()(torch_graph.direct(torch_branch.branched(graph)).forward)
+    graph = graph_passes.seeded(graph) if on_cpu else graph_passes.unseeded(graph)
+    return torch.inference_mode()(graph_passes.direct(conditional.branched(graph)).forward)
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
     # On a GPU its launches are recorded and replayed at once, where inductor finds that possible.
     options = {"triton.cudagraphs": any(value.is_cuda for value in inputs)}
     with torch.no_grad():
-        compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs, options)
+        compiled = torch._inductor.compile(graph_passes.unseeded(graph), inputs, options)
     return torch.no_grad()(compiled)
 
 
@@ -220,8 +220,7 @@ def _line(error: Exception) -> str:
     """The line of the user's code that an error comes from, or else that of Keras."""
     every = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in every if frame.line] or every
-    ours, torchs, keras_ = (f"{Path(file).parent}{os.sep}" for file in _FILES)
-    for libraries in ((ours, torchs, keras_), (ours, torchs), ()):
+    for libraries in ((_OURS, _TORCHS, _KERAS), (_OURS, _TORCHS), ()):
         if theirs := [frame for frame in frames if not frame.filename.startswith(libraries)]:
             break
     return f'"{theirs[-1].line}" ({theirs[-1].filename}, line {theirs[-1].lineno})'

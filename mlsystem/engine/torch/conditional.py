@@ -14,7 +14,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from mlsystem import select
-from mlsystem.engine import torch_graph
+from mlsystem.engine.torch import graph_passes
 
 # Whether the trace in progress is run as it is; a compiler has no branches. None outside a trace.
 _has_branches: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
@@ -101,12 +101,12 @@ def _graph_of(module: GraphModule, inside: list[Node], given: list[Node]) -> Gra
     for node in inside:
         copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(None)
-    return torch_graph.direct(GraphModule(module, graph))
+    return graph_passes.direct(GraphModule(module, graph))
 
 
 def _written(node: Node, inside: set[Node]) -> Node:
     """The tensor from outside that a node is, written to in place."""
-    base = torch_graph.base(node)
+    base = graph_passes.base(node)
     if not isinstance(base, Node) or base in inside:
         raise RuntimeError(f"What the branch computes in {node} is used outside of it.")
     return base

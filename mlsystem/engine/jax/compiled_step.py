@@ -15,7 +15,7 @@ import numpy as np
 from mlsystem import _keras
 
 
-class Function:
+class CompiledStep:
     """The step as Keras' jax trainer calls it: with its state, which ours keeps in the variables.
 
     That is what lets a callback assign and call between two calls, as on the other backends.

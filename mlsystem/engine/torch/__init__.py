@@ -1,0 +1,5 @@
+"""The engine on PyTorch."""
+
+from mlsystem.engine.torch.engine import TorchEngine
+
+__all__ = ["TorchEngine"]
