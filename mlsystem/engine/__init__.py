@@ -3,25 +3,23 @@
 `base.py` describes the methods of `engine`. `jax/`, `tensorflow/` and `torch/` implement them.
 """
 
-import contextlib
+import importlib
 from typing import Any, cast
 
 import keras
 
 from mlsystem.engine.base import Engine
 
+_CLASSES = {"jax": "JaxEngine", "tensorflow": "TensorFlowEngine", "torch": "TorchEngine"}
+
 
 class _CannotTrain:
     """Stands in for an engine on a backend that has no gradients."""
 
+    as_layer, predict_scope = Engine.as_layer, Engine.predict_scope
+
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def as_layer(self, net: Any) -> Any:
-        return net
-
-    def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
 
     def __getattr__(self, method: str) -> Any:
         raise RuntimeError(
@@ -32,19 +30,10 @@ class _CannotTrain:
 
 
 def _engine_of(backend: str) -> Engine:
-    if backend == "jax":
-        from mlsystem.engine.jax import JaxEngine
-
-        return JaxEngine()
-    if backend == "tensorflow":
-        from mlsystem.engine.tensorflow import TensorFlowEngine
-
-        return TensorFlowEngine()
-    if backend == "torch":
-        from mlsystem.engine.torch import TorchEngine
-
-        return TorchEngine()
-    return cast(Engine, _CannotTrain(backend))
+    if backend not in _CLASSES:
+        return cast(Engine, _CannotTrain(backend))
+    module = importlib.import_module(f"mlsystem.engine.{backend}.engine")
+    return cast(Engine, getattr(module, _CLASSES[backend])())
 
 
 engine = _engine_of(keras.backend.backend())

@@ -14,6 +14,8 @@ from typing import Any
 from mlsystem import _keras
 
 Losses = dict[str, Any]
+Forward = Callable[[], tuple[Losses, Any]]
+Routed = tuple[Losses, Any, list[list[Any]]]
 # One entry for each backward pass: the weight of each loss, and the variables it goes into.
 Plan = Callable[[Losses], list[tuple[dict[str, Any], list[Any]]]]
 
@@ -29,9 +31,7 @@ class Engine(ABC):
     # Gradients
 
     @abstractmethod
-    def gradients(
-        self, fn: Callable[[], tuple[Losses, Any]], plan: Plan, state: list[Any]
-    ) -> tuple[Losses, Any, list[list[Any]]]:
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
         """Run a forward pass once and differentiate its losses.
 
         Args:

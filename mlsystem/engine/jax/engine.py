@@ -9,15 +9,15 @@ from typing import Any
 import jax
 import keras
 from jax.extend import core
+from keras import ops
 
 from mlsystem import _keras
-from mlsystem.engine.base import Engine, Losses, Plan, newest_file
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, newest_file
 from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
-from mlsystem.engine.jax.gradients import input_gradient, routed_gradients
+from mlsystem.engine.jax.linearized import Linearized, Pure, readable
 from mlsystem.scope import Scope
 
 _place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
-_trace: Callable[[], Any] = _place.get_opaque_trace_state
 
 _keras.check_jax_trainer()
 
@@ -27,13 +27,30 @@ class JaxEngine(Engine):
 
     name = "jax"
 
-    def gradients(
-        self, fn: Callable[[], tuple[Losses, Any]], plan: Plan, state: list[Any]
-    ) -> tuple[Losses, Any, list[list[Any]]]:
-        return routed_gradients(fn, plan, state)
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+        weights = [variable for variable in state if variable.trainable]
+        pure = Pure(fn, weights, state)
+        values = [variable.value for variable in weights]
+        with readable():
+            losses, linear, (aux, updates) = jax.linearize(pure, values, has_aux=True)
+        pure.assign(updates)
+        linearized = Linearized(linear, values, losses)
+        position = {id(variable): i for i, variable in enumerate(weights)}
+        rows = [
+            linearized.backward(coefficients, [position[id(v)] for v in variables])
+            for coefficients, variables in plan(losses)
+        ]
+        return losses, aux, rows
 
     def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return input_gradient(fn)
+        def gradient(x: Any) -> Any:
+            x = jax.tree.map(ops.convert_to_tensor, x)
+            pure = Pure(lambda x: (ops.sum(fn(x)), None), [], [])
+            found, (_, updates) = jax.grad(lambda x: pure([], x), has_aux=True)(x)
+            pure.assign(updates)
+            return found
+
+        return gradient
 
     def all_finite(self, gradients: list[Any]) -> Any:
         types = [jax.numpy.promote_types(g.dtype, "float32") for g in gradients]
@@ -52,11 +69,11 @@ class JaxEngine(Engine):
             optimizer.apply(gradients, weights)
             return
         # A branch that assigns would leak its tracers: hand it the values.
-        variables = [*_keras.optimized_weights(optimizer), *optimizer.variables]
+        variables = _changed_by(optimizer)
         before = [variable.value for variable in variables]
 
         def applied() -> list[Any]:
-            return _applied(optimizer, gradients, weights, variables, before)
+            return _applied(optimizer, gradients, weights, before)
 
         after = applied() if condition is None else jax.lax.cond(condition, applied, lambda: before)
         for variable, value in zip(variables, after, strict=True):
@@ -77,7 +94,7 @@ class JaxEngine(Engine):
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
 
     def trace(self) -> Any:
-        return _trace()
+        return _place.get_opaque_trace_state()
 
     def trial(self, fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
         state = learner._state_variables()
@@ -113,23 +130,23 @@ class JaxEngine(Engine):
         return stop
 
     def as_layer(self, net: Any) -> Any:
-        if any(base.__module__.startswith("flax.linen") for base in type(net).__mro__):
-            return keras.layers.FlaxLayer(net)
-        return net
+        is_flax = any(base.__module__.startswith("flax.linen") for base in type(net).__mro__)
+        return keras.layers.FlaxLayer(net) if is_flax else net
 
 
-def _applied(
-    optimizer: Any, gradients: list[Any], weights: list[Any], variables: list[Any], before: Any
-) -> list[Any]:
+def _changed_by(optimizer: Any) -> list[Any]:
+    return [*_keras.optimized_weights(optimizer), *optimizer.variables]
+
+
+def _applied(optimizer: Any, gradients: list[Any], weights: list[Any], before: Any) -> Any:
     """Compute the values of the weights, and of the optimizer's variables, after an update."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return _applied_scaled(optimizer, gradients, weights, before)
-    with Scope(zip(variables, before, strict=True)) as scope:
+    pairs = list(zip(_changed_by(optimizer), before, strict=True))
+    with Scope(pairs) as scope:
         optimizer.apply(gradients, weights)
-    return [
-        _as(scope.get_current_value(variable), old)
-        for variable, old in zip(variables, before, strict=True)
-    ]
+    strong = jax.lax.convert_element_type  # to a value of no weak type
+    return [strong(scope.get_current_value(variable), old.dtype) for variable, old in pairs]
 
 
 def _applied_scaled(optimizer: Any, gradients: list[Any], weights: list[Any], before: Any) -> Any:
@@ -141,7 +158,3 @@ def _applied_scaled(optimizer: Any, gradients: list[Any], weights: list[Any], be
         warnings.filterwarnings("ignore", "Gradients do not exist for variables")
         new, state = optimizer.stateless_apply(before[count:], every, before[:count])
     return [*new, *state]
-
-
-def _as(value: Any, like: Any) -> Any:
-    return jax.lax.convert_element_type(value, like.dtype)  # not of a weak type

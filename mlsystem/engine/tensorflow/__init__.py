@@ -1,5 +1,1 @@
 """The engine on TensorFlow."""
-
-from mlsystem.engine.tensorflow.engine import TensorFlowEngine
-
-__all__ = ["TensorFlowEngine"]

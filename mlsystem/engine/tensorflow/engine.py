@@ -13,7 +13,7 @@ from keras import ops, tree
 
 from mlsystem import _keras, select
 from mlsystem.data import tensor
-from mlsystem.engine.base import Engine, Losses, Plan, newest_file, weighted_sum
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, newest_file, weighted_sum
 from mlsystem.scope import Deferred
 
 # Operations that read a variable and do not write to it.
@@ -25,9 +25,7 @@ class TensorFlowEngine(Engine):
 
     name = "tensorflow"
 
-    def gradients(
-        self, fn: Callable[[], tuple[Losses, Any]], plan: Plan, state: list[Any]
-    ) -> tuple[Losses, Any, list[list[Any]]]:
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(_unwatched(state))
             losses, aux = fn()

@@ -1,5 +1,1 @@
 """The engine on PyTorch."""
-
-from mlsystem.engine.torch.engine import TorchEngine
-
-__all__ = ["TorchEngine"]

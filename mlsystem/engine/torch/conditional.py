@@ -20,14 +20,6 @@ from mlsystem.engine.torch import graph_passes
 _has_branches: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
     "has_branches", default=None
 )
-
-_library = torch.library.Library("mlsystem", "FRAGMENT")  # type: ignore[no-untyped-call]
-for _mark in ("begin", "end"):
-    # Said to write to the condition, or it would count as dead code.
-    _library.define(f"{_mark}(Tensor(a!) condition) -> ()")  # type: ignore[no-untyped-call]
-    _library.impl(  # type: ignore[no-untyped-call]
-        _mark, lambda condition: None, "CompositeExplicitAutograd"
-    )
 _BEGIN, _END = torch.ops.mlsystem.begin.default, torch.ops.mlsystem.end.default
 
 

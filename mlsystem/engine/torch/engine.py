@@ -10,7 +10,7 @@ import torch
 from keras import ops, tree
 
 from mlsystem import _keras
-from mlsystem.engine.base import Engine, Losses, Plan, weighted_sum
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, weighted_sum
 from mlsystem.engine.torch import capture, conditional, fused_ops
 from mlsystem.engine.torch.compiled_step import CompiledStep
 
@@ -20,13 +20,11 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def gradients(
-        self, fn: Callable[[], tuple[Losses, Any]], plan: Plan, state: list[Any]
-    ) -> tuple[Losses, Any, list[list[Any]]]:
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
         again = torch.is_grad_enabled()  # someone outside will differentiate these gradients
         with torch.enable_grad():
             losses, aux = fn()
-            rows = [(weighted_sum(losses, weights), into) for weights, into in plan(losses)]
+            rows = [(weighted_sum(losses, w), [v.value for v in into]) for w, into in plan(losses)]
             last = len(rows) - 1
             found = [_backward(*row, again or i < last, again) for i, row in enumerate(rows)]
         if not again:
@@ -39,12 +37,7 @@ class TorchEngine(Engine):
             with torch.enable_grad():
                 x = tree.map_structure(_input, x)
                 flat = tree.flatten(x)
-                total = ops.sum(fn(x))
-                found = (
-                    torch.autograd.grad(total, flat, create_graph=again, allow_unused=True)
-                    if total.requires_grad
-                    else [None] * len(flat)
-                )
+                found = _backward(ops.sum(fn(x)), flat, again, again)
             pairs = zip(flat, found, strict=True)
             found = [torch.zeros_like(a) if g is None else g for a, g in pairs]
             return tree.pack_sequence_as(x, found)
@@ -61,10 +54,8 @@ class TorchEngine(Engine):
         self, optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None
     ) -> None:
         if conditional.is_traced() and condition is not None:
-            changed = [*weights, *optimizer.variables]
             skip = not conditional.has(condition) and fused_ops.can_skip(optimizer, weights)
-            if skip:
-                changed = [optimizer.iterations]
+            changed = [optimizer.iterations] if skip else [*weights, *optimizer.variables]
             with conditional.only(condition, changed), fused_ops.only(condition if skip else None):
                 optimizer.apply(gradients, weights)
         elif condition is None or bool(condition):
@@ -123,8 +114,7 @@ class TorchEngine(Engine):
                     buffer.copy_(old)
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
-        [batches] = given
-        return next(iter(batches), None), given
+        return next(iter(given[0]), None), given
 
     def random_state(self) -> Any:
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -158,15 +148,13 @@ class TorchEngine(Engine):
         return stop
 
     def as_layer(self, net: Any) -> Any:
-        if isinstance(net, torch.nn.Module) and not isinstance(net, keras.Layer):
-            return keras.layers.TorchModuleWrapper(net)
-        return net
+        is_module = isinstance(net, torch.nn.Module) and not isinstance(net, keras.Layer)
+        return keras.layers.TorchModuleWrapper(net) if is_module else net
 
 
-def _backward(total: Any, variables: list[Any], retain: bool, again: bool) -> list[Any]:
+def _backward(total: Any, inputs: list[Any], retain: bool, again: bool) -> list[Any]:
     if not total.requires_grad:
-        return [None] * len(variables)
-    inputs = [variable.value for variable in variables]
+        return [None] * len(inputs)
     found = torch.autograd.grad(
         total, inputs, retain_graph=retain, create_graph=again, allow_unused=True
     )

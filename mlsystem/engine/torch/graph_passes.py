@@ -23,6 +23,15 @@ _DIRECT = (
     *("relu", "sigmoid", "tanh"),
 )
 
+# Marks in a trace: where a branch begins and ends, and where Keras draws from a seed.
+_library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
+for _mark in ("begin", "end", "draw"):
+    # Declared to write to its argument. Otherwise it would be removed as dead code.
+    _library.define(f"{_mark}(Tensor(a!) marked) -> ()")  # type: ignore[no-untyped-call]
+    _library.impl(  # type: ignore[no-untyped-call]
+        _mark, lambda marked: None, "CompositeExplicitAutograd"
+    )
+
 
 def simplified(module: GraphModule) -> GraphModule:
     """Removes what a run does not need."""

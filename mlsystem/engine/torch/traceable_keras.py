@@ -31,13 +31,6 @@ _tensors_only = SimpleNamespace(
     | {"convert_to_numpy": lambda tensor: tensor}
 )
 
-_library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
-# Said to write to the seed, or it would count as dead code.
-_library.define("draw(Tensor(a!) seed) -> ()")  # type: ignore[no-untyped-call]
-_library.impl(  # type: ignore[no-untyped-call]
-    "draw", lambda seed: None, "CompositeExplicitAutograd"
-)
-
 
 @contextlib.contextmanager
 def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Gradients on JAX: one linearization, and one transpose per distinct row of the routing.
+"""A forward pass as a function that JAX can differentiate, one backward pass at a time.
 
 Keras' variables are read and assigned as on the other backends: a scope holds their values while
 JAX transforms a function. Assignments inside are repeated outside.
@@ -11,24 +11,26 @@ from typing import Any
 import jax
 from jax.extend import core
 from jax.interpreters import partial_eval
-from keras import ops
 
-from mlsystem.engine.base import Losses, Plan
+from mlsystem.engine.base import Losses
 from mlsystem.scope import Scope
 
 
-class _Pure:
-    """A function over Keras variables as a function of their values, which JAX can transform."""
+class Pure:
+    """A function `fn(*args) -> (result, aux)` over Keras variables, as a function of their values.
 
-    def __init__(self, fn: Callable[[], Any], weights: list[Any], state: list[Any]) -> None:
+    JAX can transform it. It returns `result, (aux, updates)`.
+    """
+
+    def __init__(self, fn: Callable[..., Any], weights: list[Any], state: list[Any]) -> None:
         self.fn, self.weights, self.state = fn, weights, state
         self.assigned: dict[int, Any] = {}
 
-    def __call__(self, values: list[Any]) -> Any:
+    def __call__(self, values: list[Any], *args: Any) -> Any:  # noqa: D102
         with Scope(zip(self.weights, values, strict=True), self.state) as scope:
-            result = self.fn()
+            result, aux = self.fn(*args)
         self.assigned.update(scope.assigned)
-        return result, scope.updates()
+        return result, (aux, scope.updates())
 
     def assign(self, updates: dict[int, Any]) -> None:
         """Repeat outside what was assigned inside."""
@@ -36,32 +38,8 @@ class _Pure:
             self.assigned[key].assign(value)
 
 
-def routed_gradients(
-    fn: Callable[[], tuple[Losses, Any]], plan: Plan, state: list[Any]
-) -> tuple[Losses, Any, list[list[Any]]]:
-    """See `Engine.gradients`."""
-    weights = [variable for variable in state if variable.trainable]
-    pure = _Pure(fn, weights, state)
-
-    def losses_of(values: list[Any]) -> Any:
-        (losses, aux), updates = pure(values)
-        return losses, (aux, updates)
-
-    values = [variable.value for variable in weights]
-    with _readable():
-        losses, linear, (aux, updates) = jax.linearize(losses_of, values, has_aux=True)
-    pure.assign(updates)
-    trace = _Linear(linear, values, losses)
-    position = {id(variable): i for i, variable in enumerate(weights)}
-    rows = [
-        trace.backward(coefficients, [position[id(v)] for v in variables])
-        for coefficients, variables in plan(losses)
-    ]
-    return losses, aux, rows
-
-
 @contextlib.contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """Let `float` read a tensor that is differentiated, if it has a number: in eager steps.
 
     JAX lets `int` and `bool` do so. A result of NumPy would be missing in the gradient.
@@ -80,7 +58,7 @@ def _readable() -> Iterator[None]:
         tracer.__float__ = known
 
 
-class _Linear:
+class Linearized:
     """The losses as a linear function of changes in the weights. Each row transposes its part.
 
     The forward pass is computed once for all rows. Each backward pass computes only what lies
@@ -88,7 +66,7 @@ class _Linear:
     the losses of other rows, would compute gradients that nobody uses.
     """
 
-    def __init__(self, linear: Callable[..., Any], values: list[Any], losses: Any) -> None:
+    def __init__(self, linear: Callable[..., Any], values: list[Any], losses: Losses) -> None:
         self.values, self.names = values, sorted(losses)
         self.closed = jax.make_jaxpr(lambda *v: jax.tree.leaves(linear(list(v))))(*values)
 
@@ -144,24 +122,3 @@ def _part(jaxpr: Any, consts: list[Any], moving: set[Any]) -> Any:
     jaxpr = jaxpr.replace(constvars=[*jaxpr.constvars, *needed], eqns=kept, outvars=outputs)
     values = [jax.numpy.zeros(a.aval.shape, a.aval.dtype) for a in needed]
     return core.ClosedJaxpr(jaxpr, [*consts, *values])
-
-
-def input_gradient(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """See `Engine.grad`."""
-
-    def gradient(x: Any) -> Any:
-        x = jax.tree.map(ops.convert_to_tensor, x)
-        assigned: dict[int, Any] = {}
-
-        def total(x: Any) -> Any:
-            pure = _Pure(lambda: ops.sum(fn(x)), [], [])
-            value, updates = pure([])
-            assigned.update(pure.assigned)
-            return value, updates
-
-        found, updates = jax.grad(total, has_aux=True)(x)
-        for key, value in updates.items():
-            assigned[key].assign(value)
-        return found
-
-    return gradient
