@@ -102,10 +102,10 @@ class JaxEngine(Engine):
         return lambda data: compiled(_keras.values(state), data)
 
     def rehearse(self, step: Any, data: Any, state: list[Any]) -> None:
-        if step.__self__.run_eagerly:  # with numbers to print, and to look at
+        if step.__self__.run_eagerly:  # user code may print numbers or debug
             stateless(step, state)(_keras.values(state), data)
             return
-        # Variables born inside get their values when the outer scope closes, outside the trace.
+        # Variables made inside get their values when the outer scope closes, outside the trace.
         with keras.StatelessScope():
             jax.eval_shape(stateless(step, state), _keras.values(state), data)
 
