@@ -58,7 +58,7 @@ def _norms(model: Any, data: Any) -> Any:
     def plan(losses: dict[str, Any]) -> Any:
         return [({name: scale}, variables) for name in losses]
 
-    losses, _, found = engine.gradients(run, plan, learner.state_variables())
+    losses, _, found = engine.gradients(run, plan, learner.state_variables)
     return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
 
 

@@ -16,6 +16,7 @@ from mlsystem import _keras
 Losses = dict[str, Any]
 Forward = Callable[[], tuple[Losses, Any]]
 Routed = tuple[Losses, Any, list[list[Any]]]
+State = Callable[[], list[Any]]
 # One entry for each backward pass: the weight of each loss, and the variables it goes into.
 Plan = Callable[[Losses], list[tuple[dict[str, Any], list[Any]]]]
 
@@ -31,14 +32,14 @@ class Engine(ABC):
     # Gradients
 
     @abstractmethod
-    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+    def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
         """Run a forward pass once and differentiate its losses.
 
         Args:
             fn: the forward pass, `fn() -> (losses, aux)`. What it assigns to variables stays.
             plan: function of the losses that returns `[(weight of each loss, variables), ...]`.
                 Each entry costs one backward pass, into its own variables only.
-            state: all variables that `fn` may read or assign.
+            state: function that lists all variables that `fn` may read or assign.
 
         Returns:
             The losses, `aux`, and the gradients of each entry of the plan. A gradient is None if no

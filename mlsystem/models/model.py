@@ -42,11 +42,6 @@ _SET_BY_KERAS = _attributes.OF_KERAS | {
 KINDS: dict[type, type[OneModel]] = {}
 
 
-def is_of_keras(name: str, value: Any) -> bool:
-    """Whether Keras sets an attribute each time that it calls a model, and nobody else does."""
-    return value is True if name == "built" else name[0] == "_" and name not in _GROUPS
-
-
 class _Attached:
     """Gives a model what trains it, before Keras sets anything on the model, and unseen by Keras.
 
@@ -144,7 +139,8 @@ class MLModel(TrainStep, Trainer, _Attached):
             # look into it for variables to track takes as long as a small step.
             object.__setattr__(self, name, value)
             return
-        if is_of_keras(name, value):  # as Keras does in calls
+        is_private = name[0] == "_" and name not in _GROUPS
+        if is_private or (value is True and name == "built"):  # as Keras does in calls
             super().__setattr__(name, value)
             return
         if name in _SET_BY_KERAS and members.has_layer(value):

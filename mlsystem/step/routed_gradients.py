@@ -107,7 +107,7 @@ def take(
 
     state = learner.forward_state(learner.condition is not None)
     before = [(variable, engine.kept(variable.value)) for variable in state]
-    losses, (terms, outputs), rows_of = engine.gradients(found, plan, learner.state_variables())
+    losses, (terms, outputs), rows_of = engine.gradients(found, plan, learner.state_variables)
     taken = replace(found.computed(losses, terms), before=before)
     parts = [
         _by_model(weights, one, _least(scales, one), row)

@@ -12,7 +12,7 @@ from jax.extend import core
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem.engine.base import Engine, Forward, Plan, Routed, newest_file
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
 from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
 from mlsystem.engine.scope import Scope
@@ -27,9 +27,10 @@ class JaxEngine(Engine):
 
     name = "jax"
 
-    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
-        weights = [variable for variable in state if variable.trainable]
-        pure = Pure(fn, weights, state)
+    def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
+        variables = state()
+        weights = [variable for variable in variables if variable.trainable]
+        pure = Pure(fn, weights, variables)
         values = [variable.value for variable in weights]
         with readable():
             losses, linear, (aux, updates) = jax.linearize(pure, values, has_aux=True)

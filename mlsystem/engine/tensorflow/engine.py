@@ -14,7 +14,7 @@ from keras import ops, tree
 from mlsystem import _keras
 from mlsystem._tensors import tensor
 from mlsystem.engine import select
-from mlsystem.engine.base import Engine, Forward, Plan, Routed, newest_file, weighted_sum
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file, weighted_sum
 from mlsystem.engine.scope import Deferred
 
 # Operations that read a variable and do not write to it.
@@ -26,9 +26,9 @@ class TensorFlowEngine(Engine):
 
     name = "tensorflow"
 
-    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+    def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
         with tf.GradientTape(persistent=True) as tape:
-            tape.watch(_unwatched(state))
+            tape.watch(_unwatched(state()))
             losses, aux = fn()
             rows = [(weighted_sum(losses, weights), into) for weights, into in plan(losses)]
         return losses, aux, [_backward(tape, total, into) for total, into in rows]

@@ -10,7 +10,7 @@ import torch
 from keras import ops, tree
 
 from mlsystem import _keras
-from mlsystem.engine.base import Engine, Forward, Plan, Routed, weighted_sum
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, weighted_sum
 from mlsystem.engine.torch import capture, conditional, fused_ops
 from mlsystem.engine.torch.compiled_step import CompiledStep
 
@@ -20,7 +20,7 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+    def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
         again = torch.is_grad_enabled()  # someone outside will differentiate these gradients
         with torch.enable_grad():
             losses, aux = fn()
