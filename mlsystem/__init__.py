@@ -18,10 +18,10 @@ _backend.choose()
 from mlsystem import balance, callbacks  # noqa: E402
 from mlsystem.data.mldata import MLData  # noqa: E402
 from mlsystem.data.streams import Streams  # noqa: E402
-from mlsystem.fit.data_arguments import setup  # noqa: E402
 from mlsystem.models.ema import EMA  # noqa: E402
 from mlsystem.models.model import MLModel  # noqa: E402
 from mlsystem.models.system import MLSystem  # noqa: E402
+from mlsystem.preparation.setup import setup  # noqa: E402
 from mlsystem.step.input_gradient import grad  # noqa: E402
 
 __version__ = "0.1.0"

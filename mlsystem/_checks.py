@@ -1,4 +1,4 @@
-"""Checks of arguments that several classes take."""
+"""Check a positive whole number, and the path of a folder."""
 
 import os
 from pathlib import Path

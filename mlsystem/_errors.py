@@ -1,4 +1,4 @@
-"""Errors that name the user's function in which they came up."""
+"""Add the name of the user's function to an error that is raised inside it."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
-"""What the library keeps of one model, beside what Keras keeps: `model._mlsystem`.
+"""`Learner`: the state and behaviour that mlsystem attaches to each model as `model._mlsystem`.
 
 This is the only attribute that the library sets on a user's model. Its parts are made whole at one
-place and replaced whole. Two kinds of learner say what differs: a model alone (`models/one_model`)
-and a system (`models/many_models`).
+place and replaced whole. Two kinds of learner say what differs: that of a model alone
+(`models/model_learner.py`) and that of a system (`models/system_learner.py`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -226,7 +226,7 @@ class Learner:
         return False
 
     def find_losses(self, batch: Any, outputs: Any, training: bool) -> Any:
-        """The losses of one forward pass, and their named terms: a `Taken`."""
+        """The losses of one forward pass, and their named terms: a `LossValues`."""
         raise NotImplementedError
 
     def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,11 +275,11 @@ class Learner:
         raise NotImplementedError
 
 
-class SystemLearner(Learner):
+class SystemBase(Learner):
     """What trains a system of several models."""
 
 
-class CopyLearner(Learner):
+class CopyBase(Learner):
     """What stands for a copy that follows another model, and is not trained."""
 
     def averaged_state(self) -> list[Any]:
@@ -295,12 +295,12 @@ def of(layer: Any) -> Learner | None:
 
 def is_system(layer: Any) -> bool:
     """Whether a layer is a system of this library."""
-    return isinstance(of(layer), SystemLearner)
+    return isinstance(of(layer), SystemBase)
 
 
 def is_copy(layer: Any) -> bool:
     """Whether a layer is a copy that follows another model."""
-    return isinstance(of(layer), CopyLearner)
+    return isinstance(of(layer), CopyBase)
 
 
 def variables_once(variables: Iterable[Any]) -> list[Any]:

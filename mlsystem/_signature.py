@@ -1,4 +1,4 @@
-"""Signatures of users' functions."""
+"""Call users' functions with only the arguments that they name."""
 
 import functools
 import inspect

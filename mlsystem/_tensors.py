@@ -1,4 +1,4 @@
-"""Arrays of any kind as tensors of the backend, and in words for messages."""
+"""Convert arrays to tensors of the backend, and describe their shapes in error messages."""
 
 from typing import Any
 

@@ -7,7 +7,7 @@ happens if it goes. CONTRIBUTING.md has all of them in one table. They were chec
 
 from mlsystem._keras.data import *
 from mlsystem._keras.layers import *
-from mlsystem._keras.names import *
+from mlsystem._keras.lookup import *
 from mlsystem._keras.saving import *
 from mlsystem._keras.torch import *
 from mlsystem._keras.trainer import *

@@ -31,7 +31,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem._keras.names import needed
+from mlsystem._keras.lookup import needed
 
 with needed():
     from keras.src.trainers import data_adapters

@@ -32,7 +32,7 @@ from typing import Any
 
 import keras
 
-from mlsystem._keras.names import Changed, attribute, needed
+from mlsystem._keras.lookup import Changed, attribute, needed
 
 with needed():
     from keras.src.backend import compute_output_spec as compute_output_spec

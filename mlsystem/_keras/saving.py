@@ -31,7 +31,7 @@ from typing import Any
 
 import keras
 
-from mlsystem._keras.names import check, needed
+from mlsystem._keras.lookup import check, needed
 
 with needed():
     from keras.src.saving import saving_lib

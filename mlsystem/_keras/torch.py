@@ -26,7 +26,7 @@ import importlib
 from types import SimpleNamespace
 from typing import Any
 
-from mlsystem._keras.names import needed, warn_of
+from mlsystem._keras.lookup import needed, warn_of
 
 with needed():
     from keras.src.random.seed_generator import draw_seed as draw_seed

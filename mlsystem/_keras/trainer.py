@@ -44,7 +44,7 @@ from typing import Any
 
 import keras
 
-from mlsystem._keras.names import attribute, check, needed
+from mlsystem._keras.lookup import attribute, check, needed
 
 with needed():
     from keras.src.trainers.compile_utils import CompileLoss as CompileLoss

@@ -1,10 +1,10 @@
-"""What all ways to balance losses share: where they come in between losses and gradients."""
+"""`Balance`: base class of the ways to balance losses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.losses.found import Taken
+from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members, model_names, routing_table
 from mlsystem.step import context
 from mlsystem.step.routed_gradients import Pass
@@ -64,7 +64,7 @@ class Balance(_keras.KerasSaveable):
         return ()
 
     def merged(
-        self, learner: Any, passes: list[Pass], parts: Parts, taken: Taken
+        self, learner: Any, passes: list[Pass], parts: Parts, taken: LossValues
     ) -> dict[str, list[Any]]:
         """The gradients of each model, of what each pass has found."""
         raise NotImplementedError

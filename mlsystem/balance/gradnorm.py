@@ -1,4 +1,4 @@
-"""Losses weighed so that they train at similar rates."""
+"""`GradNorm`: loss weights that equalize training rates (Chen et al. 2018)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem.balance.base import Parts
-from mlsystem.balance.learned import Learned, variable
+from mlsystem.balance.learned_weights import Learned, variable
 from mlsystem.routing import model_names, routing_table
 from mlsystem.step.routed_gradients import Pass
 

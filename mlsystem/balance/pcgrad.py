@@ -1,4 +1,4 @@
-"""Gradients without the parts in which they conflict."""
+"""`PCGrad`: project conflicting gradients of different losses (Yu et al. 2020)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
-from mlsystem.losses.found import Taken
+from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import model_names, routing_table
 from mlsystem.step.routed_gradients import Pass
 
@@ -66,7 +66,7 @@ class PCGrad(Balance):
         return [part for one in made for part in _split(one, names)]
 
     def merged(
-        self, learner: Any, passes: list[Pass], parts: Parts, taken: Taken
+        self, learner: Any, passes: list[Pass], parts: Parts, taken: LossValues
     ) -> dict[str, list[Any]]:
         """The sum of what is left of the gradients, by model."""
         tasks = list(dict.fromkeys(one.loss for one in passes if one.loss is not None))

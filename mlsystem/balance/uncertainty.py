@@ -1,4 +1,4 @@
-"""Losses weighed by learned noise."""
+"""`Uncertainty`: loss weights from learned noise (Kendall et al. 2018)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem.balance.base import Parts
-from mlsystem.balance.learned import Learned
+from mlsystem.balance.learned_weights import Learned
 from mlsystem.step.routed_gradients import Pass
 
 

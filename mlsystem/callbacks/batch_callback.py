@@ -1,11 +1,11 @@
-"""Callbacks that are told of batches without their logs, so that nobody waits for a step."""
+"""`BatchCallback`: base class of callbacks that get batch numbers and no logs."""
 
 from typing import Any
 
 import keras
 
 
-class Quiet(keras.callbacks.Callback):
+class BatchCallback(keras.callbacks.Callback):
     """A callback that `fit` tells of batches by their numbers alone.
 
     Keras hands the logs of a batch to whoever listens, and waits for the step to have them.

@@ -1,4 +1,4 @@
-"""Checkpoint: files from which training goes on exactly where it was."""
+"""`Checkpoint`: save checkpoints that training resumes from exactly."""
 
 import contextlib
 import warnings
@@ -12,8 +12,8 @@ from mlsystem._checks import as_folder
 from mlsystem.callbacks.checkpoint_options import check, check_writing
 from mlsystem.saving import checkpoint_file, resume
 from mlsystem.saving.callback_state import CallbackStates
+from mlsystem.saving.checkpoint_writer import STEPS, Writer
 from mlsystem.saving.data_position import Position
-from mlsystem.saving.writer import STEPS, Writer
 
 _BEST = f"best-{'[0-9]' * 10}{checkpoint_file.ENDING}"
 _SIGN = {"min": 1.0, "max": -1.0}

@@ -1,4 +1,4 @@
-"""The arguments of `Checkpoint`, checked."""
+"""Check the arguments of `Checkpoint`."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from mlsystem.callbacks import batch_callback, monitor_mode
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.model_view import View, models
 from mlsystem.callbacks.profile import Profile
-from mlsystem.metrics import log_names
+from mlsystem.metrics import validation_names
 from mlsystem.routing import model_names
 
 _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
@@ -89,7 +89,7 @@ class For(keras.callbacks.Callback):
         counted = "epoch" in hook or "batch" in hook  # by an index, before the logs
         *index, logs = given if len(given) > counted else (*given, logs)
         logs = {} if logs is None else logs
-        sets = log_names.names(self.model)
+        sets = validation_names.names(self.model)
         names = seen_names(logs, self.name, models(self.model), sets)
         seen = {name: logs[full] for name, full in names.items()}
         getattr(self.callback, hook)(*index, seen)
@@ -139,14 +139,14 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
     >>> full_name("val_clean_loss", "generator", ["clean"])
     'val_clean_generator_loss'
     """
-    front = log_names.front(log, sets)
+    front = validation_names.front(log, sets)
     name = log.removeprefix(front)
     return front + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
 
 
 def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
     """The model that a log belongs to by its name; of `a` and `a_b`, the longer."""
-    name = log.removeprefix(log_names.front(log, sets))
+    name = log.removeprefix(validation_names.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
 
 

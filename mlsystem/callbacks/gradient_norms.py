@@ -1,4 +1,4 @@
-"""GradientNorms: how strongly losses pull at models, logged in the course of training."""
+"""`GradientNorms`: log gradient norms by loss and model during training."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from mlsystem import _learner
 from mlsystem._checks import is_count
-from mlsystem.diagnostics.gradient_norms import Influence, norm
+from mlsystem.diagnostics.gradient_measurement import Influence, norm
 from mlsystem.engine import engine
 
 

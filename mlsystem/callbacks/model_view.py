@@ -1,4 +1,4 @@
-"""A model of a system as a callback of its own sees it."""
+"""The view of one model that `For` gives to its callback."""
 
 from typing import Any
 

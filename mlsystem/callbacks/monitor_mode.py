@@ -1,4 +1,4 @@
-"""Which way a log of a system is to go, for callbacks whose mode is "auto".
+"""Decide whether a metric should go up or down, for callbacks with `mode="auto"`.
 
 Keras finds that out for `loss` and for the metrics of the model that is trained, under the names
 that these have there. In a system they go by the names of its models too.
@@ -7,7 +7,7 @@ that these have there. In a system they go by the names of its models too.
 from typing import Any
 
 from mlsystem import _keras, _learner
-from mlsystem.metrics import log_names, member_metrics
+from mlsystem.metrics import member_metrics, validation_names
 
 _LOSSES = ("the loss ", "the term ", "the sum of the losses")  # as the owners of logs are called
 
@@ -20,11 +20,11 @@ def choose_mode(callback: Any, model: Any, of: str = "") -> None:
         model: the model or system that is trained.
         of: the model of it that the callback is for, which may leave out its name.
     """
-    sets = log_names.names(model)
+    sets = validation_names.names(model)
     is_keras_own = not _learner.is_system(model) and not sets
     if getattr(callback, "mode", None) == "auto" and not is_keras_own:
         monitor, modes = getattr(callback, "monitor", ""), _modes(model)
-        name = monitor.removeprefix(log_names.front(monitor, sets))
+        name = monitor.removeprefix(validation_names.front(monitor, sets))
         callback.mode = modes.get(f"{of}_{name}", modes.get(name, "auto"))
 
 

@@ -1,4 +1,4 @@
-"""Profile: a trace of some steps, by the backend's own profiler."""
+"""`Profile`: record a profiler trace of some training steps."""
 
 import warnings
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from typing import Any
 from keras import ops
 
 from mlsystem._checks import as_folder, is_count
-from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.engine import engine
 
 
-class Profile(Quiet):
+class Profile(BatchCallback):
     """Writes a trace of some training steps: what ran when, on the host and on the device.
 
     ```python
@@ -51,7 +51,7 @@ class Profile(Quiet):
         self._batches = _Batches()
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         self._is_followed, self._batches, self.path = True, _Batches(), None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -62,7 +62,7 @@ class Profile(Quiet):
             )
 
     def before_batches(self, first: int) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         if self._stop is None and self.path is None and self._batches.seen >= self.start:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._wait()
@@ -70,7 +70,7 @@ class Profile(Quiet):
             self._stop = engine.profile(str(self.folder))
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         self._batches.seen += last + 1 - first
         is_full = self._batches.seen >= self._batches.first + self.steps
         if self._stop is not None and is_full:
@@ -88,7 +88,7 @@ class Profile(Quiet):
             )
 
     def close(self) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         self._is_followed = False
         if self._stop is not None:  # or no other could ever start
             self._stop()

@@ -1,1 +1,1 @@
-"""From what `fit` takes to batches."""
+"""Data sets, streams and transforms: from the arguments of `fit` to batches."""

@@ -1,4 +1,4 @@
-"""Batches that are made in Python, as `fit` and its kin take them on every backend."""
+"""`BatchAdapter`: base class of data that yield NumPy batches to `fit` on every backend."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mlsystem import _keras
 
 
-class Feed(_keras.DataAdapter):
+class BatchAdapter(_keras.DataAdapter):
     """A data set whose iterator gives one epoch of batches of NumPy arrays.
 
     Keras takes it in place of the adapter that it makes of other data. Each batch is made between
@@ -20,11 +20,11 @@ class Feed(_keras.DataAdapter):
         """One batch of each structure, without which the epochs that follow go on as with it."""
         raise NotImplementedError
 
-    def in_order(self) -> "Feed":
+    def in_order(self) -> "BatchAdapter":
         """The same data as they are read to evaluate: none shuffled or left out."""
         return self
 
-    def sized(self, batch_size: int) -> "Feed":
+    def sized(self, batch_size: int) -> "BatchAdapter":
         """The same data in batches of a size, where they have none of their own; else itself."""
         return self
 

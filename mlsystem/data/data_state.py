@@ -1,4 +1,4 @@
-"""What a data set remembers between batches, where it can be read and set again.
+"""`DataState`: read and restore a data set's own state (order, generators) for checkpoints.
 
 The state of a data set is the first of these that it has:
 
@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem.data import random_generators
-from mlsystem.data.adapter import Feed
+from mlsystem.data import transform_generators
+from mlsystem.data.adapter import BatchAdapter
 
 _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
@@ -53,7 +53,7 @@ class DataState:
 
         Evaluations between them, which are not done again, may have drawn from it too.
         """
-        if isinstance(self.holder, Feed):
+        if isinstance(self.holder, BatchAdapter):
             self.holder.catch_up(state)
 
 
@@ -75,8 +75,8 @@ def _attributes(data: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     """A copy of what an attribute holds, if it is of a kind that is kept."""
-    if random_generators.is_generator(value):
-        return {"generator": random_generators.read(value)}
+    if transform_generators.is_generator(value):
+        return {"generator": transform_generators.read(value)}
     if isinstance(value, np.ndarray):
         return value.copy() if value.ndim == 1 and value.dtype.kind in "iu" else None
     if isinstance(value, list):
@@ -90,6 +90,6 @@ def _is_plain(value: Any) -> bool:
 
 def _set(data: Any, name: str, value: Any) -> None:
     if isinstance(value, dict):
-        random_generators.write(getattr(data, name), value["generator"])
+        transform_generators.write(getattr(data, name), value["generator"])
     else:
         setattr(data, name, value)

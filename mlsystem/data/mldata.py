@@ -5,8 +5,8 @@ from typing import Any
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
-from mlsystem.data.adapter import Feed
-from mlsystem.data.dataset import Source, is_function, read
+from mlsystem.data.adapter import BatchAdapter
+from mlsystem.data.source import Source, is_function, read
 from mlsystem.data.transforms import Transform, Transformed
 
 PARTS = ("train", "validation", "test")
@@ -178,7 +178,7 @@ class MLData:
     ) -> Any:
         """Streams with the batch size that was asked for, which they must take, or another."""
         size = asked or default or self.batch_size
-        if not isinstance(data, Feed) or size is None:
+        if not isinstance(data, BatchAdapter) or size is None:
             return data
         sized = data.sized(size)
         if asked is not None and sized is data:
@@ -206,9 +206,9 @@ class MLData:
         data = self._sized(data, what, asked, default)
         given["batch_size"] = asked or default or self.batch_size
         transform = self._transform if transformed else None
-        if isinstance(data, Feed) and (name != "train" or given.get("shuffle") is False):
+        if isinstance(data, BatchAdapter) and (name != "train" or given.get("shuffle") is False):
             data = data.in_order()
-        is_plain = isinstance(data, Feed) or not (is_function(data) or _is_generator(data))
+        is_plain = isinstance(data, BatchAdapter) or not (is_function(data) or _is_generator(data))
         if transform is None and is_plain:
             read(data, what)
             return data
@@ -226,9 +226,9 @@ class MLData:
 
 def _check_class_weight(data: Any, what: str, class_weight: Any) -> None:
     """Refuses class weights for data that nobody applies them to."""
-    is_plain = not (isinstance(data, Feed) or is_function(data) or _is_generator(data))
+    is_plain = not (isinstance(data, BatchAdapter) or is_function(data) or _is_generator(data))
     if class_weight is not None and not is_plain:
-        kind = type(data).__name__ if isinstance(data, Feed) else "a generator"
+        kind = type(data).__name__ if isinstance(data, BatchAdapter) else "a generator"
         raise ValueError(
             f"{what} are {kind}, to which fit cannot apply class_weight={class_weight!r}. Give the "
             "weight of each sample with the data: (x, y, sample_weight)."

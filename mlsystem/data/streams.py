@@ -7,14 +7,14 @@ from typing import Any
 import keras
 
 from mlsystem._checks import is_count
-from mlsystem.data.adapter import Feed
-from mlsystem.data.dataset import Source
+from mlsystem.data.adapter import BatchAdapter
+from mlsystem.data.source import Source
 from mlsystem.routing.model_names import listing
 
 _LENGTHS = ("min", "cycle", "sequential")
 
 
-class Streams(Feed):
+class Streams(BatchAdapter):
     """Several data sets side by side, by name: a batch holds one batch of each.
 
     `forward` gets `x[name]`, and losses `y[name]` and `sample_weight[name]` of the data sets that
@@ -175,7 +175,7 @@ class Streams(Feed):
             source.stop()
 
     def examples(self) -> list[Any]:
-        """See `Feed`."""
+        """See `BatchAdapter`."""
         first = {name: source.examples()[0] for name, source in self.sources.items()}
         if self.length == "sequential":
             return [_joined({name: batch}) for name, batch in first.items()]

@@ -1,4 +1,4 @@
-"""What happens to each batch before a step sees it: functions and layers, on the host or inside."""
+"""`Transform`: functions and layers applied to each batch, on the host or in the compiled step."""
 
 import contextlib
 import inspect
@@ -13,11 +13,11 @@ from mlsystem import _keras
 from mlsystem._errors import named_in_errors
 from mlsystem._signature import extras
 from mlsystem._tensors import describe, tensor
-from mlsystem.data import random_generators
-from mlsystem.data.adapter import Feed
-from mlsystem.data.dataset import Source, standard
+from mlsystem.data import transform_generators
+from mlsystem.data.adapter import BatchAdapter
+from mlsystem.data.source import Source, standard
 from mlsystem.engine import engine
-from mlsystem.engine.scope import Scope
+from mlsystem.engine.variable_scope import Scope
 
 _OFFERED = ("x", "y", "sample_weight", "training")
 
@@ -74,8 +74,8 @@ class Transform:
         """The variables that it holds, those of its layers, and those seen to take part."""
         held = [
             v
-            for v in random_generators.find(self.given).values()
-            if not random_generators.is_generator(v)
+            for v in transform_generators.find(self.given).values()
+            if not transform_generators.is_generator(v)
         ]
         known = [*held, *(v for layer in self.layers for v in layer.variables)]
         found = {id(v): v for v in known} | self.found
@@ -86,23 +86,25 @@ class Transform:
     @property
     def _generators(self) -> dict[str, Any]:
         """The generators of NumPy and Python that it holds."""
-        found = random_generators.find(self.given).items()
-        return {path: value for path, value in found if random_generators.is_generator(value)}
+        found = transform_generators.find(self.given).items()
+        return {path: value for path, value in found if transform_generators.is_generator(value)}
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
         """The context of a rehearsal, after which the generators are where they were."""
-        return random_generators.kept(self._generators.values())
+        return transform_generators.kept(self._generators.values())
 
     def _write(self, states: dict[str, Any]) -> None:
         for path, generator in self._generators.items():
             if path in states:
-                random_generators.write(generator, states[path])
+                transform_generators.write(generator, states[path])
 
     def get_state(self) -> dict[str, Any]:
         """All that what it does next depends on: the values of variables, and the generators."""
         return {
             "variables": [np.array(ops.convert_to_numpy(v)) for v in self.variables],
-            "generators": {path: random_generators.read(g) for path, g in self._generators.items()},
+            "generators": {
+                path: transform_generators.read(g) for path, g in self._generators.items()
+            },
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -124,7 +126,7 @@ class Transform:
         self._write(state["generators"])
 
 
-class Transformed(Feed):
+class Transformed(BatchAdapter):
     """A data set whose batches are transformed on the host.
 
     Args:
@@ -144,7 +146,7 @@ class Transformed(Feed):
             yield batch if transform is None else transform.on_host(batch, self.training)
 
     def examples(self) -> list[Any]:
-        """See `Feed`. Draws nothing from the seeds of the transform."""
+        """See `BatchAdapter`. Draws nothing from the seeds of the transform."""
         batches = self.source.examples()
         if self.transform is None:
             return batches
@@ -168,7 +170,7 @@ class Transformed(Feed):
         self.catch_up(state)
 
     def catch_up(self, state: dict[str, Any]) -> None:
-        """See `Feed`."""
+        """See `BatchAdapter`."""
         if self.transform is not None:
             self.transform.set_state(state["transform"])
 

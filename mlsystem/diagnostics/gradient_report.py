@@ -1,9 +1,9 @@
-"""What each loss does to each model, as a table: routes that are dead, and losses not followed."""
+"""`GradientReport`: a table of gradient norms, with dead and unfollowed losses."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlsystem.diagnostics.gradient_norms import Influence
+from mlsystem.diagnostics.gradient_measurement import Influence
 from mlsystem.routing import members, model_names
 
 Route = tuple[str, str]

@@ -11,7 +11,7 @@ from keras import ops
 from mlsystem import _learner
 from mlsystem.diagnostics.gradient_report import table
 from mlsystem.preparation import setup
-from mlsystem.routing import members, model_names, routing_table, system_rows, update_schedule
+from mlsystem.routing import members, model_names, routing_table, system_routing, update_schedule
 
 _HEADING = ["model", "weights", "trainable", "optimizer", "rate", "updated", "follows"]
 _UNKNOWN = "(known after the first batch)"
@@ -30,7 +30,7 @@ def _rows(system: Any) -> routing_table.Rows | None:
     """Which losses each model follows; None where they have no names yet."""
     learner = system._mlsystem
     names = learner.known.names or setup.loss_names(learner)
-    return system_rows.rows(learner, names) if names else None
+    return system_routing.rows(learner, names) if names else None
 
 
 def _line(system: Any, name: str, model: Any, rows: routing_table.Rows | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Assignments that hold only under a condition, by selecting values: no branch.
+"""Assign variables only where a condition holds, by `ops.where` and not by a branch.
 
 A branch with an assignment inside works on TensorFlow and in eager torch, and leaks tracers on JAX.
 """

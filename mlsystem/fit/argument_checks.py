@@ -1,10 +1,10 @@
-"""Checks of the arguments of `fit`, `evaluate` and `predict` that Keras passes on unchecked."""
+"""Check Keras' own arguments of `fit`, `evaluate` and `predict`: counts, splits, weights."""
 
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from mlsystem._input_checks import check_data
+from mlsystem._data_checks import check_data
 
 _COUNTS = (
     *("batch_size", "steps_per_epoch", "steps", "validation_batch_size", "validation_steps"),

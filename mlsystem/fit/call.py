@@ -1,4 +1,4 @@
-"""One call of `fit`, `evaluate` or their kin, from what it was given to its last step."""
+"""`Call`: run one `fit` or `evaluate`, with setup, callbacks and Keras' loop."""
 
 import contextlib
 import functools
@@ -14,10 +14,10 @@ from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
 from mlsystem.engine import engine
-from mlsystem.fit import data_preview
-from mlsystem.fit.arguments import FitArguments
+from mlsystem.fit import validation_preview
 from mlsystem.fit.callback_list import CallbackList, check
-from mlsystem.preparation import fingerprint, setup
+from mlsystem.fit.fit_options import FitOptions
+from mlsystem.preparation import recompilation, setup
 
 # Where Keras keeps the compiled form of each step.
 _FUNCTIONS = {"train_step": "train_function", "test_step": "test_function"}
@@ -39,7 +39,7 @@ class Call:
     learner: Learner
     step: str
     transform: Transform | None = None
-    arguments: FitArguments | None = None
+    arguments: FitOptions | None = None
     callbacks: CallbackList | None = None
     thread: int = 0
 
@@ -102,14 +102,14 @@ def _see_transform(learner: Learner, step: str, transform: Transform | None) -> 
         setattr(learner.model, _FUNCTIONS[step], None)
 
 
-def _rehearse_validation(learner: Learner, arguments: FitArguments) -> None:
+def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
     """Has what is wrong with validation data come up before anything is trained."""
     cls = type(learner.model)
     is_ours = cls.test_step.__module__.startswith("mlsystem.")
     if is_ours and getattr(cls.evaluate, "_is_default", False):
         for name, batches in arguments.previews.items():
             with running(learner, "test_step"):
-                where = f" of {data_preview.named(name).replace('The', 'the', 1)}"
+                where = f" of {validation_preview.named(name).replace('The', 'the', 1)}"
                 setup.rehearse_all(learner, setup.checked(learner, batches), where)
     if arguments.validation is not None:
         arguments.validation.start(learner.model, functools.partial(evaluate, learner))
@@ -127,7 +127,7 @@ def run(
     method: Any,
     call: inspect.BoundArguments,
     transform: Transform | None = None,
-    arguments: FitArguments | None = None,
+    arguments: FitOptions | None = None,
 ) -> Any:
     """Calls a method of Keras' trainer, which runs the step, with our list of callbacks.
 
@@ -143,7 +143,7 @@ def run(
     _check_thread(learner)
     engine.random_state()  # a backend that cannot train says so here
     if learner.call is None:
-        fingerprint.see(learner)
+        recompilation.see(learner)
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))
     parts = {} if arguments is None else {"arguments": arguments}
     with running(learner, step, transform, **parts):
@@ -165,7 +165,7 @@ def _check_thread(learner: Learner) -> None:
         )
 
 
-def _callbacks(given: dict[str, Any], arguments: FitArguments | None) -> CallbackList | None:
+def _callbacks(given: dict[str, Any], arguments: FitOptions | None) -> CallbackList | None:
     """Puts our list of callbacks into the arguments; none in the place of a list of Keras'."""
     found = given.get("callbacks")
     if "callbacks" not in given or isinstance(found, keras.callbacks.CallbackList):

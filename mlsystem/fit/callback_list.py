@@ -1,4 +1,4 @@
-"""Keras' list of callbacks, without its work at each batch where no callback does any.
+"""The callbacks of one `fit`: their order, resume and checkpoints.
 
 Keras' own waits for the numbers in the logs of each batch, in a thread, whether or not anybody
 reads them. On small networks that takes longer than the step.
@@ -13,7 +13,7 @@ import keras
 
 from mlsystem import _keras
 from mlsystem.callbacks import for_model, monitor_mode
-from mlsystem.callbacks.batch_callback import Quiet, has
+from mlsystem.callbacks.batch_callback import BatchCallback, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.engine import engine
@@ -34,7 +34,10 @@ class CallbackList(keras.callbacks.CallbackList):
     """
 
     def __init__(
-        self, given: dict[str, Any], resume: Resume | None = None, quiet: Iterable[Quiet] = ()
+        self,
+        given: dict[str, Any],
+        resume: Resume | None = None,
+        quiet: Iterable[BatchCallback] = (),
     ) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
         super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
@@ -44,7 +47,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.resume = resume
         self.names = callback_state.names(self.callbacks)
         self.callbacks += quiet
-        self.quiet: list[Quiet] = []
+        self.quiet: list[BatchCallback] = []
         self.prefix = ""  # of the logs of an evaluation
         self.first = 0
         self.states: CallbackStates | None = None
@@ -63,7 +66,9 @@ class CallbackList(keras.callbacks.CallbackList):
         self.set_params(self.waiting | {"steps": epoch.num_batches})
         if self.is_followed():
             self._follow(model, epoch)
-        self.quiet = [callback for callback in self.callbacks if isinstance(callback, Quiet)]
+        self.quiet = [
+            callback for callback in self.callbacks if isinstance(callback, BatchCallback)
+        ]
         for callback in self.quiet:
             callback.follow(self, epoch)
 

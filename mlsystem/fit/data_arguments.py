@@ -1,44 +1,19 @@
-"""What `fit`, `evaluate` and `predict` were given, turned into what Keras takes."""
+"""Turn `MLData`, `Streams` and `data()` into the arguments that Keras takes."""
 
 from typing import Any
 
 import keras
 
-from mlsystem import _keras, _learner
-from mlsystem._input_checks import check_data
+from mlsystem import _keras
+from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
-from mlsystem.data.adapter import Feed
+from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.batch import first_batch
 from mlsystem.data.mldata import MLData
 from mlsystem.data.transforms import Transform
 from mlsystem.fit import argument_checks
 
 Given = dict[str, Any]
-
-
-def setup(system: Any, data: Any = None) -> Any:
-    """Readies a model or system from data: builds its weights and optimizers, and compiles it.
-
-    ```python
-    ml.setup(system, Digits()).summary()
-    ```
-
-    `fit`, `evaluate` and `predict` do so where nobody has.
-
-    Args:
-        system: an `MLModel` or `MLSystem`.
-        data: an `MLData`, `Streams`, one batch as a data set yields it (only its shapes matter), or
-            a data set. By default what the method `data` of the system returns.
-
-    Returns:
-        The system.
-    """
-    if not isinstance(system, keras.Model) or _learner.of(system) is None:
-        raise TypeError(
-            f"setup got {system!r}. Give an MLModel or an MLSystem, made by its constructor: "
-            "`ml.MLModel(net, loss=...)` wraps a Keras model, and `System()` is one of your class."
-        )
-    return system.setup(data)
 
 
 def examples(learner: Learner, given: Any) -> list[Any]:
@@ -49,7 +24,7 @@ def examples(learner: Learner, given: Any) -> list[Any]:
     check_data(data, "The data of setup")
     if isinstance(data, MLData):
         return data._examples()
-    return data.examples() if isinstance(data, Feed) else [first_batch(data)]
+    return data.examples() if isinstance(data, BatchAdapter) else [first_batch(data)]
 
 
 def _no_data(learner: Learner, method: str) -> str:
@@ -84,7 +59,7 @@ def for_fit(learner: Learner, given: Given) -> Transform | None:
     on_host, asked = not data.transform_on_device, given["batch_size"]
     more = {name: given[name] for name in ("shuffle", "class_weight")}
     _put(given, data._read("train", _train_set(data), on_host, asked, **more))
-    if isinstance(given["x"], Feed):
+    if isinstance(given["x"], BatchAdapter):
         given["class_weight"] = None  # they are in it
     given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
     sizes = given["validation_batch_size"], asked
@@ -98,7 +73,7 @@ def _in_order(data: Any) -> Any:
     """Streams, or the streams among several sets by name, as they are read to evaluate."""
     if isinstance(data, dict):
         return {name: _in_order(part) for name, part in data.items()}
-    return data.in_order() if isinstance(data, Feed) else data
+    return data.in_order() if isinstance(data, BatchAdapter) else data
 
 
 def _train_set(data: MLData) -> Any:
@@ -178,7 +153,7 @@ def _taken(learner: Learner, given: Given, method: str) -> MLData | None:
         data = own_data(learner)
         if data is None:
             raise ValueError(_no_data(learner, method))
-    if not isinstance(data, (MLData, Feed)):
+    if not isinstance(data, (MLData, BatchAdapter)):
         return None
     names = _ALONE["MLData" if isinstance(data, MLData) else method]
     if extra := [name for name in names if _is_given(given.get(name))]:
@@ -189,7 +164,7 @@ def _taken(learner: Learner, given: Given, method: str) -> MLData | None:
     return data if isinstance(data, MLData) else None
 
 
-# What would be left unread beside an MLData, and by Keras beside a Feed.
+# What would be left unread beside an MLData, and by Keras beside a BatchAdapter.
 _ALONE = {
     "MLData": ("y", "sample_weight", "validation_split"),
     "fit": ("y", "sample_weight", "class_weight", "batch_size", "validation_split"),

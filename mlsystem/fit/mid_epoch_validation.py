@@ -1,4 +1,4 @@
-"""Validation after every so many batches, in place of that at the end of each epoch."""
+"""`validation_every`: validate every N batches instead of after each epoch."""
 
 import contextlib
 import functools
@@ -10,14 +10,14 @@ import numpy as np
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.data.transforms import Transform
 from mlsystem.engine import engine, random_state
 from mlsystem.fit.validation import Validation
 from mlsystem.saving import data_position
 
 
-class ValidateEvery(Quiet):
+class ValidateEvery(BatchCallback):
     """Validates whenever a number of batches is full, counted over the whole `fit`.
 
     Args:
@@ -35,7 +35,7 @@ class ValidateEvery(Quiet):
         self.latest: dict[str, Any] = {}
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         # No attribute holds the list itself: it is a callback, and this one would hold itself.
         self._wait = functools.partial(_keras.wait_for, callbacks)
         self._evaluate: Callable[[], dict[str, Any]] = functools.partial(
@@ -51,7 +51,7 @@ class ValidateEvery(Quiet):
         self.latest = {}
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         before, self.total = self.total, self.total + last + 1 - first
         if self.total // self.every > before // self.every:
             self._wait()

@@ -1,14 +1,14 @@
-"""A limit to the time that a `fit` takes."""
+"""`max_time`: stop `fit` after a time limit."""
 
 import datetime
 import time
 from typing import Any
 
-from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.callbacks.checkpoint import Checkpoint
 
 
-class TimeLimit(Quiet):
+class TimeLimit(BatchCallback):
     """Ends training after the batch at which the time is over.
 
     Of the callbacks of a `fit` it is called last: a `Checkpoint` has to know the end of an epoch
@@ -23,12 +23,12 @@ class TimeLimit(Quiet):
         self._end = time.monotonic() + seconds
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `Quiet`."""
+        """See `BatchCallback`."""
         self._epoch = epoch
         self._checkpoints = [c for c in callbacks.callbacks if isinstance(c, Checkpoint)]
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `Quiet`. The end of an epoch has its own hook."""
+        """See `BatchCallback`. The end of an epoch has its own hook."""
         batches = self._epoch.num_batches
         if self._is_over() and (batches is None or last + 1 < batches):
             for checkpoint in self._checkpoints:

@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and their kin, as methods of a Keras model."""
+"""`Trainer`: the methods `fit`, `evaluate` and `predict` of a model."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from mlsystem._signature import bind
 from mlsystem.callbacks.gradient_norms import unwatched
 from mlsystem.engine import engine
 from mlsystem.fit import call, data_arguments
-from mlsystem.fit.arguments import FitArguments
+from mlsystem.fit.fit_options import FitOptions
 from mlsystem.fit.validation import Validation
 from mlsystem.preparation import lightning_hints
 
@@ -85,7 +85,7 @@ class Trainer(_keras.Hooks):
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
-        arguments = FitArguments(resume, validation_every, fast_run, overfit, max_time)
+        arguments = FitOptions(resume, validation_every, fast_run, overfit, max_time)
         given = bind(super().fit, x, y, *args, **kwargs)
         transform = data_arguments.for_fit(learner, given.arguments)
         arguments.say(resume, given.arguments["verbose"])

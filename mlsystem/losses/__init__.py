@@ -1,1 +1,1 @@
-"""From the outputs of a forward pass to `{loss name: scalar}`."""
+"""Compute the losses of a forward pass as named scalars."""

@@ -1,4 +1,4 @@
-"""From outputs to `{loss name: scalar}`: what a loss may return, and what it is reduced to."""
+"""Reduce what a loss returns to a scalar: check its shape, apply sample weights, average."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -5,18 +5,16 @@ from typing import Any
 
 from mlsystem import _keras, _learner
 from mlsystem._errors import named_in_errors
-from mlsystem._learner import SystemLearner
+from mlsystem._learner import SystemBase
 from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
 from mlsystem.losses import reduction
-from mlsystem.losses.found import ForwardLosses, Taken
+from mlsystem.losses.loss_values import ForwardLosses, LossValues
 from mlsystem.losses.reduction import Loss
 from mlsystem.routing import members
 
 
-def member_losses(
-    learner: SystemLearner, batch: Batch, outputs: Any, training: Any
-) -> dict[str, Any]:
+def member_losses(learner: SystemBase, batch: Batch, outputs: Any, training: Any) -> dict[str, Any]:
     """Each member's own loss, or the one given to `compile`, under the member's name."""
     given = learner.wiring.losses if learner.wiring else {}
     direct = members.direct(learner.model)
@@ -51,7 +49,7 @@ def _member_loss(
         value, size = reduction.scalar(value, f"The loss of '{name}'")
         return Loss(value, reduction.own_size(y, name) if size is None else size)
     learner = member._mlsystem
-    if isinstance(learner, SystemLearner):
+    if isinstance(learner, SystemBase):
         own = [own_entry(part, name) for part in (y, outputs, weight)]
         value, taken = member.loss(x, *own, training=training), learner.losses.taken
         return Loss(value, reduction.common(map(taken.sizes.get, taken.losses)))
@@ -61,7 +59,7 @@ def _member_loss(
     return found
 
 
-def find(learner: SystemLearner, batch: Batch, outputs: Any, training: bool) -> Taken:
+def find(learner: SystemBase, batch: Batch, outputs: Any, training: bool) -> LossValues:
     """All losses after one forward pass, as scalars, and their named terms."""
     system = learner.model
     of_layers, inside = _layer_losses(learner), members.nested(system)
@@ -97,7 +95,7 @@ def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
     return Loss(loss.value, size, of_member.terms, of_member.sizes)
 
 
-def _layer_losses(learner: SystemLearner) -> dict[str, Any]:
+def _layer_losses(learner: SystemBase) -> dict[str, Any]:
     """Regularizers and `add_loss` of each member's layers, and of the system itself."""
     by_member, others, own = learner.once("layers with losses", lambda: _layers(learner.model))
     found = {name: member.losses for name, member in by_member.items()}
@@ -126,7 +124,7 @@ def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
 
 def _with_nested(
     inside: Mapping[str, Any], values: dict[str, Any], found: dict[str, Loss]
-) -> Taken:
+) -> LossValues:
     """Adds what is inside the nested systems, under their path."""
     flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
@@ -141,7 +139,7 @@ def _with_nested(
             sizes |= {f"{name}/{n}": size for n, size in taken.sizes.items()}
             owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
             parts |= {f"{name}/{n}": value for n, value in taken.parts.items()}
-    return Taken(values, flat, owners, sizes, parts=parts)
+    return LossValues(values, flat, owners, sizes, parts=parts)
 
 
 def _counts_layer_losses(member: Any) -> bool:

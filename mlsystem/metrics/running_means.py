@@ -1,4 +1,4 @@
-"""A running mean for each loss, term and logged value, and the names they go by."""
+"""`Logs`: the running mean of each loss, term and `self.log` value."""
 
 from collections.abc import Iterable
 from typing import Any

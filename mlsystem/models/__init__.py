@@ -1,1 +1,1 @@
-"""What users subclass: `MLModel`, `MLSystem` and `EMA`."""
+"""What users subclass, `MLModel`, `MLSystem` and `EMA`, and the learners behind them."""

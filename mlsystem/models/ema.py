@@ -7,14 +7,14 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
-from mlsystem._learner import CopyLearner
+from mlsystem._learner import CopyBase
 from mlsystem.engine import select
-from mlsystem.engine.scope import Scope
+from mlsystem.engine.variable_scope import Scope
 from mlsystem.models.model import KINDS, MLModel
-from mlsystem.models.one_model import OneModel
+from mlsystem.models.model_learner import ModelLearner
 
 
-class Copy(OneModel, CopyLearner):
+class Copy(ModelLearner, CopyBase):
     """What stands for a copy. It holds the source out of the sight of Keras."""
 
     source: Any = None

@@ -1,4 +1,4 @@
-"""Models that are built from inputs and outputs.
+"""Functional models: `MLModel(inputs=..., outputs=...)`.
 
 Keras turns a subclass of `keras.Model` functional by rewriting the bases of its class, and of the
 classes above it, for the whole process. Here the one instance gets a class of its own instead.

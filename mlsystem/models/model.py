@@ -8,38 +8,38 @@ from typing import Any
 import keras
 from keras import tree
 
-from mlsystem import _attributes, _keras
-from mlsystem._learner import Given, Role, SystemLearner
+from mlsystem import _attribute_names, _keras
+from mlsystem._learner import Given, Role, SystemBase
 from mlsystem._signature import by_name, extras
 from mlsystem.data.batch import own_entry
 from mlsystem.engine import engine
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import reduction
-from mlsystem.losses.found import ForwardLosses
+from mlsystem.losses.loss_values import ForwardLosses
 from mlsystem.metrics.running_means import Logs
 from mlsystem.models import functional
-from mlsystem.models.one_model import OneModel
-from mlsystem.optimizers.making import make
+from mlsystem.models.model_learner import ModelLearner
+from mlsystem.optimizers.creation import make
 from mlsystem.preparation import lightning_hints, setup
 from mlsystem.routing import members
 from mlsystem.saving import checksum, constructor_arguments, weights_file
-from mlsystem.step import compiled_step
-from mlsystem.step.compiled_step import TrainFunction
+from mlsystem.step import train_function
+from mlsystem.step.train_function import TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
 # Groups in files. `dir` lists them for Keras, which reads them like attributes.
 _GROUPS = ("_seeds", "_members")
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
-_SET_BY_KERAS = _attributes.OF_KERAS | {
+_SET_BY_KERAS = _attribute_names.OF_KERAS | {
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
     *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
 
 
 # What trains the models of each public class, and of those derived from it.
-KINDS: dict[type, type[OneModel]] = {}
+KINDS: dict[type, type[ModelLearner]] = {}
 
 
 class _Attached:
@@ -96,7 +96,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         name: name of the model.
     """
 
-    _mlsystem: OneModel
+    _mlsystem: ModelLearner
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Lets Keras remember the arguments of the constructor."""
@@ -129,6 +129,9 @@ class MLModel(TrainStep, Trainer, _Attached):
 
     def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in _GROUPS:
+            if name in vars(cls):
+                raise _reserved(name, cls.__name__)
         adopt(cls)
         if registered and "<locals>" not in cls.__qualname__:  # of which there may be several
             _keras.register(cls)
@@ -147,15 +150,13 @@ class MLModel(TrainStep, Trainer, _Attached):
             raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
         if name in _GROUPS:
-            raise AttributeError(
-                f"`{name}` of '{self.name}' is the name of a group in files. Choose another name."
-            )
+            raise _reserved(name, type(self).__name__)
         if name == "key" and "built" in self.__dict__:
             raise AttributeError(
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
             )
-        if _attributes.is_number(name, value) and getattr(self, name, None) != value:
+        if _attribute_names.is_number(name, value) and getattr(self, name, None) != value:
             self._mlsystem.compiled.changes += 1  # a captured step holds the old value
         # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
         if name != "loss":
@@ -462,17 +463,23 @@ class MLModel(TrainStep, Trainer, _Attached):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
-        compiled_step.check_rehearsed(self._mlsystem, "train_step")
+        train_function.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
             self.train_function = TrainFunction(self._mlsystem)
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
-        compiled_step.check_rehearsed(self._mlsystem, "test_step")
+        train_function.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
             self.test_function = engine.test_function(self)
         return self.test_function
+
+
+def _reserved(name: str, owner: str) -> AttributeError:
+    return AttributeError(
+        f"`{name}` of {owner} is the name of a group in files. Choose another name."
+    )
 
 
 def _check_term_weights(key: str, loss_weights: Any) -> None:
@@ -483,7 +490,7 @@ def _check_term_weights(key: str, loss_weights: Any) -> None:
         )
 
 
-KINDS[MLModel] = OneModel
+KINDS[MLModel] = ModelLearner
 _INSTEAD = {
     "loss": 'Give it to the constructor, as in `super().__init__(loss="mse")`, or define a method '
     "`loss(self, x, y, outputs)`.",
@@ -532,7 +539,7 @@ def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = args[0] if args else kwargs.pop("net", None)
     net = None if given is None else engine.as_layer(given)
     if given is None or isinstance(net, keras.Layer):
-        if net is not None and isinstance(model._mlsystem, SystemLearner):
+        if net is not None and isinstance(model._mlsystem, SystemBase):
             raise TypeError(
                 f"{type(model).__name__} got a network. A system takes none: set its models as "
                 "attributes in the constructor of a subclass."

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem._attributes import DECLARED
+from mlsystem._attribute_names import DECLARED
 from mlsystem._signature import bind
-from mlsystem.data.adapter import Feed
+from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.batch import Batch
 from mlsystem.data.mldata import MLData
 from mlsystem.diagnostics import gradient_report, summary
@@ -19,16 +19,16 @@ from mlsystem.diagnostics.gradient_report import GradientReport
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
-from mlsystem.losses.found import ForwardLosses
-from mlsystem.models import declarations
-from mlsystem.models.many_models import ManyModels
+from mlsystem.losses.loss_values import ForwardLosses
+from mlsystem.models import saved_declarations
 from mlsystem.models.model import KINDS, MLModel, taken_name
-from mlsystem.optimizers import making
+from mlsystem.models.system_learner import SystemLearner
+from mlsystem.optimizers import creation
 from mlsystem.preparation import member_optimizers
-from mlsystem.routing import members, system_rows
+from mlsystem.routing import members, system_routing
 from mlsystem.saving import constructor_arguments
-from mlsystem.step import compiled_step, context
-from mlsystem.step.compiled_step import SystemTrainFunction
+from mlsystem.step import context, train_function
+from mlsystem.step.train_function import SystemTrainFunction
 
 # What `compile` of a system takes, beside the arguments of Keras.
 _COMPILED = (
@@ -103,7 +103,7 @@ class MLSystem(MLModel):
     Trainable weights that the system owns itself are the member `self`.
     """
 
-    _mlsystem: ManyModels
+    _mlsystem: SystemLearner
     routing: Any = "sum"
     phases: Any = None
     update_every: Any = None
@@ -206,7 +206,7 @@ class MLSystem(MLModel):
         learner = self._mlsystem
         taken = system_losses.find(learner, Batch(x, y, sample_weight), outputs, bool(training))
         learner.losses = ForwardLosses(taken=taken)
-        names = system_rows.top(self, taken.losses)
+        names = system_routing.top(self, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
 
     loss._is_default = True  # type: ignore[attr-defined]
@@ -237,7 +237,7 @@ class MLSystem(MLModel):
             `{model: optimizer}`.
         """
         if optimizer is not None:
-            return making.one_each(
+            return creation.one_each(
                 optimizer, list(self._mlsystem.models()), learning_rate, **kwargs
             )
         return member_optimizers.own_optimizers(self)
@@ -348,7 +348,7 @@ class MLSystem(MLModel):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step, one for each set of models that are updated on a batch."""
-        compiled_step.check_rehearsed(self._mlsystem, "train_step")
+        train_function.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
             self.train_function = SystemTrainFunction(self._mlsystem)
         return self.train_function
@@ -362,16 +362,16 @@ class MLSystem(MLModel):
         config |= {
             name: constructor_arguments.serialized(self, name, v) for name, v in given.items()
         }
-        return config | declarations.declared(self)
+        return config | saved_declarations.declared(self)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded system as the saved one was. Called by Keras."""
-        super().compile_from_config(declarations.declare(self, config))
+        super().compile_from_config(saved_declarations.declare(self, config))
 
     def get_build_config(self) -> Any:
         """What the weights are made from, and what a system that others train was declared."""
         config = super().get_build_config()
-        return config if self.compiled or not config else config | declarations.declared(self)
+        return config if self.compiled or not config else config | saved_declarations.declared(self)
 
     def build(self, input_shape: Any) -> None:
         """Called by Keras after `forward`, which may have called only what is in a system."""
@@ -382,7 +382,7 @@ class MLSystem(MLModel):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded system. Called by Keras."""
-        super().build_from_config(declarations.declare(self, config))
+        super().build_from_config(saved_declarations.declare(self, config))
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns, batch by batch. See `keras.Model.predict`.
@@ -394,7 +394,7 @@ class MLSystem(MLModel):
         """
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
-        if not self.built and (x is None or isinstance(x, (MLData, Feed))):
+        if not self.built and (x is None or isinstance(x, (MLData, BatchAdapter))):
             self.setup(x)
         return super().predict(x, *args, **kwargs)
 
@@ -412,4 +412,4 @@ def _trains(routing: Any) -> bool:
     return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 
-KINDS[MLSystem] = ManyModels
+KINDS[MLSystem] = SystemLearner

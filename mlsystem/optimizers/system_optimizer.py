@@ -1,4 +1,4 @@
-"""One optimizer per model, shown to Keras as one."""
+"""The optimizers of a system, shown to Keras as one; and their learning rates, for the logs."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

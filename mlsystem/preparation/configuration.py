@@ -1,4 +1,4 @@
-"""What a system is given to learn by: an optimizer for each model, losses and metrics by name."""
+"""Read the phases, schedule, losses and metrics of a system, again when a model is frozen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -7,17 +7,17 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem._attributes import TURNS
-from mlsystem._learner import Setup, SystemLearner, Wiring
+from mlsystem._attribute_names import TURNS
+from mlsystem._learner import Setup, SystemBase, Wiring
 from mlsystem.losses.system_losses import has_own_loss
 from mlsystem.preparation import member_optimizers
-from mlsystem.routing import members, model_names, system_rows, update_schedule
-from mlsystem.step.compiled_step import trained
+from mlsystem.routing import members, model_names, system_routing, update_schedule
+from mlsystem.step.train_function import trained
 
 NONFINITE = ("skip", "raise", "keep")
 
 
-def configure(learner: SystemLearner) -> None:
+def configure(learner: SystemBase) -> None:
     """Reads the configuration of a system whose weights are built; names that do not exist fail."""
     system, leaves = learner.model, members.leaves(learner.model)
     names = [name for name, leaf in leaves.items() if not _learner.is_copy(leaf)]
@@ -50,7 +50,7 @@ def _check_executions(system: Any, setup: Setup) -> None:
         )
 
 
-def _name_logs(learner: SystemLearner, names: Sequence[str]) -> None:
+def _name_logs(learner: SystemBase, names: Sequence[str]) -> None:
     """Takes the names of the logs that do not depend on losses."""
     learner.logs.sealed = False  # until the next rehearsal
     if learner.model.nonfinite != "keep":
@@ -59,7 +59,7 @@ def _name_logs(learner: SystemLearner, names: Sequence[str]) -> None:
         learner.logs.make(f"{model}_updated", f"the share of updates of '{model}'")
 
 
-def retrain(learner: SystemLearner) -> None:
+def retrain(learner: SystemBase) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
     assert learner.setup is not None
     learner.compiled.cache.clear()
@@ -69,11 +69,11 @@ def retrain(learner: SystemLearner) -> None:
             member.role = replace(member.role, optimizer=learner.optimizers.get(name))
     update_schedule.check_phases(learner.setup.phases, list(learner.models()))
     if learner.known.names:
-        system_rows.rows(learner, learner.known.names)
+        system_routing.rows(learner, learner.known.names)
     learner.compiled.trained = trained(learner.setup.weights)
 
 
-def _wire(learner: SystemLearner) -> None:
+def _wire(learner: SystemBase) -> None:
     """Reads the losses and metrics given to `compile`, also to that of a nested system."""
     direct, nested = members.direct(learner.model), members.nested(learner.model)
     losses = _losses(learner, direct)
@@ -82,7 +82,7 @@ def _wire(learner: SystemLearner) -> None:
         _wire(inner._mlsystem)
 
 
-def _losses(learner: SystemLearner, direct: dict[str, Any]) -> dict[str, Any]:
+def _losses(learner: SystemBase, direct: dict[str, Any]) -> dict[str, Any]:
     """The losses given to `compile`, by member."""
 
     def lacks(name: str) -> bool:
@@ -100,9 +100,7 @@ def _losses(learner: SystemLearner, direct: dict[str, Any]) -> dict[str, Any]:
     return {name: _keras.CompileLoss(loss) for name, loss in given.items()}
 
 
-def _metrics(
-    learner: SystemLearner, direct: dict[str, Any], losses: dict[str, Any]
-) -> dict[str, Any]:
+def _metrics(learner: SystemBase, direct: dict[str, Any], losses: dict[str, Any]) -> dict[str, Any]:
     """The metrics given to `compile`, by member."""
 
     def supervised(name: str) -> bool:

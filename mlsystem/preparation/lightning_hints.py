@@ -1,4 +1,4 @@
-"""Names that mlsystem does not read: those of Lightning, and misspelt declarations."""
+"""Warn about Lightning's hooks and misspelt declarations, which mlsystem ignores."""
 
 import difflib
 import inspect
@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem._attributes import DECLARED
-from mlsystem._learner import Learner, SystemLearner
+from mlsystem._attribute_names import DECLARED
+from mlsystem._learner import Learner, SystemBase
 from mlsystem.routing import model_names
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
@@ -84,7 +84,7 @@ def check(learner: Learner) -> None:
 
 
 def _check(learner: Learner) -> None:
-    is_system = isinstance(learner, SystemLearner)
+    is_system = isinstance(learner, SystemBase)
     own = {name: value for name, value in _own(learner.model) if name not in learner.told}
     learner.told |= set(own)
     habits = LIGHTNING if is_system else LIGHTNING | _OF_MODELS

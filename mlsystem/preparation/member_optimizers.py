@@ -1,4 +1,4 @@
-"""One optimizer for each trained member of a system."""
+"""Choose and build the optimizer of each member. A frozen member keeps the one it has."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem._learner import SystemLearner
-from mlsystem.optimizers import making, system_optimizer
+from mlsystem._learner import SystemBase
+from mlsystem.optimizers import creation, system_optimizer
 from mlsystem.routing import members, model_names
 
 
@@ -29,16 +29,16 @@ def _own_optimizer(model: Any) -> Any:
     return model.configure_optimizer() if is_ours else keras.optimizers.Adam()
 
 
-def build(learner: SystemLearner) -> None:
+def build(learner: SystemBase) -> None:
     """Gives an optimizer to each model that is trained; one frozen meanwhile keeps its own."""
     assert learner.setup is not None
     leaves, before = learner.setup.members, dict(learner.optimizers)
     weights = {name: _optimized(learner, name, leaf) for name, leaf in leaves.items()}
     chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
     new = [name for name, mine in weights.items() if mine and name not in chosen]
-    chosen = making.distinct(chosen | (_chosen(learner, new) if new else {}))
+    chosen = creation.distinct(chosen | (_chosen(learner, new) if new else {}))
     if learner.given.auto_scale_loss:
-        chosen |= {n: making.with_loss_scaling(chosen[n], leaves[n]) for n in new}
+        chosen |= {n: creation.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():
         chosen[name] = _built(name, optimizer, weights[name], name in new)
     if chosen != before or learner.model.optimizer is None:  # Keras' jax trainer asks for one
@@ -56,7 +56,7 @@ def optimized(system: Any) -> dict[str, list[int]]:
     return found
 
 
-def _optimized(learner: SystemLearner, name: str, leaf: Any) -> list[Any]:
+def _optimized(learner: SystemBase, name: str, leaf: Any) -> list[Any]:
     """The weights of a model that its optimizer is for: of a loaded one as when it was saved."""
     saved = [leaf.weights[i] for i in learner.given.optimized.get(name, ())]
     known = {id(weight) for weight in saved}
@@ -66,13 +66,13 @@ def _optimized(learner: SystemLearner, name: str, leaf: Any) -> list[Any]:
 def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
     if not optimizer.built:
         optimizer.build(weights)
-    if is_new or making.knows(optimizer, weights):
-        making.check_built(name, optimizer, weights)
+    if is_new or creation.knows(optimizer, weights):
+        creation.check_built(name, optimizer, weights)
         return optimizer
-    return making.extended(optimizer, weights)
+    return creation.extended(optimizer, weights)
 
 
-def _set_optimizers(learner: SystemLearner, chosen: dict[str, Any]) -> None:
+def _set_optimizers(learner: SystemBase, chosen: dict[str, Any]) -> None:
     system = learner.model
     if system.optimizer is not None:
         system.optimizer.take(chosen)
@@ -85,12 +85,12 @@ def _set_optimizers(learner: SystemLearner, chosen: dict[str, Any]) -> None:
         learner.logs.claim(log, f"the learning rate of '{name}'")
 
 
-def _chosen(learner: SystemLearner, names: Sequence[str]) -> dict[str, Any]:
+def _chosen(learner: SystemBase, names: Sequence[str]) -> dict[str, Any]:
     """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
     given, known, system = learner.given.optimizer, learner.known_models(), learner.model
     chosen: dict[str, Any] = {}
     if given is not None:
-        chosen = making.one_each(given, known if making.is_by_model(given) else names)
+        chosen = creation.one_each(given, known if creation.is_by_model(given) else names)
     if all(name in chosen for name in names):
         return {name: chosen[name] for name in names}
     configured = system.configure_optimizers()
@@ -101,7 +101,7 @@ def _chosen(learner: SystemLearner, names: Sequence[str]) -> dict[str, Any]:
             "Schedules belong to the optimizers, as their learning_rate."
         )
     configured = model_names.by_name(configured, known, "configure_optimizers")
-    chosen = making.make_each(configured) | chosen
+    chosen = creation.make_each(configured) | chosen
     if missing := [name for name in names if chosen.get(name) is None]:
         raise ValueError(
             f"configure_optimizers returns no optimizer for {', '.join(map(repr, missing))}. "

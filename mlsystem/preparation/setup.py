@@ -1,4 +1,4 @@
-"""Readying a learner from one batch: weights, optimizers, checks and a rehearsal, before training.
+"""Set up a model from one batch: build weights and optimizers, check the data, rehearse one step.
 
 The rehearsal runs one step whose effects are thrown away. It finds errors before anything is
 changed, and the names that will be logged, whose trackers a compiled step cannot make.
@@ -13,14 +13,39 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras
-from mlsystem._input_checks import check_data
+from mlsystem import _keras, _learner
+from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._tensors import describe
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.engine import engine, random_state
-from mlsystem.preparation import fingerprint, lightning_hints
+from mlsystem.preparation import lightning_hints, recompilation
 from mlsystem.step.forward import call_forward, forward_losses
+
+
+def setup(system: Any, data: Any = None) -> Any:
+    """Readies a model or system from data: builds its weights and optimizers, and compiles it.
+
+    ```python
+    ml.setup(system, Digits()).summary()
+    ```
+
+    `fit`, `evaluate` and `predict` do so where nobody has.
+
+    Args:
+        system: an `MLModel` or `MLSystem`.
+        data: an `MLData`, `Streams`, one batch as a data set yields it (only its shapes matter), or
+            a data set. By default what the method `data` of the system returns.
+
+    Returns:
+        The system.
+    """
+    if not isinstance(system, keras.Model) or _learner.of(system) is None:
+        raise TypeError(
+            f"setup got {system!r}. Give an MLModel or an MLSystem, made by its constructor: "
+            "`ml.MLModel(net, loss=...)` wraps a Keras model, and `System()` is one of your class."
+        )
+    return system.setup(data)
 
 
 def check_given(learner: Learner, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
@@ -62,12 +87,12 @@ def rehearse_all(learner: Learner, batches: list[Any], where: str = "") -> None:
     build(learner, *[_transformed(learner, batch) for batch in batches])
     step = learner.call.step
     known = learner.compiled.rehearsed.get(step, set())
-    before = fingerprint.of(learner)
+    before = recompilation.of(learner)
     for batch in batches:
         if (shapes := describe(batch)) not in known:
             rehearse(learner, step, batch, where)
             known.add(shapes)
-    fingerprint.note(learner, before)
+    recompilation.note(learner, before)
     learner.compiled.rehearsed[step] = known
 
 

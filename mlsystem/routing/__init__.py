@@ -1,1 +1,1 @@
-"""Who learns from which loss, and when. Plain Python: names in, tables out."""
+"""Which model learns from which loss, and when. No tensors are computed here."""

@@ -1,4 +1,4 @@
-"""What losses are weighed by: numbers, Keras variables, and Keras schedules of the batches before.
+"""Loss weights: numbers, variables and schedules.
 
 Such weights stand in the tables of `routing` and in `compile(loss_weights=)`, of a system and of
 the systems in it.

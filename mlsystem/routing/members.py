@@ -1,4 +1,4 @@
-"""The models of a system: layers set as attributes, in lists, in dicts and in nested systems."""
+"""Find the models of a system (its members) in attributes, lists, dicts and nested systems."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

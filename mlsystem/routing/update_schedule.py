@@ -1,4 +1,4 @@
-"""When each model is updated: phases within a batch, and on which batches. Plain Python."""
+"""`phases`, `update_every`, `update_start`, `update_end`: when each model is updated."""
 
 import numbers
 from collections.abc import Mapping, Sequence

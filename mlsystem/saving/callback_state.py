@@ -1,4 +1,4 @@
-"""What callbacks remember: the best value so far, for how long nothing was better."""
+"""Save and restore the state of callbacks."""
 
 import copy
 import hashlib
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem.saving import csv_file, packing
+from mlsystem.saving import csv_logger_file, packing
 
 _Callback = keras.callbacks.Callback
 # Keras turns the sign of `min_delta` whenever it looks up what to compare a value by.
@@ -35,7 +35,11 @@ class CallbackStates:
     def read(self) -> list[Any]:
         """The name of each callback, its attributes that have changed, and a logger's file."""
         return [
-            {"name": n, "attributes": _changed(callback, start), "file": csv_file.read(callback)}
+            {
+                "name": n,
+                "attributes": _changed(callback, start),
+                "file": csv_logger_file.read(callback),
+            }
             for (n, callback), start in zip(self.callbacks, self.start, strict=True)
         ]
 
@@ -52,7 +56,7 @@ class CallbackStates:
     def write_files(self, states: list[Any]) -> None:
         """Writes the files of loggers again, once their attributes are set."""
         for callback, state in self._matched(states):
-            csv_file.write(callback, state.get("file"))
+            csv_logger_file.write(callback, state.get("file"))
 
     def _matched(self, states: list[Any]) -> Iterator[tuple[Any, Any]]:
         left = list(states)

@@ -1,4 +1,4 @@
-"""One file with all that training needs to go on: that of Keras' weights, with a group more."""
+"""Read and write one checkpoint: a file of weights with one extra group."""
 
 import contextlib
 import io

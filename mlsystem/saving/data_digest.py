@@ -1,4 +1,4 @@
-"""What tells the data of a training run from others: a checkpoint keeps it, and resume compares it.
+"""Detect on resume that the training data changed.
 
 It holds the number of batches an epoch, the shapes of arrays, and a digest: of the first rows of
 arrays, or of the first batch of a data set that a resumed run reads from its beginning. Data sets

@@ -1,4 +1,4 @@
-"""Where in its data a training run is: the iterator that is read, and how far.
+"""The position in the training data, saved and restored on resume.
 
 The order of the data is never stored. What it is drawn from is: the state of the random generators
 and of the data set when the iterator was made and when it was first read. To come back, the same

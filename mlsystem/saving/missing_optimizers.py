@@ -1,4 +1,4 @@
-"""Optimizers whose state is not in a file of weights: they start from scratch."""
+"""Start optimizers from scratch if a file of weights lacks their state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
-from mlsystem.optimizers import making
+from mlsystem.optimizers import creation
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -50,7 +50,7 @@ def _under(where: str, entries: Entries) -> dict[str, Mapping[str, Any]]:
 
 def _fresh(where: str, optimizer: Any) -> dict[str, Mapping[str, Any]]:
     """The entries of an optimizer that has made no update yet."""
-    new = making.copy(optimizer)
+    new = creation.copy(optimizer)
     if optimizer.built:
         new.build(_keras.optimized_weights(optimizer))
     return {f"{where}/{w}".strip("/"): entry for w, entry in _keras.state_entries(new).items()}

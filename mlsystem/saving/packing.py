@@ -1,4 +1,4 @@
-"""Structures of numbers, strings and arrays as JSON and a list of arrays, and back."""
+"""Serialize nested structures as JSON and arrays, for checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint, from the very batch that it was written at."""
+"""`fit(resume=)`: collect and restore everything in a checkpoint except the weights."""
 
 import os
 from collections.abc import Iterator

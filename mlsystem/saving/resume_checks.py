@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the weights is checked before anything is done with it."""
+"""Validate the contents of a checkpoint before training resumes."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What of a system is frozen, as a checkpoint keeps it."""
+"""Save and restore which layers and weights are frozen."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Loading of weights whole or not at all, and the state of random seeds in Keras' files."""
+"""Load a file of weights completely or not at all. Save members and random seeds in it."""
 
 import io
 import logging

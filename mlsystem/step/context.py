@@ -1,4 +1,4 @@
-"""What is known while one step runs, shared by the system and all the models in it."""
+"""`Step`: the state of the step that is running."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import tree
 
-from mlsystem._input_checks import check_data
+from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.engine import engine

@@ -6,7 +6,7 @@ from mlsystem._errors import named_in_errors
 from mlsystem._learner import KnownLosses, Learner
 from mlsystem.data.batch import Batch
 from mlsystem.losses import reduction
-from mlsystem.losses.found import Taken
+from mlsystem.losses.loss_values import LossValues
 from mlsystem.step import context
 
 
@@ -20,7 +20,7 @@ def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | No
 
 def forward_losses(
     learner: Learner, batch: Batch, training: bool, phase: int | None = None
-) -> tuple[Taken, Any]:
+) -> tuple[LossValues, Any]:
     """One forward pass and its losses; returns the losses and what `forward` returned."""
     outputs = call_forward(learner, batch, training, phase)
     if outputs is None:
@@ -39,7 +39,7 @@ def forward_losses(
     return taken, outputs
 
 
-def one_loss(loss_fn: Any, name: str) -> Taken:
+def one_loss(loss_fn: Any, name: str) -> LossValues:
     """The loss that a function without arguments returns, under a name."""
     if not callable(loss_fn):
         raise TypeError(
@@ -49,7 +49,7 @@ def one_loss(loss_fn: Any, name: str) -> Taken:
     with named_in_errors(f"The function of the loss '{name}', called without arguments"):
         found = loss_fn()
     loss, size = reduction.scalar(found, f"The loss '{name}'")
-    return Taken({name: loss}, sizes={name: size}, whole=False)
+    return LossValues({name: loss}, sizes={name: size}, whole=False)
 
 
 def observe(learner: Learner, data: Any, training: bool) -> None:

@@ -1,4 +1,4 @@
-"""The gradient of a function with respect to its input."""
+"""`ml.grad`: the gradient of a function with respect to its input."""
 
 from collections.abc import Callable
 from typing import Any

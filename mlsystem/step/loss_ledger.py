@@ -1,4 +1,4 @@
-"""The losses of one step, from the gradients that are taken of them to their means in the logs.
+"""`LossLedger`: decide which losses of a step are logged, those of models that were updated.
 
 A loss is logged where a model that follows it was really updated. So it first waits (`pend`) until
 the gradients of a model are applied, then it is counted (`settle`), and at the end of the step the
@@ -12,7 +12,7 @@ from keras import ops
 
 from mlsystem.data.batch import Batch
 from mlsystem.engine import select
-from mlsystem.losses.found import Taken
+from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import routing_table
 
 
@@ -30,13 +30,13 @@ class LossLedger:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.pending: dict[str, tuple[set[str], Taken]] = {}
+        self.pending: dict[str, tuple[set[str], LossValues]] = {}
         self.counted: dict[str, list[tuple[Any, Any]]] = {}
         self.gated: set[str] = set()
         self.owners: dict[str, str] = {}
         self.sizes: dict[str, Any] = {}
 
-    def pend(self, taken: Taken, rows: routing_table.Rows) -> None:
+    def pend(self, taken: LossValues, rows: routing_table.Rows) -> None:
         """Remembers the losses that the gradients of some models were taken of."""
         if older := next((self.pending[n][1] for n in rows if n in self.pending), None):
             both = [*taken.before, *older.before]  # of two, the older value stays
@@ -46,7 +46,7 @@ class LossLedger:
             model: (routing_table.followed([row], known), taken) for model, row in rows.items()
         }
 
-    def settle(self, updated: Mapping[str, Any]) -> list[tuple[Taken, Any]]:
+    def settle(self, updated: Mapping[str, Any]) -> list[tuple[LossValues, Any]]:
         """Counts what waited for the update of some models, each updated under a condition.
 
         Returns the forward passes behind these losses, with the condition under which any of the
@@ -62,7 +62,7 @@ class LossLedger:
             self.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
         return [(t, select.any_of([c for _, o, c in waited if o is t])) for t in passes]
 
-    def count(self, taken: Taken, losses: Mapping[str, Any]) -> None:
+    def count(self, taken: LossValues, losses: Mapping[str, Any]) -> None:
         """Counts some losses and their terms once more, each where its condition holds."""
         self.owners |= taken.owners
         self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}

@@ -1,4 +1,4 @@
-"""The second half of a step: each model's optimizer applies the model's gradients."""
+"""Apply each model's gradients by its own optimizer."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from keras import ops
 from mlsystem._learner import Learner
 from mlsystem._tensors import describe
 from mlsystem.engine import engine, select
-from mlsystem.losses.found import Taken
-from mlsystem.optimizers import properties
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.optimizers import optimizer_properties
 from mlsystem.routing import model_names
-from mlsystem.step import conditional, context
+from mlsystem.step import context, update_conditions
 from mlsystem.step.routed_gradients import Gradients
 
 
@@ -80,7 +80,7 @@ def _asked(learner: Learner, this: context.Step | None, names: Iterable[str]) ->
             _, taken = this.ledger.pending[name]
             if taken.whole:
                 losses = taken.losses | taken.terms
-                found[name] = conditional.ask(name, conditions[name], losses)
+                found[name] = update_conditions.ask(name, conditions[name], losses)
     return found
 
 
@@ -107,7 +107,7 @@ def _move(
     for name, gradients in found.items():
         optimizer, weights = optimizers[name], members[name].trainable_weights
         check_fit(name, gradients, weights)
-        if properties.is_plain(optimizer):
+        if optimizer_properties.is_plain(optimizer):
             _apply_plainly(optimizer, gradients, weights, updated[name])
             moved[name] = updated[name]
         else:
@@ -135,17 +135,17 @@ def _apply_to(
     condition: Any,
 ) -> Any:
     """Applies gradients by an optimizer that scales the loss, accumulates or is made of several."""
-    if properties.scales(optimizer):
+    if optimizer_properties.scales(optimizer):
         condition = wanted  # it lowers its scale by what is not finite
     reached, weights = applicable(optimizer, found, weights, known)
     if not reached:
         return condition
-    before = properties.updates(optimizer)
+    before = optimizer_properties.updates(optimizer)
     engine.apply(optimizer, reached, weights, condition)
     return condition if before is None else ops.not_equal(optimizer.iterations, before)
 
 
-def _call_then(learner: Learner, taken: Taken, condition: Any) -> None:
+def _call_then(learner: Learner, taken: LossValues, condition: Any) -> None:
     """Lets the balance learn of what was applied, where it was."""
     if taken.then:
         held, how = learner.balance.variables, (engine.kept, engine.changed)
@@ -191,8 +191,8 @@ def applicable(
     pairs = list(zip(found, weights, strict=True))
     now = {id(w) for g, w in pairs if g is not None}
     reached |= now
-    whole = properties.wants_all(optimizer)
-    if now and (whole or properties.accumulates(optimizer)):
+    whole = optimizer_properties.wants_all(optimizer)
+    if now and (whole or optimizer_properties.accumulates(optimizer)):
         filled = {id(w) for w in weights} if whole else reached
         pairs = [
             (ops.zeros(w.shape, w.dtype) if g is None and id(w) in filled else g, w)
@@ -204,5 +204,5 @@ def applicable(
 
 def _scaled(optimizer: Any, found: list[Any]) -> list[Any]:
     """Gradients as the optimizer wants them: it divides them by its scale."""
-    scale = properties.scale(optimizer)
+    scale = optimizer_properties.scale(optimizer)
     return found if scale is None else [g * ops.cast(scale, g.dtype) for g in found]

@@ -1,4 +1,4 @@
-"""What becomes of updates whose gradient is not finite: `nonfinite` of a system."""
+"""`nonfinite`: skip, raise or keep updates with NaN or infinite gradients."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ import keras
 from keras import ops
 
 from mlsystem import _keras, _learner
-from mlsystem._learner import CopyLearner, SystemLearner
+from mlsystem._learner import CopyBase, SystemBase
 from mlsystem.engine import engine
-from mlsystem.losses.found import Taken
-from mlsystem.optimizers import properties
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
 
 
-def finite(learner: SystemLearner, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def finite(learner: SystemBase, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Whether the gradients of each model are finite, boolean tensors; None where nobody asks."""
     if learner.model.nonfinite == "keep":
         return dict.fromkeys(gradients)
@@ -33,16 +33,14 @@ def _all_finite(gradients: Sequence[Any]) -> Any:
     return engine.all_finite(known) if known else None
 
 
-def _count(
-    learner: SystemLearner, this: context.Step, name: str, optimizer: Any, finite: Any
-) -> None:
+def _count(learner: SystemBase, this: context.Step, name: str, optimizer: Any, finite: Any) -> None:
     """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
     skipped = ops.logical_not(finite)
-    if properties.scales(optimizer):
-        names, taken = this.ledger.pending.get(name, (set(), Taken()))
+    if optimizer_properties.scales(optimizer):
+        names, taken = this.ledger.pending.get(name, (set(), LossValues()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
         lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
-        scale = properties.scale(optimizer)  # at 1 it makes nothing overflow
+        scale = optimizer_properties.scale(optimizer)  # at 1 it makes nothing overflow
         skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
     counter = learner.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))
@@ -59,12 +57,12 @@ def forward_state(system: Any) -> list[Any]:
 
 def _own_state(layer: Any) -> list[Any]:
     learner = _learner.of(layer)
-    if isinstance(learner, CopyLearner):
+    if isinstance(learner, CopyBase):
         return learner.averaged_state()
     return _keras.own_state(layer)
 
 
-def skipped(learner: SystemLearner) -> dict[str, int]:
+def skipped(learner: SystemBase) -> dict[str, int]:
     """The logs of an epoch: the number of skipped updates of each model that ever had one."""
     known = learner.logs.known_skips
     for name, number in learner.logs.skipped().items():
@@ -88,7 +86,7 @@ def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
         )
 
 
-def check(learner: SystemLearner) -> None:
+def check(learner: SystemBase) -> None:
     """Says at once what there is to say of the batches so far, as far as that is cheap."""
     batches, nonfinite = learner.compiled.batches, learner.model.nonfinite
     if nonfinite == "raise":

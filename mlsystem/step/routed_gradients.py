@@ -1,4 +1,4 @@
-"""Routed gradients: from one forward pass to the gradients of each model's own losses.
+"""Compute each model's gradients, from the losses it follows, for its own weights only.
 
 A weight that no loss reaches has no gradient. Users see a zero in its place, and what applies
 gradients knows that zero and leaves the weight alone.
@@ -14,13 +14,13 @@ from keras import ops
 
 from mlsystem._learner import Learner
 from mlsystem.engine import engine
-from mlsystem.losses.found import Taken
-from mlsystem.optimizers import properties
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.optimizers import optimizer_properties
 from mlsystem.routing import loss_weights, routing_table
 from mlsystem.routing.routing_table import Row
 from mlsystem.step import context
 
-Forward = Callable[[], tuple[Taken, Any]]
+Forward = Callable[[], tuple[LossValues, Any]]
 Rows = Callable[[Sequence[str]], routing_table.Rows]
 
 
@@ -48,7 +48,7 @@ class Gradients(dict[str, Any]):
     """
 
     def __init__(
-        self, gradients: dict[str, Any], taken: Taken, outputs: Any, zeros: Sequence[Any] = ()
+        self, gradients: dict[str, Any], taken: LossValues, outputs: Any, zeros: Sequence[Any] = ()
     ) -> None:
         super().__init__(gradients)
         self.taken, self.outputs, self.zeros = taken, outputs, list(zeros)
@@ -59,7 +59,7 @@ class _Losses:
 
     def __init__(self, learner: Learner, forward: Forward) -> None:
         self.learner, self.forward = learner, forward
-        self.taken = Taken()
+        self.taken = LossValues()
 
     def __call__(self) -> Any:
         """Runs the forward pass; returns the losses with their parts, and what to carry out."""
@@ -71,7 +71,7 @@ class _Losses:
         """The names of the losses without their parts."""
         return [name for name in losses if name not in self.taken.parts]
 
-    def computed(self, losses: Mapping[str, Any], terms: dict[str, Any]) -> Taken:
+    def computed(self, losses: Mapping[str, Any], terms: dict[str, Any]) -> LossValues:
         """The losses with the values that the engine gives, and not those of its trace."""
         values = {name: losses[name] for name in self.names(losses)}
         return replace(self.taken, losses=values, terms=terms, parts={}, before=[], then=[])
@@ -94,7 +94,7 @@ def take(
     table: routing_table.Rows = {}
     optimizers, members = learner.optimizers, learner.ready.members
     weights = {name: members[name].trainable_weights for name in models}
-    scales = {name: properties.scale(optimizers[name]) for name in models}
+    scales = {name: optimizer_properties.scale(optimizers[name]) for name in models}
 
     def plan(losses: dict[str, Any]) -> Any:
         known = found.names(losses)
@@ -176,7 +176,7 @@ def _filled(
     learner: Learner,
     weights: Mapping[str, list[Any]],
     found: Mapping[str, list[Any]],
-    taken: Taken,
+    taken: LossValues,
     outputs: Any,
 ) -> Gradients:
     """The gradients of all models, with zeros, which are noted, where no loss reaches a weight."""

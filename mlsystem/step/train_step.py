@@ -1,4 +1,4 @@
-"""The arrow of a step: data, forward, losses, gradients, optimizers, metrics, logs.
+"""`TrainStep`: `train_step`, `update`, `minimize` and `log`, written once for all backends.
 
 Written once, for every backend. `TrainStep` holds the methods of models and systems that a step is
 made of. What differs between the two is said by their learner (`_learner.py`).
@@ -12,8 +12,8 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem._learner import Learner
-from mlsystem.losses.found import Taken
-from mlsystem.step import conditional, context, forward, model_updates, routed_gradients
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.step import context, forward, model_updates, routed_gradients, update_conditions
 from mlsystem.step.routed_gradients import Gradients
 
 
@@ -94,7 +94,7 @@ class TrainStep(_keras.Hooks):
         due = model_updates.due(learner, models)
         if not due:
             return None, NoLosses()
-        with conditional.when(learner, when):
+        with update_conditions.when(learner, when):
             batch = context.batch_of(learner, data)
             found = self.gradients(data, due, phase=phase)  # forward, losses, routed gradients
             updated = model_updates.apply(learner, found, due)
@@ -120,7 +120,7 @@ class TrainStep(_keras.Hooks):
             return _gradients_of(learner, data, names, None)
         batch = context.batch_of(learner, data)
 
-        def run() -> tuple[Taken, Any]:
+        def run() -> tuple[LossValues, Any]:
             return forward.forward_losses(learner, batch, True, phase)
 
         return routed_gradients.take(learner, run, learner.rows, names, learner.balance)
@@ -144,7 +144,7 @@ class TrainStep(_keras.Hooks):
         due = model_updates.due(learner, models)
         if not due:
             return None
-        with conditional.when(learner, when):
+        with update_conditions.when(learner, when):
             found = _gradients_of(learner, loss_fn, due, name)
             model_updates.apply(learner, found, due)
         [loss] = found.taken.losses.values()
@@ -166,7 +166,7 @@ class TrainStep(_keras.Hooks):
         learner = self._mlsystem
         model_updates.check_table(gradients)
         due = model_updates.due(learner, gradients)
-        with conditional.when(learner, when):
+        with update_conditions.when(learner, when):
             model_updates.apply(learner, gradients, due)
 
     def log(self, name: str, value: Any) -> None:
@@ -193,7 +193,7 @@ def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | 
     """The gradients of one loss of a user's own, which all of the models follow."""
     name = name or "_".join(names)
 
-    def run() -> tuple[Taken, Any]:
+    def run() -> tuple[LossValues, Any]:
         return forward.one_loss(loss_fn, name), None
 
     rows: Any = {model: {name: (1.0,)} for model in names}

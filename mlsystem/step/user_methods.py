@@ -1,4 +1,4 @@
-"""What becomes of the methods that a user's class defines: `call`, `forward` and the two steps."""
+"""Wrap a user's `call`, `forward`, `train_step` and `test_step` when the class is defined."""
 
 import weakref
 from typing import Any

@@ -458,12 +458,12 @@ def test_what_gradient_norms_refuses():
         looks = ml.callbacks.For("generator", ml.callbacks.GradientNorms())
         TinyGAN().fit(ones(), verbose=0, callbacks=[looks])
 
-    class Taken(Fooler):
+    class LossValues(Fooler):
         def loss(self, x, y, outputs):
             return {"update_ratio": super().loss(x, y, outputs)}
 
     gan = TinyGAN()
-    gan.generator = Taken()
+    gan.generator = LossValues()
     with pytest.raises(ValueError, match="'generator_update_ratio'"):
         gan.fit(ones(), verbose=0, callbacks=[ml.callbacks.GradientNorms()])
     assert number(gan.generator.weight) == 1.0

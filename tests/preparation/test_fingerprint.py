@@ -8,7 +8,7 @@ from keras import layers, ops
 from toys import Pair, Target, number, ones
 
 import mlsystem as ml
-from mlsystem.preparation import fingerprint
+from mlsystem.preparation import recompilation
 
 FACTOR = 1.0
 
@@ -83,7 +83,7 @@ def changes(act, made=None):
     made.compile(run_eagerly=True)
     made.fit(ones(), verbose=0)
     act(made)
-    fingerprint.see(made._mlsystem)
+    recompilation.see(made._mlsystem)
     return made._mlsystem.compiled.made_from is None
 
 
@@ -154,14 +154,14 @@ def test_new_methods_are_steps_and_both_names_of_forward(monkeypatch):
 def test_an_attribute_that_changes_before_each_call_is_left_alone_with_a_warning():
     made = system()
     made.compile(run_eagerly=True)
-    for i in range(fingerprint.MOST):
+    for i in range(recompilation.MOST):
         made.epsilon = float(i)
         made.train_on_batch(ones())
     made.epsilon = -1.0
     with pytest.warns(UserWarning, match=r"`epsilon` had changed.*keras.Variable"):
         made.train_on_batch(ones())
     made.epsilon = -2.0
-    fingerprint.see(made._mlsystem)
+    recompilation.see(made._mlsystem)
     assert made._mlsystem.compiled.made_from is not None
 
 

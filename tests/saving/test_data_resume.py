@@ -11,7 +11,7 @@ from keras import layers, ops
 from toys import Target, number
 
 import mlsystem as ml
-from mlsystem.data import random_generators
+from mlsystem.data import transform_generators
 from mlsystem.data.transforms import Transform
 
 X = np.arange(12.0, dtype="float32")[:, None] / 12
@@ -168,16 +168,16 @@ def kinds():
 
 @pytest.mark.parametrize("kind", kinds())
 def test_a_generator_is_found_wherever_it_is_held(kind):
-    found = random_generators.find([kinds()[kind]])
-    assert len(found) == 1 and all(map(random_generators.is_generator, found.values()))
+    found = transform_generators.find([kinds()[kind]])
+    assert len(found) == 1 and all(map(transform_generators.is_generator, found.values()))
 
 
 def test_the_generators_of_data_are_found_with_their_variables():
     data = Noisy()
-    found = list(random_generators.find([data.transform]).values())
+    found = list(transform_generators.find([data.transform]).values())
     assert len(found) == 2 and any(f is data.rng for f in found)
     flip = Transform([layers.RandomFlip(seed=1), layers.Rescaling(2.0)])
-    assert len(random_generators.find(flip.given)) == len(flip.variables) == 1
+    assert len(transform_generators.find(flip.given)) == len(flip.variables) == 1
 
 
 def test_a_rehearsal_draws_nothing():

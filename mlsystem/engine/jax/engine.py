@@ -15,7 +15,7 @@ from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
 from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
-from mlsystem.engine.scope import Scope
+from mlsystem.engine.variable_scope import Scope
 
 _place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
 

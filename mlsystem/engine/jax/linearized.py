@@ -1,4 +1,4 @@
-"""A forward pass as a function that JAX can differentiate, one backward pass at a time.
+"""Differentiate a forward pass: one `jax.linearize`, then a transposed pass per group of models.
 
 Keras' variables are read and assigned as on the other backends: a scope holds their values while
 JAX transforms a function. Assignments inside are repeated outside.
@@ -13,7 +13,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from mlsystem.engine.base import Losses
-from mlsystem.engine.scope import Scope
+from mlsystem.engine.variable_scope import Scope
 
 
 class Pure:

@@ -1,4 +1,4 @@
-"""The engine on TensorFlow: state in place, one tape, `gradient` once per distinct row."""
+"""The engine on TensorFlow: one `gradient` per group of models that follow the same losses."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from mlsystem import _keras
 from mlsystem._tensors import tensor
 from mlsystem.engine import select
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file, weighted_sum
-from mlsystem.engine.scope import Deferred
+from mlsystem.engine.variable_scope import Deferred
 
 # Operations that read a variable and do not write to it.
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")

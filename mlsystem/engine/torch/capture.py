@@ -1,4 +1,4 @@
-"""Steps run once on fake tensors: to capture them as one graph, or to rehearse them.
+"""Capture a step as one graph, or rehearse it, on fake tensors.
 
 Fake tensors have shapes and no numbers, and take no memory. Python code that depends on a number
 fails on them, so that no number of the first batch gets into the graph.
@@ -16,9 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
-from mlsystem.engine.scope import Deferred
 from mlsystem.engine.torch import graph_passes
 from mlsystem.engine.torch.traceable_keras import swapped, swapped_in_module, traceable
+from mlsystem.engine.variable_scope import Deferred
 
 
 def capture(

@@ -12,7 +12,7 @@ import torch
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
-from mlsystem.engine.torch import conditional, graph_passes
+from mlsystem.engine.torch import graph_branches, graph_passes
 from mlsystem.engine.torch.capture import capture
 
 Program = Callable[..., Any]
@@ -201,7 +201,7 @@ def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
     # On a GPU, seeding from a variable would wait for the GPU at each draw.
     on_cpu = all(value.device.type == "cpu" for value in inputs)
     graph = graph_passes.seeded(graph) if on_cpu else graph_passes.unseeded(graph)
-    return torch.inference_mode()(graph_passes.direct(conditional.branched(graph)).forward)
+    return torch.inference_mode()(graph_passes.direct(graph_branches.branched(graph)).forward)
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:

@@ -1,4 +1,4 @@
-"""The engine on PyTorch: state in place, `torch.autograd.grad` once per distinct row."""
+"""The engine on PyTorch: one backward pass per group of models that follow the same losses."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, weighted_sum
-from mlsystem.engine.torch import capture, conditional, fused_ops
+from mlsystem.engine.torch import capture, fused_ops, graph_branches
 from mlsystem.engine.torch.compiled_step import CompiledStep
 
 
@@ -53,10 +53,13 @@ class TorchEngine(Engine):
     def apply(
         self, optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None
     ) -> None:
-        if conditional.is_traced() and condition is not None:
-            skip = not conditional.has(condition) and fused_ops.can_skip(optimizer, weights)
+        if graph_branches.is_traced() and condition is not None:
+            skip = not graph_branches.has(condition) and fused_ops.can_skip(optimizer, weights)
             changed = [optimizer.iterations] if skip else [*weights, *optimizer.variables]
-            with conditional.only(condition, changed), fused_ops.only(condition if skip else None):
+            with (
+                graph_branches.only(condition, changed),
+                fused_ops.only(condition if skip else None),
+            ):
                 optimizer.apply(gradients, weights)
         elif condition is None or bool(condition):
             optimizer.apply(gradients, weights)

@@ -1,4 +1,4 @@
-"""Faster operations of torch with the results of Keras' own. They replace these in a trace.
+"""Replace Keras' Adam, batch norm and convolutions by faster operations in a captured step.
 
 - Keras makes images contiguous before a convolution, and channels-last again. That is left out.
 - Keras crops the result of a transposed convolution. Padding does the same in most cases.

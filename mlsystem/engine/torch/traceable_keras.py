@@ -1,4 +1,4 @@
-"""Replacements for the parts of Keras on torch that a trace on fake tensors cannot hold.
+"""Replace functions of Keras that cannot be traced on fake tensors (seeds, `ops.cond`, scatter).
 
 - Keras seeds a generator from the number in a seed variable. The replacement marks the draw, and
   the graph seeds a generator in each run (`graph_passes.py`).
@@ -23,7 +23,7 @@ from keras import ops, tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
-from mlsystem.engine.torch import conditional, fused_ops
+from mlsystem.engine.torch import fused_ops, graph_branches
 
 _of_keras = _keras.torch_modules()
 # For Nadam, in place of the module `core`.
@@ -46,7 +46,7 @@ def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
         *(fused_ops.replaced(_of_keras, fused) if faster else []),
     ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(conditional.allowed(fused))
+        stack.enter_context(graph_branches.allowed(fused))
         for owner, name, function in replaced:
             if hasattr(owner, name):
                 stack.enter_context(_replaced(owner, name, function))

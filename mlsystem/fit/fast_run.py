@@ -1,4 +1,4 @@
-"""A trial run: a few batches through all that a `fit` does, which leaves no files behind."""
+"""`fast_run` and `overfit`: train on a few batches."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""What an optimizer does beyond one update per call: scale the loss, accumulate gradients."""
+"""Tell whether an optimizer scales the loss or accumulates gradients."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The names of validation sets in the names of logs."""
+"""Split `val_NAME_`, where NAME is a validation set, from the name of a log."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the losses of one forward pass are, and what they tell each other on the way."""
+"""`LossValues`: the losses and terms of one forward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass
-class Taken:
+class LossValues:
     """The losses and their named terms in one forward pass, as scalars by the name they go by.
 
     `parts` are what such a loss is the sum of: `encoder/kl`, and `encoder/` for regularizers.
@@ -39,4 +39,4 @@ class ForwardLosses:
 
     of_members: dict[str, Any] = field(default_factory=dict)
     weighted: set[str] = field(default_factory=set)
-    taken: Taken | None = None
+    taken: LossValues | None = None

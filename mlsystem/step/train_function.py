@@ -1,10 +1,10 @@
-"""The training step compiled once for each set of models that are updated on a batch."""
+"""The function that Keras' `fit` calls on a batch: compiles a step for the models due, once."""
 
 from collections.abc import Callable
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem._learner import Learner, SystemLearner
+from mlsystem._learner import Learner, SystemBase
 from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
@@ -58,7 +58,7 @@ class SystemTrainFunction(TrainFunction):
     A model that is not due costs nothing: its gradients are in none of the steps it is left out of.
     """
 
-    learner: SystemLearner
+    learner: SystemBase
 
     def __call__(self, *args: Any) -> Any:
         """One training step on what Keras' trainer hands over."""

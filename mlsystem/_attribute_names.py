@@ -1,4 +1,4 @@
-"""The numbers in attributes of models and layers, which a captured step holds as they were."""
+"""Attribute names: what users declare on a system, and what Keras sets itself."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a compiled step was made from: numbers in attributes, and the code of methods.
+"""Detect changes of attributes and methods after which a step must be compiled again.
 
 A compiled step holds both as they were. What has changed when `fit` starts is compiled anew.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
-from mlsystem import _attributes, _keras, _learner
+from mlsystem import _attribute_names, _keras, _learner
 from mlsystem._learner import Learner
 from mlsystem.step import user_methods
 
@@ -105,8 +105,8 @@ def of(learner: Learner) -> Found:
             name: value if type(value) in _PLAIN else _value(name, value)
             for name, value in vars(owner).items()
             if name[0] != "_"
-            and name not in _attributes.OF_KERAS
-            and (type(value) in _KINDS or name in _attributes.DECLARED)
+            and name not in _attribute_names.OF_KERAS
+            and (type(value) in _KINDS or name in _attribute_names.DECLARED)
         }
     for cls in _classes(layers):
         held = {name: value for name, value in vars(cls).items() if name[:2] != "__"}
@@ -127,7 +127,7 @@ def _is_users(owner: Any) -> bool:
 
 def _value(name: str, value: Any) -> Any:
     """An attribute as it is compared."""
-    if isinstance(value, tuple) or name in _attributes.DECLARED:
+    if isinstance(value, tuple) or name in _attribute_names.DECLARED:
         return _spelled(value)
     if isinstance(value, property):
         value = value.fget

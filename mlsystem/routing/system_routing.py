@@ -1,9 +1,9 @@
-"""The routing rows of a system: which losses each model follows, nested systems included."""
+"""The routing table of a system and of the systems inside it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlsystem._learner import SystemLearner
+from mlsystem._learner import SystemBase
 from mlsystem.routing import members, routing_table
 
 
@@ -14,7 +14,7 @@ def top(system: Any, names: Iterable[str]) -> list[str]:
 
 
 def rows(
-    learner: SystemLearner, names: Sequence[str], parts: Sequence[str] | None = None
+    learner: SystemBase, names: Sequence[str], parts: Sequence[str] | None = None
 ) -> routing_table.Rows:
     """Which of the losses, or of the parts of them, each leaf of a system follows, by weight."""
     system, weights = learner.model, learner.given.loss_weights

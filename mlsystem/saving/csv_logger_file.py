@@ -1,4 +1,4 @@
-"""The file of a `CSVLogger`, which a resumed run continues from the rows of its checkpoint.
+"""Restore the file of a `CSVLogger` when training resumes.
 
 Keras' own logger empties the file when training begins, or with `append=True` keeps all rows,
 also those that were written after the checkpoint.

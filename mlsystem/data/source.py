@@ -1,4 +1,4 @@
-"""One data set of any kind that `fit` takes, read again and again in batches of NumPy arrays."""
+"""`Source`: read any data that `fit` takes, in NumPy batches, epoch after epoch."""
 
 import functools
 import itertools
@@ -10,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from mlsystem import _keras
-from mlsystem.data.adapter import Feed
+from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.data_state import DataState
 from mlsystem.engine import random_state
 
@@ -59,7 +59,7 @@ class Source:
         self.under_way = False
         if is_function(data):
             self.data = data()
-        if isinstance(self.data, Feed) and batch_size is not None:
+        if isinstance(self.data, BatchAdapter) and batch_size is not None:
             self.data = self.data.sized(batch_size)
         if _keras.kind_of_data(self.data) == "generator":
             self._set_generator(data)
@@ -73,13 +73,13 @@ class Source:
         """The same data, not shuffled and with the last batch."""
         if self.adapter is None:
             return self
-        data = self.data.in_order() if isinstance(self.data, Feed) else self.data
+        data = self.data.in_order() if isinstance(self.data, BatchAdapter) else self.data
         size = self.options["batch_size"]
         return Source(data, self.what, size, class_weight=self.class_weight)
 
     def sized(self, batch_size: int) -> "Source":
         """The same data in batches of a size, where they have none of their own; else itself."""
-        data = self.data.sized(batch_size) if isinstance(self.data, Feed) else self.data
+        data = self.data.sized(batch_size) if isinstance(self.data, BatchAdapter) else self.data
         is_open = self.has_arrays and self.options["batch_size"] is None
         if data is self.data and not is_open:
             return self
@@ -151,7 +151,7 @@ class Source:
 
     def examples(self) -> list[Any]:
         """One batch of each structure that the data has, of which none is lost."""
-        if isinstance(self.data, Feed):
+        if isinstance(self.data, BatchAdapter):
             return self.data.examples()
         if self.once is not None:
             return [standard(batch) for batch in self.once.peek()] or self._raise_empty()

@@ -1,4 +1,4 @@
-"""What a saved system keeps of its declarations: routing and the like, and who is frozen."""
+"""Save and load `routing`, `phases` and the like, and which members are frozen."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from mlsystem._attributes import SAVED
+from mlsystem._attribute_names import SAVED
 from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members
 from mlsystem.saving import constructor_arguments

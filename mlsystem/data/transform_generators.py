@@ -1,4 +1,4 @@
-"""The random generators that a transform draws from: found in what it holds, read and set again."""
+"""Find, save and restore the random generators that transforms of data use."""
 
 import contextlib
 import functools

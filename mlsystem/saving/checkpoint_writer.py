@@ -1,4 +1,4 @@
-"""The files of one run, written one at a time by a thread, and what to do where that fails."""
+"""Write checkpoints, optionally in a thread, and handle errors of writing."""
 
 import shutil
 import warnings

@@ -1,4 +1,4 @@
-"""Balances whose weights are learned, by an optimizer of their own."""
+"""`Learned`: base class of `GradNorm` and `Uncertainty`, with one learned parameter per loss."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,8 @@ from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
 from mlsystem.engine import engine, select
-from mlsystem.losses.found import Taken
-from mlsystem.optimizers import making
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.optimizers import creation
 from mlsystem.step.routed_gradients import Pass
 
 
@@ -27,7 +27,7 @@ class Learned(Balance):
         if losses is None:
             raise ValueError(f"{type(self).__name__} needs the names of the losses, a list.")
         super().__init__(losses)
-        self.optimizer = making.make(optimizer, "balance")
+        self.optimizer = creation.make(optimizer, "balance")
         self.start = start
         self.parameters: dict[str, Any] = {}
 
@@ -59,7 +59,7 @@ class Learned(Balance):
         self.parameters = {name: variable(name, self.start) for name in self.losses or ()}
         if not self.optimizer.built:
             self.optimizer.build(list(self.parameters.values()))
-        making.check_built("balance", self.optimizer, list(self.parameters.values()))
+        creation.check_built("balance", self.optimizer, list(self.parameters.values()))
 
     def save_own_variables(self, store: Any) -> None:
         """Called by Keras, which fills one group of a file here."""
@@ -76,7 +76,7 @@ class Learned(Balance):
             held.assign(store[name])
 
     def merged(
-        self, learner: Any, passes: list[Pass], parts: Parts, taken: Taken
+        self, learner: Any, passes: list[Pass], parts: Parts, taken: LossValues
     ) -> dict[str, list[Any]]:
         """The gradients as they are, and a lesson for later."""
         names = {self.owner(name) for one in passes for name in one.row}

@@ -1,4 +1,4 @@
-"""The first batches of the validation data of a `fit`, read before training without a trace."""
+"""Read the first validation batches before training, and restore the data's state."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ import keras
 from keras import tree
 
 from mlsystem import _keras
-from mlsystem.data import random_generators
-from mlsystem.data.adapter import Feed
+from mlsystem.data import transform_generators
+from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.data_state import DataState
-from mlsystem.data.dataset import Source
+from mlsystem.data.source import Source
 from mlsystem.engine import random_state
 
 Given = Mapping[str, Any]
@@ -52,7 +52,7 @@ def _first(data: Any, what: str, size: int) -> list[Any]:
     """One batch of each structure that a set has; none of what cannot be read twice."""
     if _keras.kind_of_data(data) == "generator":
         return []
-    if isinstance(data, Feed):
+    if isinstance(data, BatchAdapter):
         return data.examples()
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is None and weight is not None:
@@ -75,10 +75,10 @@ def _head(arrays: Any, size: int) -> Any:
 def _untouched(data: Any) -> Iterator[None]:
     """The context of reading data, after which all that it draws from is as before."""
     holders = [getattr(owner, "__dict__", {}) for owner in (data, getattr(data, "dataset", None))]
-    held = [v for parts in holders for v in parts.values() if random_generators.is_generator(v)]
+    held = [v for parts in holders for v in parts.values() if transform_generators.is_generator(v)]
     state, random, seed = DataState(data), random_state.state(), random_state.seed()
     before = state.read() if state.pair else state.start | state.read()
-    with random_generators.kept(held):
+    with transform_generators.kept(held):
         try:
             yield
         finally:

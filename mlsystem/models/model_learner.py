@@ -1,4 +1,4 @@
-"""What trains a model alone: its own loss, its own optimizer, and Keras' own logs."""
+"""The learner of a model that is trained alone: loss, optimizer, state and logs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,16 +10,16 @@ from mlsystem import _keras
 from mlsystem._learner import Learner, Setup, variables_once
 from mlsystem.data.batch import Batch
 from mlsystem.losses import reduction
-from mlsystem.losses.found import ForwardLosses, Taken
-from mlsystem.optimizers.making import extended, knows, make
+from mlsystem.losses.loss_values import ForwardLosses, LossValues
+from mlsystem.optimizers.creation import extended, knows, make
 from mlsystem.routing import routing_table
 from mlsystem.saving.weights_file import Seeds
 from mlsystem.step import context, nonfinite
-from mlsystem.step.compiled_step import trained
 from mlsystem.step.loss_ledger import summed
+from mlsystem.step.train_function import trained
 
 
-class OneModel(Learner):
+class ModelLearner(Learner):
     """What trains a model alone, or stands for it in the system that trains it."""
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
@@ -108,13 +108,13 @@ class OneModel(Learner):
         sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
         parts = found.terms | ({"": extra} if self.model.losses and found.terms else {})
         parts = {f"{self.key}/{name}": value for name, value in parts.items()}
-        self.losses = ForwardLosses(taken=Taken({}, found.terms, sizes=sizes, parts=parts))
+        self.losses = ForwardLosses(taken=LossValues({}, found.terms, sizes=sizes, parts=parts))
         return found.value + extra
 
-    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
         """The one loss of a model that is trained alone, with its terms."""
         if not self.has_loss() and not self.model.losses:
-            return Taken()
+            return LossValues()
         self.losses = ForwardLosses()
         value = _keras.compute_loss(
             self.model,
@@ -124,11 +124,11 @@ class OneModel(Learner):
             sample_weight=batch.sample_weight,
             training=training,
         )
-        taken, self.losses = self.losses.taken or Taken(), ForwardLosses()
+        taken, self.losses = self.losses.taken or LossValues(), ForwardLosses()
         loss, _ = reduction.scalar(value, f"The loss of '{self.key}'")
         terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
         owners = dict.fromkeys(terms, self.key)
-        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
+        return LossValues({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
 
     def forward_state(self, is_conditional: bool) -> list[Any]:
         """What is put back where an update is skipped by its condition."""

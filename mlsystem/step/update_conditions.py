@@ -1,4 +1,4 @@
-"""The conditions of an update, decided inside the compiled step: `when` and `update_when`."""
+"""`when` and `update_when`: update only where a condition holds."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping

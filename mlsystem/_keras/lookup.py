@@ -1,4 +1,4 @@
-"""How a private name of Keras is looked up, and the error if this version of Keras lacks it.
+"""Look up private names of Keras. Raise `Changed` if this version of Keras lacks one.
 
 Nothing fails silently:
 

@@ -1,4 +1,4 @@
-"""Optimizers from what users give: a class, a name, an instance, or a dict of these by model."""
+"""Create optimizers from a class, name, config, instance, or a dict of these by model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem.optimizers.properties import scales
+from mlsystem.optimizers.optimizer_properties import scales
 from mlsystem.routing import model_names
 
 

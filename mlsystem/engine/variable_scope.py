@@ -1,4 +1,4 @@
-"""A scope in which some variables have other values, and from which assignments are carried out.
+"""Give variables other values inside a scope, and carry its assignments out.
 
 Keras' scopes do not see through to the one around them, so this one starts from the values in
 force outside it, and what was assigned inside can be assigned again outside. An assigned value is

@@ -1,4 +1,4 @@
-"""What trains the models of a system: each by its own optimizer, and down the losses it follows."""
+"""The learner of a system: losses, metrics, state, and epoch logs with learning rates."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,24 +6,24 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem._learner import SystemLearner, variables_once
+from mlsystem._learner import SystemBase, variables_once
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine, select
 from mlsystem.losses import system_losses
-from mlsystem.losses.found import Taken
+from mlsystem.losses.loss_values import LossValues
 from mlsystem.metrics import member_metrics
 from mlsystem.metrics.running_means import loss_first
-from mlsystem.models.one_model import OneModel
+from mlsystem.models.model_learner import ModelLearner
 from mlsystem.optimizers import system_optimizer
 from mlsystem.preparation import configuration
-from mlsystem.routing import loss_weights, members, model_names, routing_table, system_rows
+from mlsystem.routing import loss_weights, members, model_names, routing_table, system_routing
 from mlsystem.saving.weights_file import Members
 from mlsystem.step import context, nonfinite
 from mlsystem.step.loss_ledger import summed
 
 
-class ManyModels(SystemLearner, OneModel):
+class SystemLearner(SystemBase, ModelLearner):
     """What trains a system. `attributes` are the names of those that may hold members, in order."""
 
     shuffles_anew = True
@@ -87,7 +87,7 @@ class ManyModels(SystemLearner, OneModel):
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
         """Which of the losses each model follows, with which weights."""
         what = "rows", *losses, *self.known.parts, *self.models()
-        found: routing_table.Rows = self.once(what, lambda: system_rows.rows(self, losses))
+        found: routing_table.Rows = self.once(what, lambda: system_routing.rows(self, losses))
         return found
 
     def metrics(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class ManyModels(SystemLearner, OneModel):
 
     # What a step does ------------------------------------------------------------------------
 
-    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
         """The losses of all members, and of the system itself."""
         taken = system_losses.find(self, batch, outputs, training)
         if self.step and not self.logs.sealed:
@@ -185,7 +185,7 @@ class ManyModels(SystemLearner, OneModel):
         step.touched |= dict.fromkeys(logs.values())
         is_gated = self.condition is not None
         self.logs.gated |= {log for name, log in logs.items() if is_gated or name in ledger.gated}
-        top = system_rows.top(self.model, [name for name in means if name not in owners])
+        top = system_routing.top(self.model, [name for name in means if name not in owners])
         if not step.training:
             self.logs.evaluated |= {logs[name]: None for name in top}
         if top:

@@ -1,4 +1,4 @@
-"""How strongly each loss pulls at each model, on one batch, without any effect on them."""
+"""Measure the gradient norm of each loss in each model on one batch, without side effects."""
 
 import functools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from mlsystem._learner import Learner
 from mlsystem.data.batch import make_batch
 from mlsystem.engine import engine, random_state
 from mlsystem.metrics.running_means import Logs
-from mlsystem.optimizers import properties
+from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
 from mlsystem.step.forward import forward_losses
 
@@ -64,7 +64,7 @@ def _norms(model: Any, data: Any) -> Any:
 
 def _scale(learner: Learner) -> Any:
     """What losses of float16 are scaled by, so that their gradients are not rounded to zero."""
-    scales = [properties.scale(optimizer) for optimizer in learner.optimizers.values()]
+    scales = [optimizer_properties.scale(optimizer) for optimizer in learner.optimizers.values()]
     return next((scale for scale in scales if scale is not None), 1.0)
 
 

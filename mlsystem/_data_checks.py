@@ -1,4 +1,4 @@
-"""Checks of the arguments of `fit`, `evaluate` and `predict` that Keras passes on unchecked."""
+"""Check that data are arrays: refuse text, plain numbers, classes and None."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `fit` takes beside Keras' arguments: checked, and put in terms of those of Keras."""
+"""Our arguments of `fit`: `resume`, `validation_every`, `fast_run`, `overfit`, `max_time`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ import keras
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
-from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.callbacks.profile import Profile
-from mlsystem.fit import data_preview, time_limit, trial_run, validation
+from mlsystem.fit import fast_run, time_limit, validation, validation_preview
 from mlsystem.fit.callback_list import check
+from mlsystem.fit.fast_run import keep_first
 from mlsystem.fit.mid_epoch_validation import ValidateEvery
-from mlsystem.fit.trial_run import keep_first
 from mlsystem.fit.validation import Validation
 from mlsystem.saving.resume import Resume, find
 
 
-class FitArguments:
+class FitOptions:
     """The arguments of one call of `fit` that are not Keras', checked. `fit` describes them.
 
     Args:
@@ -38,7 +38,7 @@ class FitArguments:
         self.begins_anew = resume is not None and self.resume is None and not self.most
         self.validation: Validation | None = None
         self.previews: dict[str, list[Any]] = {}
-        self.quiet: list[Quiet] = []
+        self.quiet: list[BatchCallback] = []
         self.epoch: Any = None
         if self.most and self.overfit:
             raise ValueError(
@@ -56,7 +56,7 @@ class FitArguments:
             if self.overfit:
                 keep_first(given, self.overfit)
             if self.most:
-                stack.enter_context(trial_run.shortened(given))
+                stack.enter_context(fast_run.shortened(given))
             self._read_validation(given)
             if self.seconds is not None:
                 self.quiet.append(time_limit.TimeLimit(self.seconds))
@@ -77,8 +77,8 @@ class FitArguments:
             (given["x"], given["y"], given["sample_weight"]), kept = _keras.split(*arrays)
             given |= {"validation_data": kept, "validation_split": 0.0}
         validation.check(given)
-        if data_preview.is_due(given):
-            given["validation_data"], self.previews = data_preview.look(given)
+        if validation_preview.is_due(given):
+            given["validation_data"], self.previews = validation_preview.look(given)
         self.validation = validation.read(given, always=bool(self.every))
         if self.validation is not None:
             given["validation_data"] = self.validation

@@ -1,4 +1,4 @@
-"""Conditional updates in a captured graph, as branches. `TorchEngine.apply` makes them.
+"""Branches in a captured graph, for conditional updates.
 
 A trace has no branches. So marks in the trace say where a branch begins and ends. The operations in
 between become a graph of their own, which runs only if the condition holds. A branch may write to
