@@ -23,16 +23,12 @@ def by_name(fn: Any) -> Any:
     return call
 
 
-def accepts(fn: Callable[..., Any], name: str) -> bool:
-    """Whether a function names an argument, or takes any."""
-    parameters = _signature(getattr(fn, "__func__", fn)).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
-    """What a function, or a method without its `self`, takes."""
-    method = getattr(fn, "__func__", None)
-    return list(_signature(method or fn).parameters.values())[method is not None :]
+@functools.lru_cache(512)
+def _taken(fn: Callable[..., Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some arguments that a function names; all where it takes any."""
+    parameters = _signature(fn).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return tuple(name for name in names if takes_all or name in parameters)
 
 
 @functools.lru_cache(512)
@@ -53,7 +49,7 @@ def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
     """Those of the arguments on offer that a user's function names."""
-    return {name: value for name, value in given.items() if accepts(fn, name)}
+    return {name: given[name] for name in _taken(getattr(fn, "__func__", fn), tuple(given))}
 
 
 def _is_swapped(names: list[str]) -> bool:
@@ -67,22 +63,37 @@ def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, 
 
     Names of one's own stand for these three by position.
     """
-    method, known = getattr(owner, name), dict(zip(("x", "y", "outputs"), parts, strict=True))
-    parameters = _parameters(method)
-    free = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    named = [p.name for p in free if p.default is p.empty]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    method = getattr(owner, name)
+    fn, where = getattr(method, "__func__", method), f"{type(owner).__name__}.{name}"
+    named = _named_parts(fn, fn is not method, tuple(offered), where)
+    if named is None:
         return method(*parts, **offered)
-    if all(n in known or n in offered for n in named) and not any(
-        p.kind is p.POSITIONAL_ONLY for p in free
-    ):
-        return method(**{n: part for n, part in known.items() if accepts(method, n)}, **offered)
-    expected = zip(known, [p.name for p in free], strict=False)
-    in_place = all(n == given or given not in (*known, *offered) for n, given in expected)
-    if len(free) < 3 or not in_place or _is_swapped([p.name for p in free]):
+    return method(**{part: parts[_PARTS.index(part)] for part in named}, **offered)
+
+
+_PARTS = ("x", "y", "outputs")
+
+
+@functools.lru_cache(512)
+def _named_parts(
+    fn: Callable[..., Any], is_method: bool, offered: tuple[str, ...], where: str
+) -> tuple[str, ...] | None:
+    """Those of `x, y, outputs` that a loss method names; None where it takes them by position."""
+    parameters = list(_signature(fn).parameters.values())[is_method:]
+    free = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    known, names = (*_PARTS, *offered), [p.name for p in free]
+    is_named = all(p.name in known for p in free if p.default is p.empty)
+    if is_named and not any(p.kind is p.POSITIONAL_ONLY for p in free):
+        return _taken(fn, _PARTS)
+    in_place = all(
+        n == given or given not in known for n, given in zip(_PARTS, names, strict=False)
+    )
+    if len(free) < 3 or not in_place or _is_swapped(names):
         raise TypeError(
-            f"{type(owner).__name__}.{name} takes ({', '.join(p.name for p in free)}). Name what "
-            "it needs of `x, y, outputs, sample_weight, training`: y are the targets of the batch, "
-            "and outputs is what `forward` returned."
+            f"{where} takes ({', '.join(names)}). Name what it needs of "
+            "`x, y, outputs, sample_weight, training`: y are the targets of the batch, and "
+            "outputs is what `forward` returned."
         )
-    return method(*parts, **offered)
+    return None

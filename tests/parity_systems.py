@@ -196,7 +196,7 @@ def give_weights(system, seed=1):
         scale = 1.0 / np.sqrt(max(1, weight.shape[0])) if len(weight.shape) > 1 else 0.0
         if "moving" not in weight.path and "gamma" not in weight.path and scale:
             weight.assign(scale * rng.normal(size=weight.shape))
-    for member in system._run.members.values():
+    for member in system._mlsystem.setup.members.values():
         if isinstance(member, ml.EMA):
             member.start()
 

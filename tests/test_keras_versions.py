@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -16,18 +17,19 @@ on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="of a c
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"),
+    ("topic", "owner", "name"),
     [
-        (sys.modules["keras.src.models.model"], "functional_init_arguments"),
-        (keras.Layer, "_flatten_layers"),
-        (keras.Model, "_symbolic_build"),
+        ("layers", sys.modules["keras.src.models.model"], "functional_init_arguments"),
+        ("layers", keras.Layer, "_flatten_layers"),
+        ("trainer", keras.Model, "_symbolic_build"),
+        ("saving", sys.modules["keras.src.saving.saving_lib"], "_walk_saveable"),
     ],
 )
-def test_a_name_that_nothing_works_without_fails_at_import(monkeypatch, owner, name):
+def test_a_name_that_nothing_works_without_fails_at_import(monkeypatch, topic, owner, name):
     for cls in [c for c in getattr(owner, "__mro__", [owner]) if name in vars(c)]:
         monkeypatch.delattr(cls, name)
     with pytest.raises(ImportError, match=f"Keras {keras.__version__} has no .*{name}"):
-        runpy.run_path(_keras.__file__)
+        runpy.run_path(str(Path(_keras.__file__).with_name(f"{topic}.py")))
 
 
 def test_an_attribute_that_is_gone_is_named():
@@ -99,7 +101,7 @@ def test_a_step_is_captured_without_what_keras_has_lost(monkeypatch):
 @on_torch
 def test_what_keras_has_lost_is_warned_of_once(monkeypatch):
     lost = {"nn": (("nowhere",), ("moments",)), "core": (("ops.core", "core"), ("cond", "kond"))}
-    monkeypatch.setattr(_keras, "_ON_TORCH", lost)
+    monkeypatch.setattr(_keras.torch, "_ON_TORCH", lost)
     with pytest.warns(RuntimeWarning, match=r"no nn\.moments, core\.kond\..*tested with") as said:
         found = _keras.torch_modules()
     assert len(said) == 1 and found.nn is None and found.core.cond

@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,32 @@ def test_only_the_engines_import_a_backend():
     assert all(name.startswith("engine/") for name in found)
 
 
-def test_only_one_file_imports_private_names_of_keras():
-    assert importers(lambda name: name.startswith("keras.src")) == {"_keras.py"}
+def test_only_one_folder_imports_private_names_of_keras():
+    found = importers(lambda name: name.startswith("keras.src"))
+    assert found and all(name.startswith("_keras/") for name in found)
+
+
+def test_each_private_name_of_keras_is_documented():
+    table = (
+        (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().partition("## Private names")[2]
+    )
+    for file in [name for name in FILES if name.startswith("_keras/")]:
+        names = set(private_names(FILES[file]))
+        said = ast.get_docstring(FILES[file])
+        assert [name for name in names if f"{name}`" not in said or f"{name}`" not in table] == []
+
+
+def private_names(tree):
+    """What a file of `_keras/` imports from `keras.src`, and the attributes that it reads."""
+    own = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    own.add("_function")  # the end of `train_function`
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("keras.src"):
+            modules = ("saving_lib", "data_adapters", "data_adapter_utils")
+            yield from (alias.name for alias in node.names if alias.name not in modules)
+        name = getattr(node, "attr", getattr(node, "value", None))
+        if isinstance(name, str) and re.fullmatch("_[a-z]\\w*", name) and name not in own:
+            yield name
 
 
 def test_only_the_engines_ask_which_backend_runs():

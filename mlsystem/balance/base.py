@@ -82,10 +82,11 @@ class Balance(_keras.KerasSaveable):
 
 def log(learner: Any, weights: Mapping[str, Any]) -> None:
     """Logs the weight that each loss had in this step."""
-    this = context.of(learner)
+    this = learner.step
     for name, weight in weights.items():
         owner = f"the weight of the loss '{name}'"
-        learner._track(f"{name}_weight", owner, weight, this.batch.size if this else None)
+        size = this.batch.size if this else None
+        context.track(learner, f"{name}_weight", owner, weight, size)
 
 
 def _names(losses: Any, owner: str) -> list[str]:

@@ -65,7 +65,7 @@ class GradNorm(Learned):
 
     def prepare(self, system: Any) -> None:
         """Finds the shared models, and makes the variables."""
-        known = system._known_models()
+        known = system._mlsystem.known_models()
         self.models = model_names.resolve(self.shared, known, "GradNorm(shared=)")
         if not self.initial:  # no loss is as small as that: it stands for none yet
             self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem.callbacks import batch_callback, monitor_mode
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.model_view import View, models
@@ -68,7 +68,7 @@ class For(keras.callbacks.Callback):
         """Called by Keras, with the system."""
         view = View(model, self.name)
         super().set_model(model)
-        if model._run.is_ready:
+        if model._mlsystem.setup is not None:
             _check_optimizer(view, self.callback)
         self.callback.set_model(view)
         monitor_mode.choose_mode(self.callback, model, self.name)
@@ -105,7 +105,7 @@ def spread(callbacks: Iterable[Any], system: Any) -> list[Any]:
     found: list[Any] = []
     for callback in callbacks:
         swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
-        models = _averaged(system) if swaps and hasattr(system, "compute_losses") else []
+        models = _averaged(system) if swaps and _learner.is_system(system) else []
         found += [For(name, copy.copy(callback)) for name in models] or [callback]
     return found
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import engine
+from mlsystem import _learner, engine
 from mlsystem._checks import is_count
 from mlsystem.diagnostics.gradient_norms import Influence, norm
 
@@ -47,7 +47,7 @@ class GradientNorms(keras.callbacks.Callback):
 
     def set_model(self, model: Any) -> None:
         """Called by Keras."""
-        if not isinstance(model, keras.Model) or not hasattr(model, "_run"):
+        if not isinstance(model, keras.Model) or _learner.of(model) is None:
             raise ValueError(
                 "GradientNorms is for the `fit` of a whole MLModel or MLSystem. Give it there, "
                 "without For."
@@ -56,15 +56,16 @@ class GradientNorms(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks into the steps of this `fit` from now on."""
-        model = self.model
+        model, learner = self.model, self.model._mlsystem
         for name, what in self._names().items():
-            model._run.logs.claim(name, what)
-        model._run.logs.check(model._metric_names())
-        self.influence = Influence(model)
+            learner.logs.claim(name, what)
+        learner.logs.check(learner.metric_names())
+        self.influence = Influence(learner)
         model.train_function = _Watched(model.train_function, self)
 
     def _names(self) -> dict[str, str]:
-        losses, models = self.model._run.loss_names, self.model._models()
+        learner = self.model._mlsystem
+        losses, models = learner.known.names, learner.models()
         names = {f"{m}_update_ratio": f"the update ratio of '{m}'" for m in models}
         return names | {
             f"{m}_gradient_norm_{loss}": f"the norm of the gradient of '{loss}' in '{m}'"
@@ -98,7 +99,7 @@ class GradientNorms(keras.callbacks.Callback):
         return result
 
     def _weights(self) -> dict[str, list[Any]]:
-        models = self.model._models().items()
+        models = self.model._mlsystem.models().items()
         return {name: [ops.copy(w.value) for w in m.trainable_weights] for name, m in models}
 
     def _add(self, norms: Any, before: dict[str, list[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mlsystem import _learner
 from mlsystem.metrics import member_metrics
 from mlsystem.routing import members, model_names
 
@@ -54,12 +55,13 @@ class View:
 
 def models(system: Any) -> dict[str, Any]:
     """The models of a system by name."""
-    return system._run.members or members.leaves(system)
+    setup = system._mlsystem.setup
+    return members.leaves(system) if setup is None else dict(setup.members)
 
 
 def find(system: Any, path: str) -> Any:
     """The model of a name; one that names none, or several, is an error that lists them."""
-    if not hasattr(system, "compute_losses"):
+    if not _learner.is_system(system):
         raise ValueError(
             f"For('{path}', ...) names a model of a system, and '{system.name}' is a "
             f"{type(system).__name__}. Give the callback itself."

@@ -6,7 +6,7 @@ that these have there. In a system they go by the names of its models too.
 
 from typing import Any
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem.metrics import log_names, member_metrics
 
 _LOSSES = ("the loss ", "the term ", "the sum of the losses")  # as the owners of logs are called
@@ -21,7 +21,7 @@ def choose_mode(callback: Any, model: Any, of: str = "") -> None:
         of: the model of it that the callback is for, which may leave out its name.
     """
     sets = log_names.names(model)
-    is_keras_own = not hasattr(model, "compute_losses") and not sets
+    is_keras_own = not _learner.is_system(model) and not sets
     if getattr(callback, "mode", None) == "auto" and not is_keras_own:
         monitor, modes = getattr(callback, "monitor", ""), _modes(model)
         name = monitor.removeprefix(log_names.front(monitor, sets))
@@ -29,7 +29,7 @@ def choose_mode(callback: Any, model: Any, of: str = "") -> None:
 
 
 def _modes(model: Any) -> dict[str, str]:
-    owners = model._run.logs.owners.items()
+    owners = model._mlsystem.logs.owners.items()
     of_losses = [log for log, owner in owners if owner.lower().startswith(_LOSSES)]
     modes = dict.fromkeys(["loss", *of_losses], "min")
     for name, metrics in _metrics(model).items():
@@ -41,7 +41,7 @@ def _modes(model: Any) -> dict[str, str]:
 
 def _metrics(model: Any) -> dict[str, Any]:
     """The metrics of each model, by what their names begin with in the logs."""
-    if hasattr(model, "compute_losses"):
+    if _learner.is_system(model):
         return {f"{name}_": metrics for name, metrics in member_metrics.metrics_of(model).items()}
     metrics = _keras.compile_metrics(model)
     return {} if metrics is None else {"": metrics}

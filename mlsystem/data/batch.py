@@ -1,5 +1,6 @@
 """A batch as a step sees it: inputs, targets and sample weights as tensors of the backend."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Batch:
     y: Any
     sample_weight: Any
 
-    @property
+    @functools.cached_property
     def size(self) -> Any:
         """The number of samples, read from the first tensor of `x` that is no scalar."""
         leaves = [leaf for leaf in tree.flatten(self.x) if leaf is not None and len(leaf.shape)]

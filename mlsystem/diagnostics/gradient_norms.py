@@ -8,11 +8,13 @@ from typing import Any
 from keras import ops
 
 from mlsystem import _keras, engine
+from mlsystem._learner import Learner
 from mlsystem.data.batch import make_batch
 from mlsystem.engine import random_state
 from mlsystem.metrics.running_means import Logs
 from mlsystem.optimizers import properties
 from mlsystem.step import context
+from mlsystem.step.forward import forward_losses
 
 Norms = dict[str, dict[str, float | None]]
 
@@ -23,18 +25,18 @@ class Influence:
     The forward pass is one of training, whose effects (batch norm, seeds, logs) are thrown away.
 
     Args:
-        learner: the model or system, whose weights are built.
+        learner: that of the model or system, whose weights are built.
     """
 
-    def __init__(self, learner: Any) -> None:
+    def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self.run = engine.chosen.trial(functools.partial(_norms, learner), learner)
+        self.run = engine.chosen.trial(functools.partial(_norms, learner.model), learner.model)
 
     def __call__(self, data: Any) -> Norms:
         """The norms on a batch, as `{loss: {model: norm}}`; None where no weight is reached."""
         with _without_effects(self.learner):
             found = self.run(data)
-        names, models = self.learner._run.loss_names, list(self.learner._models())
+        names, models = self.learner.known.names, list(self.learner.models())
         return {loss: {m: _number(found[loss][m]) for m in models} for loss in names}
 
 
@@ -43,23 +45,24 @@ def _number(norm: Any) -> float | None:
 
 
 @context.make(training=True)
-def _norms(learner: Any, data: Any) -> Any:
-    models = learner._models()
+def _norms(model: Any, data: Any) -> Any:
+    learner = model._mlsystem
+    models = learner.models()
     scale = _scale(learner)
     variables = [weight for model in models.values() for weight in model.trainable_weights]
 
     def run() -> Any:
-        taken, _ = learner._forward_losses(make_batch(data), training=True, phase=0)
+        taken, _ = forward_losses(learner, make_batch(data), training=True, phase=0)
         return taken.losses, ()
 
     def plan(losses: dict[str, Any]) -> Any:
         return [({name: scale}, variables) for name in losses]
 
-    losses, _, found = engine.chosen.gradients(run, plan, learner._state_variables())
+    losses, _, found = engine.chosen.gradients(run, plan, learner.state_variables())
     return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
 
 
-def _scale(learner: Any) -> Any:
+def _scale(learner: Learner) -> Any:
     """What losses of float16 are scaled by, so that their gradients are not rounded to zero."""
     scales = [properties.scale(optimizer) for optimizer in learner.optimizers.values()]
     return next((scale for scale in scales if scale is not None), 1.0)
@@ -87,14 +90,14 @@ class _Unheard(Logs):
 
 
 @contextmanager
-def _without_effects(learner: Any) -> Iterator[None]:
+def _without_effects(learner: Learner) -> Iterator[None]:
     """Puts back what is no variable of the learner: random generators, and what is logged."""
-    run, random, seed = learner._run, random_state.state(), _keras.known_global_seed()
-    logs, run.logs = run.logs, _Unheard()
+    random, seed = random_state.state(), _keras.known_global_seed()
+    logs, learner.logs = learner.logs, _Unheard()
     try:
         yield
     finally:
-        run.logs = logs
+        learner.logs = logs
         random_state.restore(random)
         if seed is None:
             _keras.forget_global_seed()

@@ -80,9 +80,10 @@ def table(rows: list[list[str]]) -> list[str]:
 
 def report(system: Any, batch: Any) -> GradientReport:
     """Takes the norms on one batch, for a system whose weights are built."""
-    norms = Influence(system)(batch)
+    learner = system._mlsystem
+    norms = Influence(learner)(batch)
     found = {loss: {m: n or 0.0 for m, n in row.items()} for loss, row in norms.items()}
-    rows = system._rows(list(norms))
+    rows = learner.rows(list(norms))
     followed = [(loss, m) for m, row in rows.items() for loss in norms if _follows(row, loss)]
     frozen = [name for name in members.leaves(system) if name not in rows]
     return GradientReport(found, followed, frozen, system.name)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mlsystem import _learner
 from mlsystem.diagnostics.gradient_report import table
 from mlsystem.preparation import setup
 from mlsystem.routing import members, model_names, routing_table, system_rows, update_schedule
@@ -27,8 +28,9 @@ def text(system: Any) -> str:
 
 def _rows(system: Any) -> routing_table.Rows | None:
     """Which losses each model follows; None where they have no names yet."""
-    names = system._run.loss_names or setup.loss_names(system)
-    return system_rows.rows(system, names) if names else None
+    learner = system._mlsystem
+    names = learner.known.names or setup.loss_names(learner)
+    return system_rows.rows(learner, names) if names else None
 
 
 def _line(system: Any, name: str, model: Any, rows: routing_table.Rows | None) -> list[str]:
@@ -42,7 +44,7 @@ def _line(system: Any, name: str, model: Any, rows: routing_table.Rows | None) -
             trained,
             "",
             "",
-            f"follows '{_source(system, model)}'" if hasattr(model, "follow") else "frozen",
+            f"follows '{_source(system, model)}'" if _learner.is_copy(model) else "frozen",
             "",
         ]
     optimizer = system.optimizers.get(name)
@@ -75,7 +77,7 @@ def _number(value: Any) -> str:
 
 
 def _when(system: Any, name: str) -> str:
-    models = list(system._models())
+    models = list(system._mlsystem.models())
     phases = update_schedule.read_phases(system.phases, models)
     turns = [str(i + 1) for i, group in enumerate(phases) if name in group]
     said = [f"phase {', '.join(turns)} of {len(phases)}"] if len(phases) > 1 else []
@@ -107,5 +109,5 @@ def _weights(system: Any, factors: tuple[Any, ...]) -> list[str]:
 def _moving(system: Any, factor: Any) -> str:
     if isinstance(factor, keras.Variable):
         return _number(factor)
-    seen = 0 if system.optimizer is None else system._batches_seen()
+    seen = 0 if system.optimizer is None else system._mlsystem.batches_seen()
     return f"{type(factor).__name__}({_number(factor(ops.convert_to_tensor(seen)))})"

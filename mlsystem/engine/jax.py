@@ -265,14 +265,22 @@ _keras.check_jax_trainer()
 
 def train_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    state = system._state_variables()
+    state = system._mlsystem.state_variables()
     return Function(system, system.train_step, state, no_state=((), (), (), ()))
 
 
 def test_function(system: Any) -> Callable[..., Any]:
     """See `mlsystem.engine`."""
-    state = system._tested_variables()
+    state = _tested(system)
     return Function(system, system.test_step, state, no_state=((), (), ()))
+
+
+def _tested(system: Any) -> list[Any]:
+    """The variables that a test step may read or assign: of optimizers only counts and rates."""
+    optimizer = getattr(system, "optimizer", None)
+    held = optimizer.variables if optimizer is not None else []
+    slots = {id(variable) for variable in held if variable.shape}
+    return [v for v in system._mlsystem.state_variables() if id(v) not in slots]
 
 
 def predict_scope(system: Any) -> contextlib.AbstractContextManager[Any]:
@@ -292,7 +300,7 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
 
 def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
     """See `mlsystem.engine`."""
-    state = learner._state_variables()
+    state = learner._mlsystem.state_variables()
     compiled = jax.jit(lambda values, data: stateless(fn, state)(values, data)[0])
     return lambda data: compiled(_keras.values(state), data)
 

@@ -199,7 +199,7 @@ def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
     """See `mlsystem.engine`."""
 
     def run(data: Any) -> Any:
-        with _kept([*learner._state_variables(), _keras.global_seed()]):
+        with _kept([*learner._mlsystem.state_variables(), _keras.global_seed()]):
             return fn(data)
 
     return run

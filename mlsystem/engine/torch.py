@@ -158,7 +158,7 @@ def rehearse(step: Any, data: Any, state: list[Any]) -> None:
     """See `mlsystem.engine`."""
     learner = step.__self__
     is_large = sum(value.nbytes for value in _keras.values(state)) >= LARGE
-    if is_large and not (learner.run_eagerly or learner._run.jit_compile is False):
+    if is_large and not (learner.run_eagerly or learner._mlsystem.given.jit_compile is False):
         try:
             torch_rehearsal.rehearse(step, data, [*state, _keras.global_seed()])
             return
@@ -207,7 +207,7 @@ def trial(fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
     """See `mlsystem.engine`."""
 
     def run(data: Any) -> Any:
-        with _kept(learner, [*learner._state_variables(), _keras.global_seed()]):
+        with _kept(learner, [*learner._mlsystem.state_variables(), _keras.global_seed()]):
             return fn(data)
 
     return run

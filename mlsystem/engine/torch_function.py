@@ -32,15 +32,15 @@ class Function:
 
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
         self.system, self.step = system, step
-        self.how = system._run.jit_compile
-        self.state = system._state_variables()
+        self.how = system._mlsystem.given.jit_compile
+        self.state = system._mlsystem.state_variables()
         self.buffers = [
             (module._buffers, name)
             for module in system.modules()
             for name, buffer in module._buffers.items()
             if buffer is not None
         ]
-        self.runs = [part._run for part in system.modules() if hasattr(part, "_run")]
+        self.learners = [m._mlsystem for m in system.modules() if "_mlsystem" in vars(m)]
         self.programs: dict[Any, Program | None] = {}
         self.warnings: list[str] = []
         # The numbers in attributes that the programs hold, the steps since these changed, and how
@@ -88,7 +88,7 @@ class Function:
         self.steps += 1
 
     def _changes(self) -> int:
-        return sum([run.changes for run in self.runs])
+        return sum([learner.compiled.changes for learner in self.learners])
 
     def _program(self, batch: Any, state: Any, values: Any, inputs: Any) -> Program | None:
         if self.hasty >= MOST:

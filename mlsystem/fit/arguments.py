@@ -10,17 +10,16 @@ from mlsystem import _keras
 from mlsystem._checks import is_count
 from mlsystem.callbacks.batch_callback import Quiet
 from mlsystem.callbacks.profile import Profile
-from mlsystem.fit import data_arguments, data_preview, time_limit, trial_run, validation
+from mlsystem.fit import data_preview, time_limit, trial_run, validation
 from mlsystem.fit.callback_list import check
 from mlsystem.fit.mid_epoch_validation import ValidateEvery
 from mlsystem.fit.trial_run import keep_first
 from mlsystem.fit.validation import Validation
-from mlsystem.preparation import setup
 from mlsystem.saving.resume import Resume, find
 
 
-class Plan:
-    """The plan of one call of `fit`, where its arguments are described.
+class FitArguments:
+    """The arguments of one call of `fit` that are not Keras', checked. `fit` describes them.
 
     Args:
         resume: what it goes on from.
@@ -62,24 +61,6 @@ class Plan:
             if self.seconds is not None:
                 self.quiet.append(time_limit.TimeLimit(self.seconds))
             yield
-
-    def start(self, model: Any, epoch: Any) -> None:
-        """Called with Keras' iterator when the model is ready, to be trained or evaluated."""
-        self.epoch = epoch
-        if model._run.purpose == "train_step":
-            self._rehearse_validation(model)
-            if self.validation is not None:
-                self.validation.start(model)
-
-    def _rehearse_validation(self, model: Any) -> None:
-        """Has what is wrong with validation data come up before anything is trained."""
-        is_ours = type(model).test_step.__module__.startswith("mlsystem.")
-        if not is_ours or not getattr(type(model).evaluate, "_is_default", False):
-            return  # a step of a user's own may need what training makes first
-        for name, batches in self.previews.items():
-            with setup.purpose(model, "test_step"), data_arguments.used(model, "test_step", None):
-                where = f" of {data_preview.named(name).replace('The', 'the', 1)}"
-                setup.rehearse_all(model, setup.checked(model, batches), where)
 
     def say(self, place: Any, verbose: Any) -> None:
         """Says what the arguments come to, where that is not plain from them."""

@@ -1,13 +1,12 @@
 """What `fit`, `evaluate` and `predict` were given, turned into what Keras takes."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from mlsystem import _input_checks as arguments
-from mlsystem import _keras
+from mlsystem import _keras, _learner
+from mlsystem._input_checks import check_data
+from mlsystem._learner import Learner
 from mlsystem.data.adapter import Feed
 from mlsystem.data.batch import first_batch
 from mlsystem.data.mldata import MLData
@@ -34,7 +33,7 @@ def setup(system: Any, data: Any = None) -> Any:
     Returns:
         The system.
     """
-    if not hasattr(system, "_run") or isinstance(system, type):
+    if not isinstance(system, keras.Model) or _learner.of(system) is None:
         raise TypeError(
             f"setup got {system!r}. Give an MLModel or an MLSystem, made by its constructor: "
             "`ml.MLModel(net, loss=...)` wraps a Keras model, and `System()` is one of your class."
@@ -42,36 +41,35 @@ def setup(system: Any, data: Any = None) -> Any:
     return system.setup(data)
 
 
-def examples(learner: Any, given: Any) -> list[Any]:
+def examples(learner: Learner, given: Any) -> list[Any]:
     """One batch of each structure of what `setup` was given."""
     data = own_data(learner) if given is None else given
     if data is None:
         raise ValueError(_no_data(learner, "setup"))
-    arguments.check_data(data, "The data of setup")
+    check_data(data, "The data of setup")
     if isinstance(data, MLData):
         return data._examples()
     return data.examples() if isinstance(data, Feed) else [first_batch(data)]
 
 
-def _no_data(learner: Any, method: str) -> str:
-    return (
-        f"{method} needs data. Give it, or define `data(self)` of {type(learner).__name__}, which "
-        "returns an ml.MLData."
-    )
+def _no_data(learner: Learner, method: str) -> str:
+    cls = type(learner.model).__name__
+    what = f"define `data(self)` of {cls}, which returns an ml.MLData."
+    return f"{method} needs data. Give it, or {what}"
 
 
-def own_data(learner: Any) -> Any:
+def own_data(learner: Learner) -> Any:
     """What the method (or attribute) `data` of a learner gives, asked once; None without one."""
-    run, found = learner._run, getattr(learner, "data", None)
+    found = getattr(learner.model, "data", None)
     if isinstance(found, keras.Layer):
         return None
-    if run.data is None and callable(found):
-        run.data = found()
-    data = run.data if callable(found) else found
+    if learner.data is None and callable(found):
+        learner.data = found()
+    data = learner.data if callable(found) else found
     return data if data is None or isinstance(data, MLData) else MLData(train=data, test=data)
 
 
-def for_fit(learner: Any, given: Given) -> Transform | None:
+def for_fit(learner: Learner, given: Given) -> Transform | None:
     """Puts training and validation data in the place of an MLData among the arguments of `fit`.
 
     Returns the transform that the steps are to do.
@@ -129,7 +127,9 @@ def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
     return (part,) if isinstance(part, (dict, list)) or hasattr(part, "shape") else part
 
 
-def for_evaluate(learner: Any, given: Given) -> dict[str | None, tuple[Given, Transform | None]]:
+def for_evaluate(
+    learner: Learner, given: Given
+) -> dict[str | None, tuple[Given, Transform | None]]:
     """The arguments of `evaluate` for each set of test data, or else of validation data."""
     if (data := _taken(learner, given, "evaluate")) is None:
         given["x"] = _in_order(given["x"])
@@ -151,7 +151,7 @@ def _first_of(data: MLData, *names: str) -> tuple[str, dict[str | None, Any]]:
     raise ValueError(f"{type(data).__name__} has no {' or '.join(names)} data. Give it one.")
 
 
-def for_predict(learner: Any, given: Given) -> None:
+def for_predict(learner: Learner, given: Given) -> None:
     """Puts the inputs of the test data in the place of an MLData among the arguments of `predict`.
 
     They are transformed before the step in any case.
@@ -170,7 +170,7 @@ def for_predict(learner: Any, given: Given) -> None:
     given["x"] = part[0] if isinstance(part, tuple) else part
 
 
-def _taken(learner: Any, given: Given, method: str) -> MLData | None:
+def _taken(learner: Learner, given: Given, method: str) -> MLData | None:
     """The MLData among the arguments, or that of the learner where there are none."""
     argument_checks.check(given, method)
     data = given["x"]
@@ -211,24 +211,6 @@ def _put(given: Given, part: Any) -> None:
 def _is_ordered(x: Any) -> bool:
     """Whether Keras puts the data in another order."""
     return isinstance(x, keras.utils.PyDataset) or _keras.kind_of_data(x) == "arrays"
-
-
-@contextlib.contextmanager
-def used(learner: Any, step: str, transform: Transform | None) -> Iterator[None]:
-    """Has the steps of a call transform their batches, and those of calls inside that one."""
-    run = learner._run
-    before = run.transform, run.in_use
-    if not run.in_use or transform is not None:
-        run.transform = transform
-    run.in_use = True
-    if run.made_for.get(step) is not run.transform:
-        run.made_for[step] = run.transform
-        run.rehearsed.pop(step, None)
-        setattr(learner, {"train_step": "train_function"}.get(step, "test_function"), None)
-    try:
-        yield
-    finally:
-        run.transform, run.in_use = before
 
 
 def together(results: dict[str | None, Any]) -> Any:

@@ -87,8 +87,9 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
     """
     before, seeds = _arrays(model.metrics_variables), _arrays(_seeds(model))
     drawn = [(transform, transform.get_state()) for transform in _transforms(model, data)]
-    run, random, seed = model._run, random_state.state(), random_state.seed()
-    shown, batches, filled = run.shown, run.batches, set(run.logs.filled)
+    learner, random, seed = model._mlsystem, random_state.state(), random_state.seed()
+    compiled, filled = learner.compiled, set(learner.logs.filled)
+    shown, batches = compiled.shown, compiled.batches
     try:
         with engine.chosen.aside(model):
             yield
@@ -98,7 +99,7 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
             variable.assign(value)
         for transform, state in drawn:
             transform.set_state(state)
-        run.shown, run.batches, run.logs.filled = shown, batches, filled
+        compiled.shown, compiled.batches, learner.logs.filled = shown, batches, filled
         ahead = data_position.reads_ahead(data) or getattr(data, "workers", 1) > 1
         data_position.restore(random, ahead)
         random_state.set_seed(seed)
@@ -111,7 +112,7 @@ def _seeds(model: Any) -> list[Any]:
 
 def _transforms(model: Any, data: Any) -> list[Any]:
     """What the batches go through before the step, or inside."""
-    found = [getattr(data, "transform", None), model._run.transform]
+    found = [getattr(data, "transform", None), model._mlsystem.call.transform]
     return [transform for transform in found if isinstance(transform, Transform)]
 
 

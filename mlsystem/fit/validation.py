@@ -5,7 +5,7 @@ Keras' trainer validates on one. It is given a `Validation` in its place and han
 with the logs) stays Keras' own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -33,9 +33,11 @@ class Validation:
             "steps": given["validation_steps"],
         }
 
-    def start(self, model: Any) -> None:
-        """Called when the model is ready, before it is trained."""
-        self._check(model, model._metric_names() | set(model._run.logs.owners))
+    def start(self, model: Any, evaluate: Callable[..., Any]) -> None:
+        """Called when the model is ready, before it is trained, with what evaluates it on a set."""
+        self._run = evaluate
+        learner = model._mlsystem
+        self._check(model, learner.metric_names() | set(learner.logs.owners))
         _keras.set_evaluated(model, self)  # or Keras would make an iterator over what this is
 
     def at_end_of_epoch(self, model: Any, callbacks: Any) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class Validation:
         x, y, sample_weight = self.sets[name]
         _keras.set_evaluated(model, self._epochs.get(name))
         try:
-            found = model._evaluate(
+            found = self._run(
                 **{"x": x, "y": y, "sample_weight": sample_weight, **self._arguments},
                 callbacks=callbacks,
                 return_dict=True,
@@ -71,7 +73,9 @@ class Validation:
             raise
         finally:
             _keras.set_evaluated(model, self)
-        self._epochs[name] = model._run.plan.epoch  # the next time it is read again, and not made
+        self._epochs[name] = (
+            model._mlsystem.call.arguments.epoch
+        )  # the next time it is read again, and not made
         return dict(found)
 
     def _check(self, model: Any, logs: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The losses that one forward pass gives."""
+"""What the losses of one forward pass are, and what they tell each other on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,3 +25,18 @@ class Taken:
     then: list[Callable[[], None]] = field(default_factory=list)
     before: list[tuple[Any, Any]] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ForwardLosses:
+    """What losses leave for each other in one forward pass. Each pass begins with a new one.
+
+    Attributes:
+        of_members: the losses of members by name, with their terms.
+        weighted: the names of those that have regarded the sample weights.
+        taken: the losses of a model or a system whose `loss` was called, for the system around it.
+    """
+
+    of_members: dict[str, Any] = field(default_factory=dict)
+    weighted: set[str] = field(default_factory=set)
+    taken: Taken | None = None

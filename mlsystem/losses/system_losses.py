@@ -1,31 +1,36 @@
 """The losses of a system: those of its members, its own, and those inside its nested systems."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem._errors import named_in_errors
+from mlsystem._learner import SystemLearner
 from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
 from mlsystem.losses import reduction
-from mlsystem.losses.found import Taken
+from mlsystem.losses.found import ForwardLosses, Taken
 from mlsystem.losses.reduction import Loss
 from mlsystem.routing import members
 
 
-def member_losses(system: Any, batch: Batch, outputs: Any, training: Any) -> dict[str, Any]:
-    """Each member's own loss, under its name."""
+def member_losses(
+    learner: SystemLearner, batch: Batch, outputs: Any, training: Any
+) -> dict[str, Any]:
+    """Each member's own loss, or the one given to `compile`, under the member's name."""
+    given = learner.wiring.losses if learner.wiring else {}
+    direct = members.direct(learner.model)
     found = {
-        name: _member_loss(system, name, member, batch, outputs, training)
-        for name, member in members.direct(system).items()
-        if has_loss(system, name, member)
+        name: _member_loss(name, direct[name], given.get(name), batch, outputs, training)
+        for name in learner.once("members with a loss", lambda: _with_loss(direct, given))
     }
-    system._run.weighted |= set(found)  # by their sample weights
-    return found
+    learner.losses.of_members |= found
+    learner.losses.weighted |= set(found)
+    return {name: loss.value for name, loss in found.items()}
 
 
-def has_loss(system: Any, name: str, member: Any) -> bool:
-    """Whether a member has a loss: its own, or one given to `compile`."""
-    return name in system._run.losses or has_own_loss(member)
+def _with_loss(direct: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    return [name for name, member in direct.items() if name in given or has_own_loss(member)]
 
 
 def has_own_loss(member: Any) -> bool:
@@ -33,51 +38,53 @@ def has_own_loss(member: Any) -> bool:
 
     A plain Keras model does not: it may have been compiled for something else.
     """
-    return hasattr(member, "_has_loss") and member._has_loss()
+    learner = _learner.of(member)
+    return learner is not None and learner.has_loss()
 
 
 def _member_loss(
-    system: Any, name: str, member: Any, batch: Batch, outputs: Any, training: Any
-) -> Any:
+    name: str, member: Any, given: Any, batch: Batch, outputs: Any, training: Any
+) -> Loss:
     x, y, weight = batch.x, batch.y, batch.sample_weight
-    if name in system._run.losses:
-        value = reduction.compiled(system._run.losses[name], name, y, outputs, weight)
+    if given is not None:
+        value = reduction.compiled(given, name, y, outputs, weight)
         value, size = reduction.scalar(value, f"The loss of '{name}'")
-        found = Loss(value, reduction.own_size(y, name) if size is None else size)
-    elif hasattr(member, "compute_losses"):
+        return Loss(value, reduction.own_size(y, name) if size is None else size)
+    learner = member._mlsystem
+    if isinstance(learner, SystemLearner):
         own = [own_entry(part, name) for part in (y, outputs, weight)]
-        value, sizes = member.loss(x, *own, training=training), member._run.taken.sizes
-        found = Loss(value, reduction.common(map(sizes.get, member._run.taken.losses)))
-    else:
-        found = reduction.of_model(member, x, y, outputs, weight, training)
-        if found.size is None and member._compares_targets():
-            found.size = reduction.own_size(y, member.key)
-    system._run.found[name] = found
-    return found.value
+        value, taken = member.loss(x, *own, training=training), learner.losses.taken
+        return Loss(value, reduction.common(map(taken.sizes.get, taken.losses)))
+    found = reduction.of_model(member, x, y, outputs, weight, training)
+    if found.size is None and learner.compares_targets():
+        found.size = reduction.own_size(y, member.key)
+    return found
 
 
-def find(system: Any, batch: Batch, outputs: Any, training: bool) -> Taken:
+def find(learner: SystemLearner, batch: Batch, outputs: Any, training: bool) -> Taken:
     """All losses after one forward pass, as scalars, and their named terms."""
-    of_layers = _layer_losses(system)
-    system._run.found, system._run.weighted = {}, set()
-    for inner in members.nested(system).values():
-        inner._run.taken = None
+    system = learner.model
+    of_layers, inside = _layer_losses(learner), members.nested(system)
+    for part in (learner, *(inner._mlsystem for inner in inside.values())):
+        part.losses = ForwardLosses()
     offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
     with named_in_errors(
         f"{type(system).__name__}.compute_losses", outputs=outputs, y=batch.y, x=batch.x
     ):
         given = call_loss(system, "compute_losses", (batch.x, batch.y, outputs), offered)
-    weighted = system._run.weighted if "sample_weight" not in offered else set(given)
+    weighted = learner.losses.weighted if "sample_weight" not in offered else set(given)
     found = reduction.named(given, type(system).__name__, batch, weighted)
-    of_members, system._run.found = system._run.found, {}  # nothing of a trace or a graph is kept
+    of_members = learner.losses.of_members
     found = {n: _with_terms(loss, of_members.get(n)) for n, loss in found.items()}
     values = {name: loss.value for name, loss in found.items()}
-    for name, inner in members.nested(system).items():
-        if inner._run.taken is None and (extra := _layer_losses(inner)):  # its loss was not asked
+    for name, inner in inside.items():
+        was_asked = inner._mlsystem.losses.taken is not None
+        if not was_asked and (extra := _layer_losses(inner._mlsystem)):
             of_layers[name] = reduction.total(list(extra.values()))
     for name, extra in of_layers.items():
         values[name] = values[name] + extra if name in values else extra
-    taken = _with_nested(system, values, found)
+    taken = _with_nested(inside, values, found)
+    learner.losses = ForwardLosses()  # nothing of a trace or a graph is kept
     taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
     return taken
 
@@ -90,35 +97,44 @@ def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
     return Loss(loss.value, size, of_member.terms, of_member.sizes)
 
 
-def _layer_losses(system: Any) -> dict[str, Any]:
+def _layer_losses(learner: SystemLearner) -> dict[str, Any]:
     """Regularizers and `add_loss` of each member's layers, and of the system itself."""
-    direct, inside = members.direct(system), members.nested(system)  # which count their own
-    found = {
-        name: member.losses
-        for name, member in direct.items()
-        if name not in inside and not (hasattr(member, "key") and member._counts_layer_losses())
-    }
-    known = {id(member) for member in direct.values()}
-    others = [layer for layer in system.layers if id(layer) not in known]  # without weights
-    held = {id(v) for layer in others for v in layer.weights}
-    own = [v for v in members.Own(system).trainable_weights if v.regularizer and id(v) not in held]
+    by_member, others, own = learner.once("layers with losses", lambda: _layers(learner.model))
+    found = {name: member.losses for name, member in by_member.items()}
     found["self"] = [
-        *_keras.own_losses(system),
+        *_keras.own_losses(learner.model),
         *(loss for layer in others for loss in layer.losses),
-        *(v.regularizer(v) for v in own),
+        *(weight.regularizer(weight) for weight in own if weight.trainable),
     ]
     return {name: reduction.total(extra) for name, extra in found.items() if extra}
 
 
-def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) -> Taken:
+def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """The members whose layers' losses are counted here, other layers, and regularized weights."""
+    direct, inside = members.direct(system), members.nested(system)  # which count their own
+    known = {id(member) for member in direct.values()}
+    others = [layer for layer in system.layers if id(layer) not in known]  # without weights
+    held = {id(v) for layer in others for v in layer.weights}
+    own = [v for v in members.Own(system).weights if v.regularizer and id(v) not in held]
+    counted = {
+        name: member
+        for name, member in direct.items()
+        if name not in inside and not _counts_layer_losses(member)
+    }
+    return counted, others, own
+
+
+def _with_nested(
+    inside: Mapping[str, Any], values: dict[str, Any], found: dict[str, Loss]
+) -> Taken:
     """Adds what is inside the nested systems, under their path."""
     flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
     parts = {f"{n}/{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     sizes = {n: loss.size for n, loss in found.items()}
     sizes |= {f"{n}_{term}": s for n, loss in found.items() for term, s in loss.sizes.items()}
-    for name, inner in members.nested(system).items():
-        taken, inner._run.taken = inner._run.taken, None
+    for name, inner in inside.items():
+        taken, inner._mlsystem.losses = inner._mlsystem.losses.taken, ForwardLosses()
         if name in values and taken is not None:
             values |= {f"{name}/{n}": value for n, value in taken.losses.items()}
             flat |= {f"{name}/{n}": value for n, value in taken.terms.items()}
@@ -126,3 +142,8 @@ def _with_nested(system: Any, values: dict[str, Any], found: dict[str, Loss]) ->
             owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
             parts |= {f"{name}/{n}": value for n, value in taken.parts.items()}
     return Taken(values, flat, owners, sizes, parts=parts)
+
+
+def _counts_layer_losses(member: Any) -> bool:
+    learner = _learner.of(member)
+    return learner is not None and learner.counts_layer_losses()

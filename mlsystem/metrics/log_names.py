@@ -17,5 +17,5 @@ def front(log: str, sets: Iterable[str]) -> str:
 
 def names(model: Any) -> list[str]:
     """The names of the sets that the `fit` in progress validates on."""
-    plan = model._run.plan
-    return plan.validation.names if plan is not None and plan.validation is not None else []
+    call = model._mlsystem.call
+    return [] if call is None else call.validation_names

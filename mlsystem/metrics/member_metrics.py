@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem._tensors import describe
 from mlsystem.data.batch import own_entry
 from mlsystem.routing import members
@@ -11,7 +11,9 @@ from mlsystem.routing import members
 def metrics_of(system: Any) -> dict[str, Any]:
     """The metrics of each member that has any, its own or given to `compile`, by path."""
     own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
-    found = {n: metrics for n, metrics in own.items() if metrics is not None} | system._run.metrics
+    found = {n: metrics for n, metrics in own.items() if metrics is not None}
+    if (wiring := system._mlsystem.wiring) is not None:
+        found |= wiring.metrics
     for name, inner in members.nested(system).items():
         found.pop(name, None)
         found |= {f"{name}/{n}": metrics for n, metrics in metrics_of(inner).items()}
@@ -39,4 +41,4 @@ def entry(system: Any, structure: Any, path: str) -> Any:
 
 
 def _learns(member: Any) -> bool:
-    return hasattr(member, "key") and not hasattr(member, "follow")
+    return _learner.of(member) is not None and not _learner.is_copy(member)

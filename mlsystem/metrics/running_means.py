@@ -22,6 +22,10 @@ class Logs:
         self.filled: set[str] = set()
         self.sealed = False
         self.skips: dict[str, Any] = {}
+        self.known_skips: dict[
+            str, int
+        ] = {}  # the models that ever skipped, with this epoch's number
+        self.evaluated: dict[str, None] = {}  # the losses that an evaluation adds up
 
     def claim(self, name: str, owner: str) -> None:
         """Takes a name for one owner; a name that is taken by another is an error."""
@@ -36,7 +40,8 @@ class Logs:
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
         """Adds one value to a running mean, made at the first one."""
-        self.make(name, owner)
+        if name not in self.trackers or self.owners[name] != owner:
+            self.make(name, owner)
         self.trackers[name].update_state(value, sample_weight=weight)
 
     def make(self, name: str, owner: str) -> None:

@@ -7,16 +7,28 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
+from mlsystem._learner import CopyLearner
 from mlsystem.engine import select
 from mlsystem.engine.scope import Scope
-from mlsystem.models.model import MLModel
+from mlsystem.models.model import KINDS, MLModel
+from mlsystem.models.one_model import OneModel
 
 
-class _Reference:
-    """Holds a model without Keras taking it for a part of the holder."""
+class Copy(OneModel, CopyLearner):
+    """What stands for a copy. It holds the source out of the sight of Keras."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    source: Any = None
+
+    def has_loss(self) -> bool:
+        """It has nothing to learn."""
+        return False
+
+    def averaged_state(self) -> list[Any]:
+        """The averages that a call in training mode moves, as those of batch norm's statistics."""
+        layers = _keras.flat_layers(self.source)
+        state = {id(variable) for layer in layers for variable in _keras.own_state(layer)}
+        pairs = zip(self.source.weights, self.model.averages, strict=False)
+        return [average for weight, average in pairs if id(weight) in state]
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -58,13 +70,15 @@ class EMA(MLModel):
     ```
     """
 
+    _mlsystem: Copy
+
     def __init__(
         self, model: Any, momentum: Any = 0.99, every: int = 1, name: str | None = None
     ) -> None:
         _check(model, momentum, every)
         super().__init__(name=name or f"{model.name}_ema")
         self.momentum, self.every = momentum, every
-        self._source = _Reference(model)
+        self._mlsystem.source = model
         self.updates = self.add_weight(shape=(), dtype="int32", trainable=False, name="updates")
         self.averages: list[Any] = []
         self.started = False
@@ -80,7 +94,7 @@ class EMA(MLModel):
     @property
     def source(self) -> Any:
         """The model that is followed."""
-        return self._source.model
+        return self._mlsystem.source
 
     def __dir__(self) -> list[str]:
         # Keras saves what it finds among these names, and would save the source a second time.
@@ -90,14 +104,11 @@ class EMA(MLModel):
         """Calls the copy; the first call builds it, and its source if need be."""
         if not self.source.built:
             _keras.compute_output_spec(self.source, *inputs)
-        self._make_averages()
+        _make_averages(self)
         if not _keras.was_called(self):
             self.built = False  # so that Keras notes the shapes, which export needs
         kwargs.setdefault("training", False)  # or Keras would take that of the model around it
         return super().__call__(*inputs, **kwargs)
-
-    def _has_loss(self) -> bool:
-        return False  # it has nothing to learn
 
     def call(self, inputs: Any, *more: Any, training: Any = False, **kwargs: Any) -> Any:
         """Runs the source with the averaged weights, in inference mode unless told otherwise."""
@@ -109,29 +120,6 @@ class EMA(MLModel):
             copies.get(key, scope.assigned[key]).assign(value)
         return outputs
 
-    def _make_averages(self) -> None:
-        if self.averages or not self.source.weights:
-            return
-        _keras.unlock(self)  # the state of a layer that was called is locked
-        for weight in self.source.weights:
-            self.averages.append(
-                self.add_weight(
-                    shape=weight.shape,
-                    dtype=_average_dtype(_keras.stored_dtype(weight)),
-                    initializer="zeros",
-                    trainable=False,
-                    autocast=False,
-                    name=weight.path.replace("/", "_"),
-                )
-            )
-
-    def _averaged_state(self) -> list[Any]:
-        """The averages that a call in training mode moves, as those of batch norm's statistics."""
-        layers = _keras.flat_layers(self.source)
-        state = {id(variable) for layer in layers for variable in _keras.own_state(layer)}
-        pairs = zip(self.source.weights, self.averages, strict=False)
-        return [average for weight, average in pairs if id(weight) in state]
-
     def start(self) -> None:
         """Makes the copy equal to its source. `updates` stays.
 
@@ -139,7 +127,7 @@ class EMA(MLModel):
         source was not updated yet. Call it where you set the weights of the source later, as after
         `source.load_weights(path)`.
         """
-        self._make_averages()
+        _make_averages(self)
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
         self.started = True
@@ -208,3 +196,23 @@ def _layers(model: Any) -> list[Any]:
 
 def _layers_of(layer: Any) -> list[Any]:
     return _layers(layer) if isinstance(layer, keras.Model) else [layer]
+
+
+def _make_averages(copy: EMA) -> None:
+    if copy.averages or not copy.source.weights:
+        return
+    _keras.unlock(copy)  # the state of a layer that was called is locked
+    for weight in copy.source.weights:
+        copy.averages.append(
+            copy.add_weight(
+                shape=weight.shape,
+                dtype=_average_dtype(_keras.stored_dtype(weight)),
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+                name=weight.path.replace("/", "_"),
+            )
+        )
+
+
+KINDS[EMA] = Copy

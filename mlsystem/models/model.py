@@ -1,6 +1,7 @@
 """MLModel: a Keras model with its own loss and its own optimizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,27 @@ import keras
 from keras import tree
 
 from mlsystem import _attributes, _keras, engine
+from mlsystem._learner import Given, Role, SystemLearner
 from mlsystem._signature import by_name, extras
-from mlsystem.data.batch import Batch, own_entry
+from mlsystem.data.batch import own_entry
 from mlsystem.fit import data_arguments
-from mlsystem.fit.trainer import Run
+from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import reduction
-from mlsystem.losses.found import Taken
+from mlsystem.losses.found import ForwardLosses
+from mlsystem.metrics.running_means import Logs
 from mlsystem.models import functional
-from mlsystem.optimizers.making import extended, knows, make
-from mlsystem.preparation import configuration, lightning_hints, setup
-from mlsystem.routing import members, routing_table
+from mlsystem.models.one_model import OneModel
+from mlsystem.optimizers.making import make
+from mlsystem.preparation import lightning_hints, setup
+from mlsystem.routing import members
 from mlsystem.saving import checksum, constructor_arguments, weights_file
-from mlsystem.step import compiled_step, context
-from mlsystem.step.train_step import Learner
+from mlsystem.step import compiled_step
+from mlsystem.step.compiled_step import TrainFunction
+from mlsystem.step.train_step import TrainStep
+from mlsystem.step.user_methods import adopt
 
-_STEPS = {"train_step": True, "test_step": False}
+# Groups in files. `dir` lists them for Keras, which reads them like attributes.
+_GROUPS = ("_seeds", "_members")
 # What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
 _SET_BY_KERAS = _attributes.OF_KERAS | {
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
@@ -30,8 +37,25 @@ _SET_BY_KERAS = _attributes.OF_KERAS | {
 }
 
 
+# What trains the models of each public class, and of those derived from it.
+KINDS: dict[type, type[OneModel]] = {}
+
+
+class _Attached:
+    """Gives a model what trains it, before Keras sets anything on the model, and unseen by Keras.
+
+    It stands behind the classes of Keras, so that its `__new__` is called first.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__new__(cls)
+        kind = next(KINDS[base] for base in cls.__mro__ if base in KINDS)
+        object.__setattr__(model, "_mlsystem", kind(model, Logs(), ForwardLosses()))
+        return model
+
+
 @keras.saving.register_keras_serializable("mlsystem")
-class MLModel(Learner):
+class MLModel(TrainStep, Trainer, _Attached):
     """A Keras model that knows how to compute, what it is to blame for, and how it learns.
 
     Override `forward`, `loss` and `configure_optimizer`, or give them as arguments:
@@ -71,6 +95,8 @@ class MLModel(Learner):
         name: name of the model.
     """
 
+    _mlsystem: OneModel
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Lets Keras remember the arguments of the constructor."""
         # Keras remembers the arguments for `get_config` here, and positional ones only by name.
@@ -78,7 +104,7 @@ class MLModel(Learner):
             kwargs |= {"net": args[0]}
             args = ()
         model = super().__new__(cls, *args, **kwargs)
-        constructor_arguments.remember(model, args, kwargs)
+        model._mlsystem.arguments = constructor_arguments.named(model, args, kwargs)
         return model
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,10 +119,8 @@ class MLModel(Learner):
             _keras.Functional.__init__(self, *args, **kwargs)
         else:
             super().__init__(**kwargs)
-        self._run = Run()
-        self._run.given = given
-        self._run.is_unnamed = kwargs.get("name") is None
-        self._seeds = weights_file.Seeds(self)
+        self._mlsystem.given = Given(**given)
+        self._mlsystem.role = Role(has_name=kwargs.get("name") is not None)
         if net is not None:
             self.net = net
         if given["loss"] is not None or given["metrics"] is not None:
@@ -104,39 +128,34 @@ class MLModel(Learner):
 
     def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._adopt()
+        adopt(cls)
         if registered and "<locals>" not in cls.__qualname__:  # of which there may be several
             _keras.register(cls)
 
-    @classmethod
-    def _adopt(cls) -> None:
-        """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
-        for base in cls.__mro__:  # the class itself, or a mixin before the library's own
-            if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
-                break
-        new = [compute for compute in given if compute is not vars(base).get("_computes")]
-        if new and (base is cls or not issubclass(base, MLModel)):
-            compute = by_name(new[0])
-            for name in ("call", "forward", "_computes"):
-                setattr(cls, name, compute)
-        for name, training in _STEPS.items():
-            if not hasattr(fn := getattr(cls, name), "is_step"):  # also that of a mixin
-                setattr(cls, name, context.make(training)(fn))
-
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_jax_state":
+            # Keras' jax trainer leaves its state here at each batch, of which ours has none: to
+            # look into it for variables to track takes as long as a small step.
+            object.__setattr__(self, name, value)
+            return
+        if name == "built" or (name[0] == "_" and name not in _GROUPS):  # as Keras does in calls
+            super().__setattr__(name, value)
+            return
         if name in _SET_BY_KERAS and members.has_layer(value):
             raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
-        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
-        if name == "key" and hasattr(self, "_run"):
+        if name in _GROUPS:
+            raise AttributeError(
+                f"`{name}` of '{self.name}' is the name of a group in files. Choose another name."
+            )
+        if name == "key" and "built" in self.__dict__:
             raise AttributeError(
                 f"`key` of '{self.name}' is the name that its system gives it. "
                 "Choose another name for an attribute of your own."
             )
-        if _attributes.is_number(name, value):
-            run = self.__dict__.get("_run")
-            if run is not None and getattr(self, name, None) != value:
-                run.changes += 1  # a captured step holds the old value
+        if _attributes.is_number(name, value) and getattr(self, name, None) != value:
+            self._mlsystem.compiled.changes += 1  # a captured step holds the old value
+        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
         if name != "loss":
             super().__setattr__(name, value)
 
@@ -145,8 +164,11 @@ class MLModel(Learner):
         try:
             return found(name)
         except AttributeError:
+            learner = self.__dict__.get("_mlsystem")
+            if learner is not None and name in learner.groups:
+                return learner.groups[name]
             text = lightning_hints.missing(self, name)
-            if name == "_run":
+            if "built" not in self.__dict__:
                 text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
             if text:
                 raise AttributeError(text) from None
@@ -155,7 +177,7 @@ class MLModel(Learner):
     @property
     def key(self) -> str:
         """The name of the model in the system that trains it (`critics/0`), else its own name."""
-        return self._run.key or self.name
+        return self._mlsystem.role.key or self.name
 
     @property
     def optimizer(self) -> Any:
@@ -164,9 +186,9 @@ class MLModel(Learner):
         A model that you `compile`, or train alone, has one of its own until the system is used
         again. One that is neither compiled nor trained has no such attribute, as in Keras.
         """
-        run = self.__dict__.get("_run")
-        if run is not None and run.optimizer is not None:
-            return run.optimizer
+        of_system = self._mlsystem.role.optimizer
+        if of_system is not None:
+            return of_system
         if "optimizer" not in self.__dict__:
             raise AttributeError(f"'{type(self).__name__}' has no optimizer: it is not compiled.")
         return self.__dict__["optimizer"]
@@ -174,16 +196,14 @@ class MLModel(Learner):
     @optimizer.setter
     def optimizer(self, value: Any) -> None:
         self.__dict__["optimizer"] = value
-        if "_run" in self.__dict__:
-            self._run.optimizer = None
+        learner = self._mlsystem
+        learner.role = replace(learner.role, optimizer=None)
 
     def __dir__(self) -> list[str]:
         # Keras saves what it finds among these names, and the system has saved this one.
-        run = self.__dict__.get("_run")
-        hidden = (
-            {"optimizer", "optimizers"} if run is not None and run.optimizer is not None else ()
-        )
-        return [name for name in super().__dir__() if name not in hidden]
+        of_system = self._mlsystem.role.optimizer is not None
+        hidden = {"optimizer", "optimizers"} if of_system else ()
+        return [*(name for name in super().__dir__() if name not in hidden), *self._mlsystem.groups]
 
     # What users override ---------------------------------------------------------------------
 
@@ -222,7 +242,7 @@ class MLModel(Learner):
             these two kinds, whose sum is the loss.
         """
         compiled = _keras.compile_loss(self)
-        if type(self).compute_loss is not MLModel.compute_loss:
+        if self._mlsystem.overrides("compute_loss"):
             own = (own_entry(part, self.key) for part in (y, outputs, sample_weight))
             return _keras.compute_loss(self, x, *own, training=training)
         if compiled is None:
@@ -233,25 +253,9 @@ class MLModel(Learner):
 
     def configure_optimizer(self) -> Any:
         """The optimizer: the one given to the constructor, else Adam. Override it for another."""
-        return make(self._run.given["optimizer"] or "adam", self.key)
+        return make(self._mlsystem.given.optimizer or "adam", self.key)
 
-    def _has_loss(self) -> bool:
-        """Whether the model has a loss of its own: a method, or one that was given."""
-        return (
-            _keras.compile_loss(self) is not None
-            or type(self).loss is not MLModel.loss
-            or type(self).compute_loss is not MLModel.compute_loss
-        )
-
-    def _compares_targets(self) -> bool:
-        """Whether the loss is one that was given, between the model's own targets and outputs."""
-        return type(self).loss is MLModel.loss and _keras.compile_loss(self) is not None
-
-    def _counts_layer_losses(self) -> bool:
-        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
-        return (
-            type(self).loss is MLModel.loss and type(self).compute_loss is not MLModel.compute_loss
-        )
+    loss._is_default = configure_optimizer._is_default = True  # type: ignore[attr-defined]
 
     def compile(
         self,
@@ -270,28 +274,23 @@ class MLModel(Learner):
             metrics: as in Keras.
             kwargs: the other arguments of `keras.Model.compile`.
         """
-        if loss is not None and type(self).loss is not MLModel.loss:
+        learner = self._mlsystem
+        has_method = learner.overrides("loss")
+        if loss is not None and has_method:
             raise ValueError(
                 f"{type(self).__name__} has a `loss` method, and compile got loss={loss!r}. "
                 "Leave one of them out."
             )
-        given = self._run.given
+        given = learner.given
         if optimizer == "auto":
-            own = (
-                given["optimizer"]
-                or type(self).configure_optimizer is not MLModel.configure_optimizer
-            )
+            own = given.optimizer or learner.overrides("configure_optimizer")
             optimizer = self.configure_optimizer() if own else "rmsprop"
-        if type(self).loss is not MLModel.loss:
-            given["loss_weights"] = loss_weights
-            if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
-                raise ValueError(
-                    f"compile of '{self.key}' got loss_weights={loss_weights!r}. Give a number for "
-                    "each term. Variables and schedules are for the losses of an MLSystem."
-                )
-        loss = given["loss"] if loss is None else loss
-        metrics = given["metrics"] if metrics is None else metrics
-        self._run.reset()
+        if has_method:
+            _check_term_weights(self.key, loss_weights)
+            learner.given = replace(given, loss_weights=loss_weights)
+        loss = given.loss if loss is None else loss
+        metrics = given.metrics if metrics is None else metrics
+        learner.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
     # A subclass with a `compile` of its own takes what Keras did not save.
@@ -302,7 +301,7 @@ class MLModel(Learner):
         of_keras = not getattr(type(self).get_config, "_is_default", False)
         if of_keras or isinstance(self, _keras.Functional):
             return super().get_config()
-        return constructor_arguments.config(self, _keras.basic_config(self))
+        return constructor_arguments.config(self)
 
     # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
@@ -310,6 +309,11 @@ class MLModel(Learner):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Rebuilds a model from its configuration."""
+        # Keras takes the registered class, although `custom_objects` names another one.
+        other = keras.saving.get_registered_object(cls.__name__, custom_objects)
+        is_ours = cls.from_config.__func__ is MLModel.from_config.__func__  # type: ignore[attr-defined]
+        if isinstance(other, type) and other is not cls and is_ours:
+            return other.from_config(config, custom_objects)  # type: ignore[attr-defined]
         if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
             config = constructor_arguments.restored(config, custom_objects)
         return super().from_config(config, custom_objects)
@@ -377,18 +381,9 @@ class MLModel(Learner):
             )
         weights_file.load_weights(self, filepath, skip_mismatch)
 
-    def _ready_optimizers(self) -> None:
-        """Makes the state of the optimizers, but for a model that a system trains."""
-        if not self.trainable_weights or self._run.key:
-            return
-        if self._compiles_itself():
-            self._ensure_compiled()
-        if hasattr(self, "optimizer"):
-            self._finish_build()
-
     def get_build_config(self) -> Any:
         """The shapes of the batch that the model was readied with, else what Keras remembers."""
-        symbols = self._run.symbols
+        symbols = self._mlsystem.symbols
         if symbols is None or isinstance(self, _keras.Functional):
             return super().get_build_config()
         return {"batch": keras.saving.serialize_keras_object(symbols)}
@@ -396,7 +391,7 @@ class MLModel(Learner):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded model. Called by Keras."""
         if "batch" in (config or {}):
-            setup.rebuild(self, keras.saving.deserialize_keras_object(config["batch"]))
+            setup.rebuild(self._mlsystem, keras.saving.deserialize_keras_object(config["batch"]))
         else:
             super().build_from_config(config)
 
@@ -405,32 +400,12 @@ class MLModel(Learner):
 
         As in Keras, a model with a `compile` of its own is left to it, with a warning.
         """
-        if not self._compiles_itself():
+        if self._mlsystem.overrides("compile"):
             super().compile_from_config(config)
             return
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
-            self._finish_build()
-
-    def _compiles_itself(self) -> bool:
-        """Whether the library knows what `compile` takes: it is not a subclass's own."""
-        return getattr(type(self).compile, "_is_default", False)
-
-    # A learner of one ------------------------------------------------------------------------
-
-    def _ensure_compiled(self) -> None:
-        """Compiles a model that has no optimizer of its own yet."""
-        of_system, self._run.optimizer = self._run.optimizer, None
-        if not self.compiled or self.optimizer is None:
-            self.compile(make(self.configure_optimizer(), self.key))
-        if self._run.purpose == "test_step":
-            self._run.optimizer = of_system
-
-    def _finish_build(self) -> None:
-        """Builds the optimizer once there are weights."""
-        self._run.flagged = self.weights
-        if self.optimizer is not None and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            self._mlsystem.finish_build()
 
     def setup(self, batch: Any = None) -> "MLModel":
         """Builds weights and optimizers from one batch, and compiles. Returns the model.
@@ -439,23 +414,15 @@ class MLModel(Learner):
             batch: one batch as the data set yields it (only its shapes matter), a data set, or an
                 `ml.MLData`; by default what the method `data` of the model returns.
         """
-        self._ensure_compiled()
-        setup.build(self, *data_arguments.examples(self, batch))
+        learner = self._mlsystem
+        learner.ensure_compiled()
+        setup.build(learner, *data_arguments.examples(learner, batch))
         return self
-
-    def _models(self) -> dict[str, Any]:
-        """The model itself, if it has weights to train."""
-        return {self.key: self} if self.trainable_weights else {}
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of the model, under its key."""
         return {} if self.optimizer is None else {self.key: self.optimizer}
-
-    def _rows(self, losses: Sequence[str]) -> routing_table.Rows:
-        """A model alone follows its own loss."""
-        weights = self._run.given.get("loss_weights")
-        return routing_table.read("sum", [self.key], losses, weights, terms=self._run.parts)
 
     def compute_loss(
         self,
@@ -466,107 +433,55 @@ class MLModel(Learner):
         training: bool = True,
     ) -> Any:
         """The loss with the regularizers: Keras' own, unless `loss` is overridden."""
-        if type(self).loss is MLModel.loss:
-            if _keras.compile_loss(self) is not None:
-                reduction.check_targets(self.key, y)
-            return super().compute_loss(x, y, y_pred, sample_weight)
-        extra = reduction.total(self.losses)  # before `loss`, which may call the layers once more
-        found = reduction.of_model(self, x, y, y_pred, sample_weight, training)
-        sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
-        parts = found.terms | ({"": extra} if self.losses and found.terms else {})
-        parts = {f"{self.key}/{name}": value for name, value in parts.items()}
-        self._run.taken = Taken({}, found.terms, sizes=sizes, parts=parts)
-        return found.value + extra
+        learner = self._mlsystem
+        if learner.overrides("loss"):
+            return learner.compute_loss(x, y, y_pred, sample_weight, training)
+        if _keras.compile_loss(self) is not None:
+            reduction.check_targets(self.key, y)
+        return super().compute_loss(x, y, y_pred, sample_weight)
 
-    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
-        """The one loss of a model that is trained alone, with its terms."""
-        given = self._has_loss() or _keras.compile_loss(self) is not None
-        if not given and not self.losses:
-            return Taken()
-        self._run.taken = None
-        value = _keras.compute_loss(
-            self,
-            x=batch.x,
-            y=batch.y,
-            y_pred=outputs,
-            sample_weight=batch.sample_weight,
-            training=training,
-        )
-        taken, self._run.taken = self._run.taken or Taken(), None
-        loss, _ = reduction.scalar(value, f"The loss of '{self.key}'")
-        terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
-        owners = dict.fromkeys(terms, self.key)
-        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
-
-    def _update_metrics(
-        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
-    ) -> None:
-        """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
-        if this := context.of(self):
-            logs = self.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
-            this.logs = None if self._run.gate is not None else logs
-
-    def _flush(self, this: context.Step) -> None:
-        """Moves the losses and their terms into the running means."""
-        means = this.means()
-        for name in means:
-            if name in this.owners:
-                self._track(name, f"The term '{name}' of the loss", *means[name])
-            elif name != self.key:
-                self._track(f"{name}_loss", f"the loss '{name}'", *means[name])
-        if top := [means[name] for name in means if name not in this.owners]:
-            total, weights = sum(value for value, _ in top), [weight for _, weight in top]
-            _keras.loss_tracker(self).update_state(total, sample_weight=context.any_weight(weights))
+    compute_loss._is_default = True  # type: ignore[attr-defined]
 
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means, those logged under a name of one's own behind those of Keras."""
-        this = context.of(self)
-        if this and self._run.gate is None:
-            self._flush(this)
-        own = self._run.logs.results(this.touched if this else None)
-        logged = self._run.logs.trackers  # of which others are those of `test_step` alone
+        learner = self._mlsystem
+        this = learner.step
+        if this and learner.condition is None:
+            learner.to_logs(this)
+        own = learner.logs.results(this.touched if this else None)
+        logged = learner.logs.trackers  # of which others are those of `test_step` alone
         of_keras = {n: v for n, v in super().get_metrics_result().items() if n not in logged}
         return of_keras | own
-
-    def _metric_names(self) -> set[str]:
-        results = {metric.name: metric.result() for metric in super().metrics}
-        nested = [name for r in results.values() if isinstance(r, dict) for name in r]
-        return {*results, *nested}
 
     @property
     def metrics(self) -> list[Any]:
         """Keras' metrics of the model, and the trackers of what is logged."""
-        return (
-            [*super().metrics, *self._run.logs.metrics()]
-            if hasattr(self, "_run")
-            else super().metrics
-        )
+        return [*super().metrics, *self._mlsystem.logs.metrics()]
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step; called by `fit`."""
-        self._check_readied("train_step")
+        compiled_step.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
-            self.train_function = compiled_step.ForFrozen(self)
+            self.train_function = TrainFunction(self._mlsystem)
         return self.train_function
-
-    def _retrain(self) -> None:
-        """Sees to weights that are trained from now on: the optimizer must know them."""
-        optimizer = getattr(self, "optimizer", None)
-        thawed = self._run.flags and optimizer is not None and optimizer.built
-        if thawed and not knows(optimizer, self.trainable_weights):
-            with _keras.DotNotTrackScope():
-                self.optimizer = extended(optimizer, self.trainable_weights)
-            self.test_function = None  # it holds the state of the one before
-        self._run.flags = configuration.flags(self)
 
     def make_test_function(self, force: bool = False) -> Any:
         """Compiles the step of `evaluate`."""
-        self._check_readied("test_step")
+        compiled_step.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
             self.test_function = engine.chosen.test_function(self)
         return self.test_function
 
 
+def _check_term_weights(key: str, loss_weights: Any) -> None:
+    if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
+        raise ValueError(
+            f"compile of '{key}' got loss_weights={loss_weights!r}. Give a number for "
+            "each term. Variables and schedules are for the losses of an MLSystem."
+        )
+
+
+KINDS[MLModel] = OneModel
 _INSTEAD = {
     "loss": 'Give it to the constructor, as in `super().__init__(loss="mse")`, or define a method '
     "`loss(self, x, y, outputs)`.",
@@ -615,7 +530,7 @@ def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = args[0] if args else kwargs.pop("net", None)
     net = None if given is None else engine.chosen.as_layer(given)
     if given is None or isinstance(net, keras.Layer):
-        if net is not None and hasattr(model, "compute_losses"):
+        if net is not None and isinstance(model._mlsystem, SystemLearner):
             raise TypeError(
                 f"{type(model).__name__} got a network. A system takes none: set its models as "
                 "attributes in the constructor of a subclass."

@@ -1,40 +1,40 @@
 """MLSystem: a model made of models, which learn together."""
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import keras
 from keras import ops
 
-from mlsystem import _keras, engine
-from mlsystem._attributes import DECLARED, SAVED
+from mlsystem import _keras
+from mlsystem._attributes import DECLARED
 from mlsystem._signature import bind
-from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data.adapter import Feed
 from mlsystem.data.batch import Batch
 from mlsystem.data.mldata import MLData
 from mlsystem.diagnostics import gradient_report, summary
 from mlsystem.diagnostics.gradient_report import GradientReport
-from mlsystem.engine import select
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
-from mlsystem.losses.found import Taken
-from mlsystem.metrics import member_metrics
-from mlsystem.metrics.running_means import loss_first
-from mlsystem.models.ema import EMA
-from mlsystem.models.model import MLModel, taken_name
-from mlsystem.optimizers import making, system_optimizer
-from mlsystem.preparation import configuration, member_optimizers
+from mlsystem.losses.found import ForwardLosses
+from mlsystem.models import declarations
+from mlsystem.models.many_models import ManyModels
+from mlsystem.models.model import KINDS, MLModel, taken_name
+from mlsystem.optimizers import making
+from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members, system_rows
-from mlsystem.routing.loss_weights import check as check_loss_weights
-from mlsystem.routing.loss_weights import variables as weight_variables
-from mlsystem.routing.model_names import named
-from mlsystem.routing.routing_table import Rows, followed
-from mlsystem.saving import constructor_arguments, weights_file
-from mlsystem.step import compiled_step, context, nonfinite
+from mlsystem.saving import constructor_arguments
+from mlsystem.step import compiled_step, context
+from mlsystem.step.compiled_step import SystemTrainFunction
+
+# What `compile` of a system takes, beside the arguments of Keras.
+_COMPILED = (
+    *("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"),
+    "auto_scale_loss",
+)
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -103,6 +103,7 @@ class MLSystem(MLModel):
     Trainable weights that the system owns itself are the member `self`.
     """
 
+    _mlsystem: ManyModels
     routing: Any = "sum"
     phases: Any = None
     update_every: Any = None
@@ -112,72 +113,52 @@ class MLSystem(MLModel):
     nonfinite: str = "skip"
     balance: Any = None
 
-    _declarations = DECLARED
-
     def __setattr__(self, name: str, value: Any) -> None:
         if "built" not in self.__dict__ and members.has_layer(value):
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
             )
+        if name[0] == "_" or name == "built":  # Keras sets some before all else
+            super().__setattr__(name, value)
+            return
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
             raise ValueError(taken_name(self, name))
-        if name[0] != "_" and isinstance(value, type) and issubclass(value, keras.Model):
+        if isinstance(value, type) and issubclass(value, keras.Model):
             raise ValueError(
                 f"`{name}` of {type(self).__name__} is the class {value.__name__}. Make a model: "
                 f"`self.{name} = {value.__name__}(...)`. To keep a class, begin its name with an "
                 "underscore."
             )
-        if name in DECLARED and hasattr(self, "_run") and self._run.plan is not None:
+        learner = self._mlsystem
+        if name in DECLARED and learner.call is not None and learner.call.arguments is not None:
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
             )
-        if name[0] != "_" and name not in DECLARED and self._has_other(value) and self.built:
+        if name not in DECLARED and _has_other(self, value) and self.built:
             raise RuntimeError(
                 f"'{self.name}' has its weights already, and cannot be given another `{name}`. "
                 f"Make a new {type(self).__name__} from the models that are to stay, which keep "
                 "their weights, and call `setup` or `fit`. Its optimizers start from scratch."
             )
-        before = getattr(self, name, None) if name in self._attributes() else None
+        before = getattr(self, name, None) if name in learner.attributes else None
         if isinstance(before, keras.Layer) and before is not value:
             _keras.untrack(self, before)  # or it would stay a part of the system
         with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
             super().__setattr__(name, value)
-        if name in DECLARED and "_run" in self.__dict__:
-            self._run.reset()
+        if name in DECLARED and "built" in self.__dict__:
+            learner.reset()
             self.train_function = self.test_function = None
-        if not name.startswith("_") and members.holds_layer(value):
+        if members.holds_layer(value):
             members.give_names(name, value)
-            self.__dict__.setdefault("_member_attributes", {})[name] = None
-            if hasattr(self, "_run"):
-                self._run.reset()
-
-    def _attributes(self) -> Iterable[str]:
-        """The names of the attributes that may hold members, in the order they were set."""
-        return [*self.__dict__.get("_member_attributes", ())]
-
-    def _containers(self) -> list[str]:
-        """The names of the lists and dicts."""
-        held = [name for name in self._attributes() if hasattr(self, name)]
-        return [name for name in held if not isinstance(getattr(self, name), keras.Layer)]
-
-    def _has_other(self, value: Any) -> bool:
-        """Whether a value holds a layer that is no part of the system."""
-        if not members.holds_layer(value):
-            return False
-        known = {id(layer) for layer in _keras.flat_layers(self)}
-        return any(id(layer) not in known for _, layer in members.walk("", value))
-
-    @functools.cached_property  # one object: Keras knows what it has saved by its id
-    def _members(self) -> weights_file.Members:
-        """What Keras saves in place of the lists and dicts."""
-        return weights_file.Members(self)
+            learner.attributes[name] = None
+            learner.reset()
 
     def __dir__(self) -> list[str]:
         # Keras saves what it finds among these names: each model by its own, and those in lists
         # and dicts by `_members`. In `layers` they would be numbered by class.
-        hidden = {"layers", *self._containers()}
+        hidden = {"layers", *self._mlsystem.containers()}
         return [name for name in super().__dir__() if name not in hidden]
 
     # What users override ---------------------------------------------------------------------
@@ -214,16 +195,21 @@ class MLSystem(MLModel):
         this = context.running()
         if this is not None and sample_weight is None and training is None:
             sample_weight, training = this.batch.sample_weight, this.training
-        return system_losses.member_losses(self, Batch(x, y, sample_weight), outputs, training)
+        return system_losses.member_losses(
+            self._mlsystem, Batch(x, y, sample_weight), outputs, training
+        )
 
     def loss(
         self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
     ) -> Any:
         """The sum of the losses of the system, a scalar tensor. See `compute_losses`."""
-        taken = system_losses.find(self, Batch(x, y, sample_weight), outputs, bool(training))
-        self._run.taken = taken
+        learner = self._mlsystem
+        taken = system_losses.find(learner, Batch(x, y, sample_weight), outputs, bool(training))
+        learner.losses = ForwardLosses(taken=taken)
         names = system_rows.top(self, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
+
+    loss._is_default = True  # type: ignore[attr-defined]
 
     def data(self) -> Any:
         """The data of the system, where `fit` and `evaluate` are given none.
@@ -251,7 +237,9 @@ class MLSystem(MLModel):
             `{model: optimizer}`.
         """
         if optimizer is not None:
-            return making.one_each(optimizer, list(self._models()), learning_rate, **kwargs)
+            return making.one_each(
+                optimizer, list(self._mlsystem.models()), learning_rate, **kwargs
+            )
         return member_optimizers.own_optimizers(self)
 
     # What users call -------------------------------------------------------------------------
@@ -293,7 +281,7 @@ class MLSystem(MLModel):
             one would arrive, of losses that the model does not follow. A system that is not set
             up is set up first.
         """
-        batch = data_arguments.examples(self, data)[0]
+        batch = data_arguments.examples(self._mlsystem, data)[0]
         self.setup(batch)
         return gradient_report.report(self, batch)
 
@@ -319,15 +307,17 @@ class MLSystem(MLModel):
             weighted_metrics: likewise, weighted by the sample weights.
             kwargs: the other arguments of `keras.Model.compile`.
         """
-        self._run.given = {
-            "optimizer": optimizer,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-            "auto_scale_loss": kwargs.get("auto_scale_loss", True),
-        }
-        self._run.reset()
+        learner = self._mlsystem
+        learner.given = replace(
+            learner.given,
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            auto_scale_loss=kwargs.get("auto_scale_loss", True),
+        )
+        learner.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
 
     compile._is_default = True  # type: ignore[attr-defined]
@@ -335,90 +325,53 @@ class MLSystem(MLModel):
     @property
     def optimizers(self) -> Mapping[str, Any]:
         """The Keras optimizer of each model, by name."""
-        optimizer = getattr(self, "optimizer", None)
-        return {} if optimizer is None else optimizer.by_model
+        return self._mlsystem.optimizers
 
     @property
     def metrics(self) -> list[Any]:
         """The trackers of losses and logs, the members' metrics, and those set as attributes."""
-        if not hasattr(self, "_run"):
-            return super().metrics
         own = _keras.own_metrics(self)
-        return [*self._run.logs.metrics(), *member_metrics.metrics_of(self).values(), *own]
+        return [*self._mlsystem.logs.metrics(), *self._mlsystem.metrics().values(), *own]
 
     def reset_metrics(self) -> None:
         """Empties the running means; called by Keras at the start of each epoch."""
         super().reset_metrics()
-        self._run.logs.reset()
-        self._run.shown = {}
+        learner = self._mlsystem
+        learner.logs.reset()
+        learner.compiled.shown = {}
         if self.optimizer is not None:
-            self._run.batches = int(self.optimizer.iterations)
+            learner.compiled.batches = int(self.optimizer.iterations)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """The running means: in a step of what it updated, else of all that hold one."""
-        this = context.of(self)
-        if this:
-            self._flush(this)
-        logs = self._run.logs.results(self._logged(this))
-        if "loss" in logs and self._is_evaluated(this):
-            logs["loss"] = self._run.logs.total(self._run.evaluated)
-        logs = loss_first(logs)
-        for name, metric in member_metrics.metrics_of(self).items():
-            if this is None or name in this.measured:
-                logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
-        return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self)}
-
-    def _is_evaluated(self, this: context.Step | None) -> bool:
-        return self._run.purpose == "test_step" if this is None else not this.training
-
-    def _logged(self, this: context.Step | None) -> Iterable[str] | None:
-        """The names that a step has logged. TensorFlow wants one also where no model was due."""
-        if this is None or this.touched or not this.training:
-            return this.touched if this else None
-        self._run.logs.gated.add("loss")
-        return [name for name in ("loss",) if name in self._run.logs.trackers]
-
-    def _epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        means, shown = self.get_metrics_result(), self._run.shown | logs
-        logs = loss_first({name: means.get(name, value) for name, value in shown.items()})
-        if self._run.purpose != "train_step":
-            return logs
-        return logs | system_optimizer.learning_rates(self.optimizers) | nonfinite.skipped(self)
-
-    def _metric_names(self) -> set[str]:
-        found = member_metrics.metrics_of(self).items()
-        return {f"{name}_{n}" for name, metric in found for n in metric.result()} | {
-            metric.name for metric in _keras.own_metrics(self)
-        }
+        return self._mlsystem.results()
 
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step, one for each set of models that are updated on a batch."""
-        self._check_readied("train_step")
+        compiled_step.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
-            self.train_function = compiled_step.TrainFunction(self)
+            self.train_function = SystemTrainFunction(self._mlsystem)
         return self.train_function
-
-    def _retrain(self) -> None:
-        configuration.retrain(self)
 
     def get_compile_config(self) -> Any:
         """What the system learns by, as Keras saves it: the optimizer of each model, and more."""
         if not (config := super().get_compile_config()):
             return config
-        given = self._run.given | ({"optimizer": dict(self.optimizers)} if self.optimizers else {})
+        given = {name: getattr(self._mlsystem.given, name) for name in _COMPILED}
+        given |= {"optimizer": dict(self.optimizers)} if self.optimizers else {}
         config |= {
             name: constructor_arguments.serialized(self, name, v) for name, v in given.items()
         }
-        return config | self._declared()
+        return config | declarations.declared(self)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded system as the saved one was. Called by Keras."""
-        super().compile_from_config(self._declare(config))
+        super().compile_from_config(declarations.declare(self, config))
 
     def get_build_config(self) -> Any:
         """What the weights are made from, and what a system that others train was declared."""
         config = super().get_build_config()
-        return config if self.compiled or not config else config | self._declared()
+        return config if self.compiled or not config else config | declarations.declared(self)
 
     def build(self, input_shape: Any) -> None:
         """Called by Keras after `forward`, which may have called only what is in a system."""
@@ -429,154 +382,7 @@ class MLSystem(MLModel):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the weights of a loaded system. Called by Keras."""
-        super().build_from_config(self._declare(config))
-
-    def _declared(self) -> dict[str, Any]:
-        """Routing and the like, where set on the system, and which members are frozen.
-
-        What holds variables is left out: constructors make the variables, and what holds them.
-        """
-        own = {name: self.__dict__[name] for name in SAVED if name in self.__dict__}
-        plain = {name: value for name, value in own.items() if not _holds_variables(value)}
-        leaves = members.leaves(self).items()
-        frozen = [name for name, leaf in leaves if not getattr(leaf, "trainable", True)]
-        optimized = member_optimizers.optimized(self)
-        plain |= {n: v for n, v in (("frozen", frozen), ("optimized", optimized)) if v}
-        return {
-            name: constructor_arguments.serialized(self, name, value)
-            for name, value in plain.items()
-        }
-
-    def _declare(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Sets what `_declared` said, and returns the rest."""
-        for name in SAVED:
-            if name in config:
-                setattr(self, name, keras.saving.deserialize_keras_object(config[name]))
-        leaves = members.leaves(self)
-        for name in config.get("frozen", ()):
-            leaves[name].trainable = False
-        self._run.optimized = dict(config.get("optimized", {}))
-        declared = (*SAVED, "frozen", "optimized")
-        return {name: value for name, value in config.items() if name not in declared}
-
-    def _shuffles_anew(self) -> bool:
-        return True
-
-    # A learner of many -----------------------------------------------------------------------
-
-    def _ensure_compiled(self) -> None:
-        if not self.compiled:
-            self.compile()
-        if self._run.is_ready:
-            configuration.retrain(self)
-
-    def _finish_build(self) -> None:
-        for member in members.leaves(self).values():
-            if isinstance(member, EMA) and member.source.built and not int(member.updates):
-                member.start()
-        members.check(self)
-        members.give_keys(self)
-        if type(self).loss is not MLSystem.loss:
-            raise ValueError(
-                f"{type(self).__name__} overrides `loss`. The losses of a system have names: "
-                "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
-            )
-        configuration.configure(self)
-        check_loss_weights(self)
-        prepare_balance(self)
-
-    def _models(self) -> dict[str, Any]:
-        known = self._run.members or members.leaves(self)
-        return {name: model for name, model in known.items() if model.trainable_weights}
-
-    def _has_loss(self) -> bool:
-        return True
-
-    def _known_models(self) -> list[str]:
-        known = self._run.members or members.leaves(self)
-        return [name for name, member in known.items() if not isinstance(member, EMA)]
-
-    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
-        taken = system_losses.find(self, batch, outputs, training)
-        if context.of(self) and not self._run.logs.sealed:
-            self._name_logs(taken)
-        return taken
-
-    def _name_logs(self, taken: Taken) -> None:
-        """Makes the running means of all losses: one that nobody follows yet may be one day."""
-        for name in taken.losses:
-            self._run.logs.make(*_log_of(name, "loss"))
-        for name in taken.terms:
-            self._run.logs.make(*_log_of(name, "term"))
-
-    def _rows(self, losses: Sequence[str]) -> Rows:
-        return system_rows.rows(self, losses)
-
-    def _balance(self) -> Any:
-        return self.balance
-
-    def _phase_models(self) -> list[list[str]]:
-        return self._run.phases
-
-    def _follow(self, updated: Mapping[str, Any]) -> None:
-        trained = self._models()
-        conditions = {id(v): c for n, c in updated.items() for v in trained[n].trainable_weights}
-        copies = [m for m in (self._run.members or {}).values() if isinstance(m, EMA)]
-        for copy in copies:
-            weights = copy.source.trainable_weights
-            if found := [conditions[id(v)] for v in weights if id(v) in conditions]:
-                copy.follow(select.any_of(found))
-
-    def _forward_state(self) -> list[Any]:
-        keeps = self.nonfinite == "keep"
-        return super()._forward_state() if keeps else nonfinite.forward_state(self)
-
-    def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        return nonfinite.finite(self, gradients)
-
-    def _update_metrics(
-        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
-    ) -> None:
-        trained = self._models()
-        for name, metrics in member_metrics.metrics_of(self).items():
-            mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
-            if updated is None or mine or not named(name, trained):
-                condition = select.any_of(mine) if mine else None
-                parts = (batch.y, outputs, batch.sample_weight)
-                how = engine.chosen.kept, engine.chosen.changed
-                with select.only(condition, metrics.variables, *how):
-                    own = (member_metrics.entry(self, part, name) for part in parts)
-                    member_metrics.measure(name, metrics, *own)
-                if this := context.of(self):
-                    this.measured.add(name)
-
-    def _flush(self, this: context.Step) -> None:
-        means, owners = this.means(), this.owners
-        for name, (value, weight) in means.items():
-            log = _log_of(name, "term" if name in owners else "loss")
-            self._track(*log, value, weight, name in this.gated)
-        top = system_rows.top(self, [name for name in means if name not in owners])
-        if not this.training:
-            self._run.evaluated |= dict.fromkeys(_log_of(name, "loss")[0] for name in top)
-        if top:
-            total = sum(means[name][0] for name in top)
-            weight = context.any_weight([means[name][1] for name in top])
-            self._track("loss", "the sum of the losses", total, weight, this.gated.issuperset(top))
-
-    def _close_step(self, this: context.Step) -> None:
-        super()._close_step(this)
-        if this.training and self.optimizer is not None:
-            self.optimizer.count_batch()
-
-    def _state_variables(self) -> list[Any]:
-        variables = [*super()._state_variables(), *weight_variables(self), *self._balancing()]
-        return list({id(v): v for v in variables}.values())
-
-    def _counted_variables(self) -> list[Any]:
-        return [*super()._counted_variables(), *self._balancing()]
-
-    def _balancing(self) -> list[Any]:
-        return [] if self.balance is None else self.balance.variables
+        super().build_from_config(declarations.declare(self, config))
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns, batch by batch. See `keras.Model.predict`.
@@ -593,14 +399,12 @@ class MLSystem(MLModel):
         return super().predict(x, *args, **kwargs)
 
 
-def _log_of(name: str, what: str) -> tuple[str, str]:
-    """The name in the logs of a loss or of one of its terms, and whose it is."""
-    return name if what == "term" else f"{name}_loss", f"the {what} '{name}'"
-
-
-def _is_in(model: str, member: str) -> bool:
-    """Whether a model is a member, or in it."""
-    return bool(followed([{model: ()}], [member]))
+def _has_other(system: Any, value: Any) -> bool:
+    """Whether a value holds a layer that is no part of the system."""
+    if not members.holds_layer(value):
+        return False
+    known = {id(layer) for layer in _keras.flat_layers(system)}
+    return any(id(layer) not in known for _, layer in members.walk("", value))
 
 
 def _trains(routing: Any) -> bool:
@@ -608,5 +412,4 @@ def _trains(routing: Any) -> bool:
     return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 
-def _holds_variables(value: Any) -> bool:
-    return any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(value))
+KINDS[MLSystem] = ManyModels

@@ -1,6 +1,5 @@
 """What an optimizer does beyond one update per call: scale the loss, accumulate gradients."""
 
-import functools
 from typing import Any
 
 import keras
@@ -8,10 +7,20 @@ from keras import ops
 
 from mlsystem import engine
 
+_Scaled = keras.optimizers.LossScaleOptimizer
+# MultiOptimizer is there since Keras 3.15.
+_SPECIAL = tuple(filter(None, (_Scaled, getattr(keras.optimizers, "MultiOptimizer", None))))
+
 
 def scales(optimizer: Any) -> bool:
     """Whether an optimizer scales the loss, and itself skips updates that overflow."""
-    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return isinstance(optimizer, _Scaled)
+
+
+def is_plain(optimizer: Any) -> bool:
+    """Whether each call of an optimizer is an update by the gradients as they are."""
+    is_special = isinstance(optimizer, _SPECIAL) or optimizer.loss_scale_factor is not None
+    return not is_special and not optimizer.gradient_accumulation_steps
 
 
 def updates(optimizer: Any) -> Any:
@@ -28,19 +37,10 @@ def accumulates(optimizer: Any) -> bool:
 
 def wants_all(optimizer: Any) -> bool:
     """Whether an optimizer refuses to update only some of its weights."""
-    several = getattr(keras.optimizers, "MultiOptimizer", None)  # which is there since Keras 3.15
-    return several is not None and isinstance(optimizer, several)
+    return isinstance(optimizer, _SPECIAL[1:])
 
 
-def is_scaled(optimizer: Any) -> bool:
-    """Whether an optimizer wants its losses scaled."""
-    return scales(optimizer) or optimizer.loss_scale_factor is not None
-
-
-def scale(*optimizers: Any) -> Any:
-    """The factor by which optimizers want their losses scaled, or None; they unscale themselves.
-
-    That of several is the smallest: at which the gradients of none overflow that hold at its own.
-    """
-    found = [o.scale_loss(ops.ones(())) for o in optimizers if is_scaled(o)]
-    return functools.reduce(ops.minimum, found) if found else None
+def scale(optimizer: Any) -> Any:
+    """What an optimizer wants its losses scaled by, or None. It divides gradients by it itself."""
+    is_scaled = isinstance(optimizer, _Scaled) or optimizer.loss_scale_factor is not None
+    return optimizer.scale_loss(ops.ones(())) if is_scaled else None

@@ -1,42 +1,47 @@
 """What a system is given to learn by: an optimizer for each model, losses and metrics by name."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from mlsystem import _keras
+import keras
+
+from mlsystem import _keras, _learner
 from mlsystem._attributes import TURNS
-from mlsystem.losses import system_losses
-from mlsystem.preparation.member_optimizers import _build_optimizers
+from mlsystem._learner import Setup, SystemLearner, Wiring
+from mlsystem.losses.system_losses import has_own_loss
+from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members, model_names, system_rows, update_schedule
+from mlsystem.step.compiled_step import trained
 
 NONFINITE = ("skip", "raise", "keep")
 
 
-def configure(system: Any) -> None:
+def configure(learner: SystemLearner) -> None:
     """Reads the configuration of a system whose weights are built; names that do not exist fail."""
-    system._run.members = members.leaves(system)
-    names = system._known_models()
-    leaves = system._run.members
-    system._run.flagged = [weight for name in names for weight in leaves[name].weights]
+    system, leaves = learner.model, members.leaves(learner.model)
+    names = [name for name, leaf in leaves.items() if not _learner.is_copy(leaf)]
     if system.nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite is {system.nonfinite!r}; give one of {', '.join(NONFINITE)}.")
-    if system.nonfinite != "keep":
-        system._run.logs.count_skips(names)
-    system._run.phases = update_schedule.read_phases(system.phases, names)
-    system._run.when = update_schedule.read_conditions(system.update_when, names)
-    system._run.turns = update_schedule.read_turns(
-        system.update_every, system.update_start, system.update_end, names
+    setup = Setup(
+        weights=[weight for name in names for weight in leaves[name].weights],
+        members=leaves,
+        copies=[leaf for leaf in leaves.values() if _learner.is_copy(leaf)],
+        phases=update_schedule.read_phases(system.phases, names),
+        turns=update_schedule.read_turns(
+            system.update_every, system.update_start, system.update_end, names
+        ),
+        conditions=update_schedule.read_conditions(system.update_when, names),
     )
-    system._run.logs.sealed = False  # until the next rehearsal
-    for model in system._run.when:
-        system._run.logs.make(f"{model}_updated", f"the share of updates of '{model}'")
-    _check_executions(system)
-    retrain(system)
-    _read_given(system)
+    _check_executions(system, setup)
+    learner.setup = setup
+    _name_logs(learner, names)
+    retrain(learner)
+    _wire(learner)
 
 
-def _check_executions(system: Any) -> None:
-    if system._run.turns and system.steps_per_execution > 1:
+def _check_executions(system: Any, setup: Setup) -> None:
+    if setup.turns and system.steps_per_execution > 1:
         given = [name for name in TURNS if getattr(system, name)]
         raise ValueError(
             f"'{system.name}' has {' and '.join(given)}, by which batches take different steps, "
@@ -45,62 +50,68 @@ def _check_executions(system: Any) -> None:
         )
 
 
-def retrain(system: Any) -> None:
+def _name_logs(learner: SystemLearner, names: Sequence[str]) -> None:
+    """Takes the names of the logs that do not depend on losses."""
+    learner.logs.sealed = False  # until the next rehearsal
+    if learner.model.nonfinite != "keep":
+        learner.logs.count_skips(names)
+    for model in learner.setup.conditions if learner.setup else ():
+        learner.logs.make(f"{model}_updated", f"the share of updates of '{model}'")
+
+
+def retrain(learner: SystemLearner) -> None:
     """Sees to what depends on which models are frozen; called again where that has changed."""
-    _build_optimizers(system)
-    for name, leaf in system._run.members.items():
-        if hasattr(leaf, "key"):
-            leaf._run.optimizer = system.optimizers.get(name)
-    update_schedule.check_phases(system._run.phases, list(system._models()))
-    if system._run.loss_names:  # once they are known
-        system_rows.rows(system, system._run.loss_names)
-    system._run.flags = flags(system)
+    assert learner.setup is not None
+    learner.compiled.cache.clear()
+    member_optimizers.build(learner)
+    for name, leaf in learner.setup.members.items():
+        if isinstance(leaf, keras.Layer) and (member := _learner.of(leaf)) is not None:
+            member.role = replace(member.role, optimizer=learner.optimizers.get(name))
+    update_schedule.check_phases(learner.setup.phases, list(learner.models()))
+    if learner.known.names:
+        system_rows.rows(learner, learner.known.names)
+    learner.compiled.trained = trained(learner.setup.weights)
 
 
-def flags(system: Any) -> tuple[bool, ...]:
-    """Whether each weight is trained at present."""
-    return tuple([weight.trainable for weight in system._run.flagged])
-
-
-def _read_given(system: Any) -> None:
+def _wire(learner: SystemLearner) -> None:
     """Reads the losses and metrics given to `compile`, also to that of a nested system."""
-    system._run.direct = members.direct(system)
-    system._run.nested = members.nested(system)
-    system._run.losses = _losses(system)
-    system._run.metrics = _metrics(system)
-    for inner in system._run.nested.values():
-        _read_given(inner)
+    direct, nested = members.direct(learner.model), members.nested(learner.model)
+    losses = _losses(learner, direct)
+    learner.wiring = Wiring(direct, nested, losses, _metrics(learner, direct, losses))
+    for inner in nested.values():
+        _wire(inner._mlsystem)
 
 
-def _losses(system: Any) -> dict[str, Any]:
+def _losses(learner: SystemLearner, direct: dict[str, Any]) -> dict[str, Any]:
     """The losses given to `compile`, by member."""
-    direct = members.direct(system)
 
     def lacks(name: str) -> bool:
-        return bool(direct[name].trainable_weights) and not system_losses.has_own_loss(direct[name])
+        return bool(direct[name].trainable_weights) and not has_own_loss(direct[name])
 
-    asked = system._run.given.get("loss")
-    learn = [member for member in direct.values() if not hasattr(member, "follow")]
+    asked = learner.given.loss
+    learn = [member for member in direct.values() if not _learner.is_copy(member)]
     one = asked is not None and not isinstance(asked, Mapping)
-    if one and learn and all(map(system_losses.has_own_loss, learn)):
+    if one and learn and all(map(has_own_loss, learn)):
         raise ValueError(
-            f"compile got loss={asked!r}, and each model of '{system.name}' has a loss of its own. "
-            "Leave one of them out."
+            f"compile got loss={asked!r}, and each model of '{learner.name}' has a loss of its "
+            "own. Leave one of them out."
         )
     given = _by_member(asked, list(direct), "loss", lacks)
     return {name: _keras.CompileLoss(loss) for name, loss in given.items()}
 
 
-def _metrics(system: Any) -> dict[str, Any]:
+def _metrics(
+    learner: SystemLearner, direct: dict[str, Any], losses: dict[str, Any]
+) -> dict[str, Any]:
     """The metrics given to `compile`, by member."""
-    direct = members.direct(system)
 
     def supervised(name: str) -> bool:
-        return name in system._run.losses or _keras.compile_loss(direct[name]) is not None
+        return name in losses or _keras.compile_loss(direct[name]) is not None
 
+    given = learner.given
+    asked = {"metrics": given.metrics, "weighted_metrics": given.weighted_metrics}
     plain, weighted = (
-        _by_member(system._run.given.get(what), list(direct), what, supervised)
-        for what in ("metrics", "weighted_metrics")
+        _by_member(value, list(direct), what, supervised) for what, value in asked.items()
     )
     return {
         name: _keras.CompileMetrics(plain.get(name), weighted.get(name))

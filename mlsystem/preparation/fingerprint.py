@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
-from mlsystem import _attributes, _keras
+from mlsystem import _attributes, _keras, _learner
+from mlsystem._learner import Learner
+from mlsystem.step import user_methods
 
 MOST = 16  # calls in a row before each of which an attribute has changed
 _PLAIN = {bool, int, float, str, type(None)}
@@ -32,36 +34,37 @@ _LIBRARIES = {
 Found = dict[Any, dict[str, Any]]
 
 
-def see(learner: Any) -> None:
+def see(learner: Learner) -> None:
     """Has the steps compiled anew if what they were made from has changed. Called before `fit`."""
-    run = learner._run
-    for cls in _classes(_keras.flat_layers(learner)):
-        if hasattr(cls, "_adopt"):
-            cls._adopt()
-    if run.made_from is None:
+    compiled = learner.compiled
+    for cls in _classes(_keras.flat_layers(learner.model)):
+        if issubclass(cls, _keras.Hooks):
+            user_methods.adopt(cls)
+    if compiled.made_from is None:
         return
-    changed = _changed(run.made_from, of(learner)) - run.restless
-    run.hasty = {key: run.hasty.get(key, 0) + 1 for key in changed}
+    changed = _changed(compiled.made_from, of(learner)) - compiled.restless
+    compiled.hasty = {key: compiled.hasty.get(key, 0) + 1 for key in changed}
     if changed:
         _start_anew(learner)
         _leave_restless(learner)
 
 
-def _start_anew(learner: Any) -> None:
-    for layer in _keras.flat_layers(learner):
-        if hasattr(layer, "_run"):
+def _start_anew(learner: Learner) -> None:
+    model = learner.model
+    for layer in _keras.flat_layers(model):
+        if _learner.of(layer) is not None:
             _keras.read_signature(layer)
-    learner._run.reset()
-    learner._run.logs.owners.clear()
-    learner._run.made_from = None
-    learner.train_function = learner.test_function = learner.predict_function = None
+    learner.reset()
+    learner.logs.owners.clear()
+    learner.compiled.made_from = None
+    model.train_function = model.test_function = model.predict_function = None
 
 
-def _leave_restless(learner: Any) -> None:
+def _leave_restless(learner: Learner) -> None:
     """Stops to follow an attribute that changes before each call."""
-    run = learner._run
-    for key in [key for key, count in run.hasty.items() if count >= MOST]:
-        run.restless.add(key)
+    compiled = learner.compiled
+    for key in [key for key, count in compiled.hasty.items() if count >= MOST]:
+        compiled.restless.add(key)
         warnings.warn(
             f"The step of '{learner.name}' was compiled anew before each of {MOST} calls, since "
             f"`{key[1]}` had changed. From now on changes of this attribute may have no effect. If "
@@ -70,12 +73,12 @@ def _leave_restless(learner: Any) -> None:
         )
 
 
-def note(learner: Any, before: Found) -> None:
+def note(learner: Learner, before: Found) -> None:
     """Keeps what the steps are made from, without what a rehearsed step has changed by itself."""
-    run, now = learner._run, of(learner)
-    run.restless |= _changed(before, now)
-    known = run.made_from or {}
-    run.made_from = {o: now.get(o, {}) | known.get(o, {}) for o in now.keys() | known.keys()}
+    compiled, now = learner.compiled, of(learner)
+    compiled.restless |= _changed(before, now)
+    known = compiled.made_from or {}
+    compiled.made_from = {o: now.get(o, {}) | known.get(o, {}) for o in now.keys() | known.keys()}
 
 
 def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
@@ -89,12 +92,12 @@ def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
     return changed
 
 
-def of(learner: Any) -> Found:
+def of(learner: Learner) -> Found:
     """The plain values in attributes of all layers and optimizers, and the code of their methods.
 
     The owners are layers by their id, classes, and optimizers by their model.
     """
-    layers = _keras.flat_layers(learner)
+    layers = _keras.flat_layers(learner.model)
     found: Found = {}
     inner = {n: getattr(o, "inner_optimizer", o) for n, o in learner.optimizers.items()}
     for key, owner in [*((id(layer), layer) for layer in layers), *inner.items()]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
+from mlsystem._attributes import DECLARED
+from mlsystem._learner import Learner, SystemLearner
 from mlsystem.routing import model_names
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
@@ -74,19 +76,19 @@ _OF_MODELS = {
 }
 
 
-def check(learner: Any) -> None:
+def check(learner: Learner) -> None:
     """Warns, once a name, of what a model or a member of it defines and nobody reads."""
-    for layer in _keras.flat_layers(learner):
-        if hasattr(layer, "_run"):
-            _check(layer)
+    for layer in _keras.flat_layers(learner.model):
+        if (part := _learner.of(layer)) is not None:
+            _check(part)
 
 
-def _check(learner: Any) -> None:
-    is_system = hasattr(learner, "compute_losses")
-    own = {name: value for name, value in _own(learner) if name not in learner._run.told}
-    learner._run.told |= set(own)
+def _check(learner: Learner) -> None:
+    is_system = isinstance(learner, SystemLearner)
+    own = {name: value for name, value in _own(learner.model) if name not in learner.told}
+    learner.told |= set(own)
     habits = LIGHTNING if is_system else LIGHTNING | _OF_MODELS
-    cls = type(learner).__name__
+    cls = type(learner.model).__name__
     for name, value in own.items():
         if name in habits:
             _warn(f"mlsystem does not call or read `{name}` of {cls}. {habits[name]}")
@@ -94,10 +96,10 @@ def _check(learner: Any) -> None:
             _warn(f"mlsystem does not read `{name}` of {cls}. Did you mean `{near}`?")
 
 
-def missing(learner: Any, name: str) -> str:
+def missing(model: Any, name: str) -> str:
     """The error where an attribute that Lightning has is read; empty for others."""
     found = CALLED.get(name, "")
-    return found and f"{type(learner).__name__} has no `{name}`. {found}"
+    return found and f"{type(model).__name__} has no `{name}`. {found}"
 
 
 def advice(error: Exception) -> str:
@@ -110,39 +112,38 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=2)
 
 
-def _own(learner: Any) -> Iterable[tuple[str, Any]]:
+def _own(model: Any) -> Iterable[tuple[str, Any]]:
     """The public names that the user's classes and the object itself define."""
-    end = type(learner).__mro__.index(_base(learner))
-    for held in [learner, *type(learner).__mro__[:end]]:
+    end = type(model).__mro__.index(_base(model))
+    for held in [model, *type(model).__mro__[:end]]:
         for name, value in vars(held).items():
             if name[0] != "_":
                 yield name, value
 
 
-def _near(learner: Any, name: str, value: Any, is_system: bool) -> str | None:
+def _near(learner: Learner, name: str, value: Any, is_system: bool) -> str | None:
     """The declaration that a name is a misspelling of, if the value would do for it."""
-    if hasattr(keras.Model, name) or hasattr(_base(learner), name):
+    if hasattr(keras.Model, name) or hasattr(_base(learner.model), name):
         return None
     if inspect.isfunction(value):
         known = (*_METHODS, *_OF_SYSTEMS) if is_system else _METHODS
         helpers = [good for good in known if name.startswith(good) or name.endswith(good)]
         return None if helpers else _closest(name, known, 0.9)
-    return _closest(name, learner._declarations, 0.8) if _declares(learner, value) else None
+    is_declaration = is_system and _declares(learner, value)
+    return _closest(name, DECLARED, 0.8) if is_declaration else None
 
 
-def _base(learner: Any) -> Any:
+def _base(model: Any) -> Any:
     """The library's own class that a user's class derives from."""
-    return next(c for c in type(learner).__mro__ if c.__module__.startswith("mlsystem."))
+    return next(c for c in type(model).__mro__ if c.__module__.startswith("mlsystem."))
 
 
 def _closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
-def _declares(system: Any, value: Any) -> bool:
+def _declares(learner: Learner, value: Any) -> bool:
     """Whether a value says something of the models, as a routing or phases do."""
-    if not hasattr(system, "compute_losses"):
-        return False
     if isinstance(value, str):
         return value in ("sum", "own", "skip", "raise", "keep")
     if hasattr(value, "passes"):  # a balance
@@ -150,5 +151,5 @@ def _declares(system: Any, value: Any) -> bool:
     if not isinstance(value, (Mapping, list, tuple)):
         return False
     names = list(value) if isinstance(value, Mapping) else keras.tree.flatten(value)
-    known = system._known_models()
+    known = learner.known_models()
     return bool(names) and all(isinstance(n, str) and model_names.named(n, known) for n in names)

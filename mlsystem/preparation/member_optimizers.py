@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
+from mlsystem._learner import SystemLearner
 from mlsystem.optimizers import making, system_optimizer
 from mlsystem.routing import members, model_names
 
@@ -15,7 +16,7 @@ def own_optimizers(system: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     inside = members.nested(system)
     for name, inner in inside.items():
-        chosen = _chosen(inner, list(members.trained(inner)))
+        chosen = _chosen(inner._mlsystem, list(members.trained(inner)))
         found |= {f"{name}/{leaf}": optimizer for leaf, optimizer in chosen.items()}
     for name, model in members.trained(system).items():
         if name not in found:
@@ -24,24 +25,24 @@ def own_optimizers(system: Any) -> dict[str, Any]:
 
 
 def _own_optimizer(model: Any) -> Any:
-    if hasattr(model, "configure_optimizer"):
-        return model.configure_optimizer()
-    return keras.optimizers.Adam()
+    is_ours = isinstance(model, keras.Layer) and _learner.of(model) is not None
+    return model.configure_optimizer() if is_ours else keras.optimizers.Adam()
 
 
-def _build_optimizers(system: Any) -> None:
+def build(learner: SystemLearner) -> None:
     """Gives an optimizer to each model that is trained; one frozen meanwhile keeps its own."""
-    leaves, before = system._run.members, dict(system.optimizers)
-    weights = {name: _optimized(system, name) for name in leaves}
+    assert learner.setup is not None
+    leaves, before = learner.setup.members, dict(learner.optimizers)
+    weights = {name: _optimized(learner, name, leaf) for name, leaf in leaves.items()}
     chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
     new = [name for name, mine in weights.items() if mine and name not in chosen]
-    chosen = making.distinct(chosen | (_chosen(system, new) if new else {}))
-    if system._run.given.get("auto_scale_loss", True):
+    chosen = making.distinct(chosen | (_chosen(learner, new) if new else {}))
+    if learner.given.auto_scale_loss:
         chosen |= {n: making.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():
         chosen[name] = _built(name, optimizer, weights[name], name in new)
-    if chosen != before or system.optimizer is None:  # Keras' jax trainer asks for one
-        _set_optimizers(system, {name: chosen[name] for name in leaves if name in chosen})
+    if chosen != before or learner.model.optimizer is None:  # Keras' jax trainer asks for one
+        _set_optimizers(learner, {name: chosen[name] for name in leaves if name in chosen})
 
 
 def optimized(system: Any) -> dict[str, list[int]]:
@@ -55,10 +56,9 @@ def optimized(system: Any) -> dict[str, list[int]]:
     return found
 
 
-def _optimized(system: Any, name: str) -> list[Any]:
+def _optimized(learner: SystemLearner, name: str, leaf: Any) -> list[Any]:
     """The weights of a model that its optimizer is for: of a loaded one as when it was saved."""
-    leaf = system._run.members[name]
-    saved = [leaf.weights[i] for i in system._run.optimized.get(name, ())]
+    saved = [leaf.weights[i] for i in learner.given.optimized.get(name, ())]
     known = {id(weight) for weight in saved}
     return saved + [weight for weight in leaf.trainable_weights if id(weight) not in known]
 
@@ -72,7 +72,8 @@ def _built(name: str, optimizer: Any, weights: list[Any], is_new: bool) -> Any:
     return making.extended(optimizer, weights)
 
 
-def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
+def _set_optimizers(learner: SystemLearner, chosen: dict[str, Any]) -> None:
+    system = learner.model
     if system.optimizer is not None:
         system.optimizer.take(chosen)
         system.test_function = None  # it holds the state of those before
@@ -81,12 +82,12 @@ def _set_optimizers(system: Any, chosen: dict[str, Any]) -> None:
             system.optimizer = system_optimizer.SystemOptimizer(chosen)
     for name in chosen:
         log = system_optimizer.rate_log(name)
-        system._run.logs.claim(log, f"the learning rate of '{name}'")
+        learner.logs.claim(log, f"the learning rate of '{name}'")
 
 
-def _chosen(system: Any, names: Sequence[str]) -> dict[str, Any]:
+def _chosen(learner: SystemLearner, names: Sequence[str]) -> dict[str, Any]:
     """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
-    given, known = system._run.given.get("optimizer"), system._known_models()
+    given, known, system = learner.given.optimizer, learner.known_models(), learner.model
     chosen: dict[str, Any] = {}
     if given is not None:
         chosen = making.one_each(given, known if making.is_by_model(given) else names)

@@ -34,12 +34,20 @@ def value(weight: Any, batches: Callable[[], Any], dtype: Any) -> Any:
     return weight
 
 
+def product(factors: tuple[Any, ...], start: Any, batches: Callable[[], Any], loss: Any) -> Any:
+    """The weight of a loss: its factors times `start`, in the dtype of the loss."""
+    for factor in factors:
+        plain = isinstance(factor, numbers.Real)
+        start = start * (factor if plain else value(factor, batches, loss.dtype))
+    return start
+
+
 def given(system: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All weights that a system and those inside it are given, and where each is, in words."""
     for model, row in _items(system.routing):
         for loss, weight in _items(row):
             yield f"The routing of '{path}{model}' weighs the loss '{path}{loss}'", weight
-    weights = system._run.given.get("loss_weights")
+    weights = system._mlsystem.given.loss_weights
     for loss, weight in _items(weights):
         yield f"loss_weights of '{system.name}' weighs the loss '{path}{loss}'", weight
     if weights is not None and not isinstance(weights, Mapping):
@@ -77,7 +85,7 @@ def check(system: Any) -> None:
 
 def _check_schedule(system: Any, where: str, schedule: Any) -> None:
     name = f"{type(schedule).__name__} (a schedule)"
-    counter = None if system.optimizer is None else system._batches_seen()
+    counter = None if system.optimizer is None else system._mlsystem.batches_seen()
     for batch in _TRIED:
         before = f"after {batch} batches"
         try:

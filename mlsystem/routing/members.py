@@ -1,9 +1,12 @@
 """The models of a system: layers set as attributes, in lists, in dicts and in nested systems."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
+
+from mlsystem import _learner
 
 
 def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str, Any]]:
@@ -60,10 +63,11 @@ class Own:
 
 def direct(system: Any) -> dict[str, Any]:
     """The members of a system by path, a nested system as one; layers without weights are none."""
-    if system._run.direct is not None:
-        return dict(system._run.direct)
+    learner = system._mlsystem
+    if learner.wiring is not None:
+        return dict(learner.wiring.direct)
     found: dict[str, Any] = {}
-    for name in system._attributes():
+    for name in learner.attributes:
         found |= walk(name, getattr(system, name, None))
     return {
         n: m for n, m in found.items() if isinstance(m, keras.Model) or m.weights or not m.built
@@ -72,9 +76,10 @@ def direct(system: Any) -> dict[str, Any]:
 
 def nested(system: Any) -> dict[str, Any]:
     """The systems among the members of a system."""
-    if system._run.nested is not None:
-        return dict(system._run.nested)
-    return {n: m for n, m in direct(system).items() if hasattr(m, "compute_losses")}
+    wiring = system._mlsystem.wiring
+    if wiring is not None:
+        return dict(wiring.nested)
+    return {n: m for n, m in direct(system).items() if _learner.is_system(m)}
 
 
 def mark_built(system: Any) -> None:
@@ -105,7 +110,8 @@ def trained(system: Any) -> dict[str, Any]:
 def give_names(path: str, value: Any) -> None:
     """Names the models in an attribute after it, but for those that were given a name."""
     for name, member in walk(path, value):
-        if hasattr(member, "_run") and member._run.is_unnamed:
+        learner = _learner.of(member)
+        if learner is not None and not learner.role.has_name:
             member.name = name.replace("/", "_")
 
 
@@ -113,8 +119,8 @@ def give_keys(system: Any) -> None:
     """Tells each member the name it goes by in its system."""
     for name, member in direct(system).items():
         give_names(name, member)  # also one that was put into a list later
-        if hasattr(member, "key"):
-            member._run.key = name
+        if (learner := _learner.of(member)) is not None:
+            learner.role = replace(learner.role, key=name)
     for inner in nested(system).values():
         give_keys(inner)
 
@@ -139,7 +145,7 @@ def check(system: Any) -> None:
 def _check_hidden(system: Any) -> None:
     known = {id(member) for member in direct(system).values()}
     for layer in system.layers:
-        if hasattr(layer, "key") and id(layer) not in known:
+        if _learner.of(layer) is not None and id(layer) not in known:
             raise ValueError(
                 f"The model '{layer.name}' is no member of {type(system).__name__}: it is set as "
                 "an attribute whose name begins with an underscore. Give it a public name."

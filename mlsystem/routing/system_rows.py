@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mlsystem._learner import SystemLearner
 from mlsystem.routing import members, routing_table
 
 
@@ -13,11 +14,11 @@ def top(system: Any, names: Iterable[str]) -> list[str]:
 
 
 def rows(
-    system: Any, names: Sequence[str], parts: Sequence[str] | None = None
+    learner: SystemLearner, names: Sequence[str], parts: Sequence[str] | None = None
 ) -> routing_table.Rows:
     """Which of the losses, or of the parts of them, each leaf of a system follows, by weight."""
-    weights = system._run.given.get("loss_weights")
-    parts = system._run.parts if parts is None else parts
+    system, weights = learner.model, learner.given.loss_weights
+    parts = learner.known.parts if parts is None else parts
     trained, frozen = _trained_members(system), list(members.direct(system))
     own, terms = top(system, names), top(system, parts)
     table = routing_table.read(system.routing, trained, own, weights, frozen, terms)
@@ -27,7 +28,7 @@ def rows(
             inside, terms = (_inside(name, known) for known in (names, parts))
             inner[name] = dict.fromkeys(members.trained(nested))  # all follow the outer row
             if inside:
-                inner[name] |= rows(nested, inside, terms)
+                inner[name] |= rows(nested._mlsystem, inside, terms)
     return routing_table.expand(table, inner)
 
 

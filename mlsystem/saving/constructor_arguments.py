@@ -12,46 +12,39 @@ import keras
 
 from mlsystem import _keras
 
-_OF_KERAS = ("name", "trainable", "dtype")
-
-
-class Arguments:
-    """The arguments of one call of a constructor, by name. A plain object, unseen by Keras."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-
 
 class CannotSave(NotImplementedError):
     """What Keras raises where a model cannot be saved, with the class and the argument."""
 
 
-def remember(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Keeps the arguments of a constructor, where they all have names."""
+def named(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of a constructor by name; None where some have no names."""
     signature = inspect.signature(type(model).__init__)
     try:
         bound = signature.bind(model, *args, **kwargs).arguments
     except TypeError:
-        return  # the constructor will say what is wrong
+        return None  # the constructor will say what is wrong
     kinds = {p.kind: name for name, p in signature.parameters.items()}
     if bound.pop(kinds.get(inspect.Parameter.VAR_POSITIONAL, ""), ()):
-        return
+        return None
     given = dict(list(bound.items())[1:])
     given |= given.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {})
-    object.__setattr__(model, "_arguments", Arguments(given))
+    return given
 
 
-def config(model: Any, basic: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as Keras saves them; with `basic`, what the constructor takes for Keras."""
-    if not hasattr(model, "_arguments"):
+def config(model: Any) -> dict[str, Any]:
+    """The arguments as Keras saves them, with those that every layer of Keras takes."""
+    given = model._mlsystem.arguments
+    if given is None:
         raise CannotSave(
             f"'{model.name}' cannot be saved: {type(model).__name__} was given arguments by "
             "*args, which have no names. Name them, or override `get_config` and `from_config`."
         )
+    dtype = keras.saving.serialize_keras_object(model.dtype_policy)
+    basic = {"name": model.name, "trainable": model.trainable, "dtype": dtype}
     parameters = inspect.signature(type(model).__init__).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    taken = {n: v for n, v in basic.items() if n in _OF_KERAS and (takes_all or n in parameters)}
-    given = model._arguments.given
+    taken = {n: v for n, v in basic.items() if takes_all or n in parameters}
     return taken | {n: serialized(model, n, v) for n, v in given.items() if n not in taken}
 
 

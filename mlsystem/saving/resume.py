@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import engine
+from mlsystem import _learner, engine
 from mlsystem.engine import random_state
 from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
 from mlsystem.saving.callback_state import CallbackStates
@@ -75,8 +75,9 @@ class Resume:
         self._freeze()  # which says what weights the optimizers are for
         self.entries = weights_file.fitting(model, self.path, False, _ADVICE)
         self._check_metrics()
-        if (transform := model._run.transform) is not None and self.state["transform"]:
-            transform.check(self.state["transform"])
+        self.transform = model._mlsystem.call.transform
+        if self.transform is not None and self.state["transform"]:
+            self.transform.check(self.state["transform"])
         position.go_to(self.position)
         position.when_back = self._restore
 
@@ -135,13 +136,13 @@ class Resume:
         weights_file.load(self.model, self.entries)
         self.callbacks.write(self.state["callbacks"])
         random_state.set_seed(self.state["seed"])
-        if (transform := self.model._run.transform) is not None:
-            transform.set_state(self.state["transform"])
+        if self.transform is not None:
+            self.transform.set_state(self.state["transform"])
 
     def _restore(self) -> None:
         """What the beginning of an epoch has changed is put back to its middle."""
         self._remember()
-        self.model._run.shown |= dict.fromkeys(self.state["shown"], 0.0)
+        self.model._mlsystem.compiled.shown |= dict.fromkeys(self.state["shown"], 0.0)
         for name, variables in self._measured():
             for variable, value in zip(variables, self.state["metrics"][name], strict=True):
                 variable.assign(value)
@@ -152,6 +153,7 @@ def state(
     model: Any, position: Position, callbacks: CallbackStates, epoch: int, ended: bool
 ) -> dict[str, Any]:
     """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
+    transform = model._mlsystem.call.transform
     return {
         "backend": engine.name,
         "epoch": epoch + ended,
@@ -161,10 +163,10 @@ def state(
         "given": callbacks.given,
         "stopped": bool(model.stop_training),
         "seed": random_state.seed(),
-        "frozen": trainable_state.state(model) if hasattr(model, "compute_losses") else None,
-        "transform": model._run.transform and model._run.transform.get_state(),
+        "frozen": trainable_state.state(model) if _learner.is_system(model) else None,
+        "transform": transform and transform.get_state(),
         "metrics": {} if ended else {n: _arrays(found) for n, found in _metrics(model).items()},
-        "shown": [] if ended else list(model._run.shown),
+        "shown": [] if ended else list(model._mlsystem.compiled.shown),
     }
 
 

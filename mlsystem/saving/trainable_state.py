@@ -1,5 +1,6 @@
 """What of a system is frozen, as a checkpoint keeps it."""
 
+from dataclasses import replace
 from typing import Any
 
 from mlsystem import _keras
@@ -26,5 +27,6 @@ def restore(system: Any, state: dict[str, Any]) -> None:
     for weight, trainable in zip(weights, state["weights"], strict=True):
         if weight.trainable != trainable:
             weight.trainable = trainable
-    system._run.optimized = state["optimized"]
-    configuration.retrain(system)
+    learner = system._mlsystem
+    learner.given = replace(learner.given, optimized=state["optimized"])
+    configuration.retrain(learner)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem.routing import members
 from mlsystem.saving import checksum, missing_optimizers
 
@@ -42,7 +42,7 @@ class Members(_Part):
         system = self._held[0]()
         found = [
             item
-            for name in system._containers()
+            for name in system._mlsystem.containers()
             for item in members.walk(name, getattr(system, name), _keras.KerasSaveable)
         ]
         return {path.replace("/", ":"): saveable for path, saveable in found}
@@ -90,7 +90,7 @@ def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -
 
     A model alone, as in Keras, needs no state of its optimizer in the file.
     """
-    anew = not hasattr(model, "compute_losses")
+    anew = not _learner.is_system(model)
     load(model, fitting(model, path, skip_mismatch, advice, anew))
 
 
@@ -102,7 +102,7 @@ def check_archive(store: Any) -> None:
 
 def load(model: Any, entries: Entries) -> None:
     """Loads entries that fit; where a layer's own `load_own_variables` fails, nothing changes."""
-    variables = model._state_variables()
+    variables = model._mlsystem.state_variables()
     before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
     try:
         _keras.load_entries(model, entries)
@@ -121,7 +121,7 @@ def fitting(
     """
     found = _read(path)
     if "optimizer" in {where.partition("/")[0] for where in found}:
-        model._ready_optimizers()
+        model._mlsystem.ready_optimizers()
     expected = _keras.state_entries(model)
     found = _wanted(_with_seeds(found, expected), expected)
     fresh: list[str] = []

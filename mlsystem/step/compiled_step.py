@@ -3,17 +3,29 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlsystem import engine
+from mlsystem import _keras, engine
+from mlsystem._learner import Learner, SystemLearner
 from mlsystem.metrics.running_means import loss_first
-from mlsystem.preparation import configuration
 from mlsystem.routing import update_schedule
 from mlsystem.step import nonfinite
 
 
-class ForFrozen:
+def trained(weights: Any) -> tuple[bool, ...]:
+    """Whether each weight is trained at present."""
+    return tuple([weight.trainable for weight in weights])
+
+
+def check_rehearsed(learner: Learner, step: str) -> None:
+    """Refuses a Keras whose trainer has not called `_symbolic_build` before it takes a step."""
+    call = learner.call
+    if call is not None and step == call.step and step not in learner.compiled.rehearsed:
+        raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
+
+
+class TrainFunction:
     """Called by Keras' `fit` with each batch: compiles a step for each set of frozen weights."""
 
-    def __init__(self, learner: Any) -> None:
+    def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self.steps: dict[Any, Callable[..., Any]] = {}
         self.optimizers: list[Any] = []  # those whose state the steps hold
@@ -24,44 +36,49 @@ class ForFrozen:
         return self._step()(*args)
 
     def _step(self) -> Callable[..., Any]:
-        kind = self.learner._run.due, self.learner._run.flags
+        kind = self.learner.compiled.due, self.learner.compiled.trained
         if kind not in self.steps:
-            self.steps[kind] = engine.chosen.train_function(self.learner)
+            self.steps[kind] = engine.chosen.train_function(self.learner.model)
         return self.steps[kind]
 
     def _see_what_is_frozen(self) -> None:
-        if configuration.flags(self.learner) != self.learner._run.flags:
-            self.learner._retrain()
-        now = list(self.learner.optimizers.values())
+        learner = self.learner
+        if learner.setup and trained(learner.setup.weights) != learner.compiled.trained:
+            learner.retrain()
+        now = list(learner.optimizers.values())
         if now != self.optimizers:  # one that knows thawed weights is another
             self.steps.clear()
             self.optimizers = now
 
 
-class TrainFunction(ForFrozen):
+class SystemTrainFunction(TrainFunction):
     """Also picks the compiled step by the number of the batch, for the models of a system.
 
     A model that is not due costs nothing: its gradients are in none of the steps it is left out of.
     """
 
+    learner: SystemLearner
+
     def __call__(self, *args: Any) -> Any:
         """One training step on what Keras' trainer hands over."""
-        run = self.learner._run
+        compiled = self.learner.compiled
         self._see_what_is_frozen()
-        run.due = self._due()
+        compiled.due = self._due()
         try:
             result = self._visible(self._step()(*args))
-            run.batches += self.learner.steps_per_execution  # at the end of the data there is none
+            # At the end of the data there is no batch.
+            compiled.batches += self.learner.model.steps_per_execution
             nonfinite.check(self.learner)
             return result
         finally:
-            run.due = None
+            compiled.due = None
 
     def _due(self) -> frozenset[str] | None:
-        run = self.learner._run
-        if not run.turns:
+        setup = self.learner.setup
+        if setup is None or not setup.turns:
             return None
-        return update_schedule.due(run.turns, list(self.learner._models()), run.batches)
+        models, batches = list(self.learner.models()), self.learner.compiled.batches
+        return update_schedule.due(setup.turns, models, batches)
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)
@@ -71,7 +88,6 @@ class TrainFunction(ForFrozen):
     def _shown(self, logs: Any) -> Any:
         if not isinstance(logs, dict):
             return logs
-        run = self.learner._run
-        logs = loss_first(run.logs.visible(logs))
-        run.shown |= logs
+        logs = loss_first(self.learner.logs.visible(logs))
+        self.learner.compiled.shown |= logs
         return logs

@@ -6,24 +6,24 @@ from typing import Any
 
 from mlsystem import engine
 from mlsystem._errors import named_in_errors
+from mlsystem._learner import Learner
 from mlsystem.engine import select
 
 
 @contextlib.contextmanager
-def when(learner: Any, given: Any) -> Iterator[None]:
+def when(learner: Learner, given: Any) -> Iterator[None]:
     """Has an update be one, and anything inside be logged, only where a condition holds."""
     if given is None:
         yield
         return
-    run = learner._run
     kept = engine.chosen.kept
-    run.gate = kept(select.scalar(given, "The condition `when` given to update"))
-    before = [(variable, kept(variable.value)) for variable in learner._counted_variables()]
+    learner.condition = kept(select.scalar(given, "The condition `when` given to update"))
+    before = [(variable, kept(variable.value)) for variable in learner.counted_variables()]
     try:
         yield
-        select.keep(run.gate, before, engine.chosen.changed)
+        select.keep(learner.condition, before, engine.chosen.changed)
     finally:
-        run.gate = None
+        learner.condition = None
 
 
 def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:

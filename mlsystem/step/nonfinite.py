@@ -7,21 +7,23 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import _keras, engine
-from mlsystem.losses import found
+from mlsystem import _keras, _learner, engine
+from mlsystem._learner import CopyLearner, SystemLearner
+from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.step import context
 
 
-def finite(system: Any, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def finite(learner: SystemLearner, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Whether the gradients of each model are finite, boolean tensors; None where nobody asks."""
-    if system.nonfinite == "keep":
+    if learner.model.nonfinite == "keep":
         return dict.fromkeys(gradients)
     found = {name: _all_finite(mine) for name, mine in gradients.items()}
-    if this := context.of(system):
+    if this := learner.step:
+        optimizers = learner.optimizers
         for name, condition in found.items():
             if condition is not None:
-                _count(system, this, name, condition)
+                _count(learner, this, name, optimizers[name], condition)
     return found
 
 
@@ -30,16 +32,18 @@ def _all_finite(gradients: Sequence[Any]) -> Any:
     return engine.chosen.all_finite(known) if known else None
 
 
-def _count(system: Any, this: context.Step, name: str, finite: Any) -> None:
+def _count(
+    learner: SystemLearner, this: context.Step, name: str, optimizer: Any, finite: Any
+) -> None:
     """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
     skipped = ops.logical_not(finite)
-    if properties.scales(system.optimizers[name]):
-        names, taken = this.pending.get(name, (set(), found.Taken()))
+    if properties.scales(optimizer):
+        names, taken = this.ledger.pending.get(name, (set(), Taken()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
         lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
-        scale = properties.scale(system.optimizers[name])  # at 1 it makes nothing overflow
+        scale = properties.scale(optimizer)  # at 1 it makes nothing overflow
         skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
-    counter = system._run.logs.skips[name].total
+    counter = learner.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))
 
 
@@ -53,16 +57,18 @@ def forward_state(system: Any) -> list[Any]:
 
 
 def _own_state(layer: Any) -> list[Any]:
-    averaged = getattr(layer, "_averaged_state", None)
-    return _keras.own_state(layer) if averaged is None else averaged()
+    learner = _learner.of(layer)
+    if isinstance(learner, CopyLearner):
+        return learner.averaged_state()
+    return _keras.own_state(layer)
 
 
-def skipped(system: Any) -> dict[str, int]:
+def skipped(learner: SystemLearner) -> dict[str, int]:
     """The logs of an epoch: the number of skipped updates of each model that ever had one."""
-    known = system._run.skipped
-    for name, number in system._run.logs.skipped().items():
-        if number and name not in known and system.nonfinite == "skip":
-            _warn(system, name)
+    known = learner.logs.known_skips
+    for name, number in learner.logs.skipped().items():
+        if number and name not in known and learner.model.nonfinite == "skip":
+            _warn(name)
         if number or name in known:
             known[name] = number
     return {f"{name}_skipped": number for name, number in known.items()}
@@ -81,18 +87,18 @@ def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
         )
 
 
-def check(system: Any) -> None:
+def check(learner: SystemLearner) -> None:
     """Says at once what there is to say of the batches so far, as far as that is cheap."""
-    batches = system._run.batches
-    if system.nonfinite == "raise":
-        for name, number in system._run.logs.skipped().items():
+    batches, nonfinite = learner.compiled.batches, learner.model.nonfinite
+    if nonfinite == "raise":
+        for name, number in learner.logs.skipped().items():
             if number:
                 raise FloatingPointError(f"{_text(name, f'batch {batches}')}.")
-    elif system.nonfinite == "skip" and batches & (batches - 1) == 0:  # a power of two
-        skipped(system)
+    elif nonfinite == "skip" and batches & (batches - 1) == 0:  # a power of two
+        skipped(learner)
 
 
-def _warn(system: Any, name: str) -> None:
+def _warn(name: str) -> None:
     warnings.warn(
         f"{_text(name, 'some batches')}. It was not updated on these; '{name}_skipped' in the logs "
         "counts them. nonfinite='raise' ends training there, and 'keep' goes on regardless.",

@@ -4,14 +4,16 @@ A weight that no loss reaches has no gradient. Users see a zero in its place, an
 gradients knows that zero and leaves the weight alone.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras import ops
 
 from mlsystem import engine
+from mlsystem._learner import Learner
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.routing import loss_weights, routing_table
@@ -19,6 +21,7 @@ from mlsystem.routing.routing_table import Row
 from mlsystem.step import context
 
 Forward = Callable[[], tuple[Taken, Any]]
+Rows = Callable[[Sequence[str]], routing_table.Rows]
 
 
 @dataclass
@@ -51,165 +54,151 @@ class Gradients(dict[str, Any]):
         self.taken, self.outputs, self.zeros = taken, outputs, list(zeros)
 
 
-def existing(gradients: Mapping[str, Any], name: str, known: Sequence[Any] = ()) -> list[Any]:
-    """The gradients of a model, None in place of the zeros that stand for none."""
-    zeros = {id(zero) for zero in [*known, *getattr(gradients, "zeros", ())]}
-    return [None if id(g) in zeros else g for g in gradients[name]]
+class _Losses:
+    """The losses of one forward pass, as an engine asks for them, and what else the pass gave."""
+
+    def __init__(self, learner: Learner, forward: Forward) -> None:
+        self.learner, self.forward = learner, forward
+        self.taken = Taken()
+
+    def __call__(self) -> Any:
+        """Runs the forward pass; returns the losses with their parts, and what to carry out."""
+        with context.differentiated(self.learner):
+            self.taken, outputs = self.forward()
+        return self.taken.losses | self.taken.parts, (self.taken.terms, outputs)
+
+    def names(self, losses: Mapping[str, Any]) -> list[str]:
+        """The names of the losses without their parts."""
+        return [name for name in losses if name not in self.taken.parts]
+
+    def computed(self, losses: Mapping[str, Any], terms: dict[str, Any]) -> Taken:
+        """The losses with the values that the engine gives, and not those of its trace."""
+        values = {name: losses[name] for name in self.names(losses)}
+        return replace(self.taken, losses=values, terms=terms, parts={}, before=[], then=[])
 
 
-def gradients(
-    learner: Any,
-    forward: Forward,
-    rows: Callable[[Sequence[str]], routing_table.Rows],
-    models: Sequence[str],
-    balance: Any = None,
-) -> tuple[Gradients, routing_table.Rows]:
+def take(
+    learner: Learner, forward: Forward, rows: Rows, models: Sequence[str], balance: Any = None
+) -> Gradients:
     """Runs `forward` once and takes, for each model, the gradient of the losses in its row.
 
-    A `balance` has a say in how these losses are weighed and their gradients put together.
+    Args:
+        learner: that of the model or system.
+        forward: runs the forward pass; returns its losses and outputs.
+        rows: gives the row of each model, of the names of the losses.
+        models: the models.
+        balance: has a say in how these losses are weighed and their gradients put together.
     """
-    read: routing_table.Rows = {}
-    owners: dict[str, str] = {}
-    sizes: dict[str, Any] = {}
-    parted: set[str] = set()
+    found = _Losses(learner, forward)
     passes: list[Pass] = []
-    trained = {n: model.trainable_weights for n, model in learner._models().items()}
-
-    def run() -> Any:
-        with context.differentiated(learner):
-            taken, outputs = forward()
-        owners.update(taken.owners)
-        sizes.update(taken.sizes)
-        parted.update(taken.parts)
-        return taken.losses | taken.parts, (taken.terms, outputs)
+    table: routing_table.Rows = {}
+    optimizers, members = learner.optimizers, learner.ready.members
+    weights = {name: members[name].trainable_weights for name in models}
+    scales = {name: properties.scale(optimizers[name]) for name in models}
 
     def plan(losses: dict[str, Any]) -> Any:
-        known = [name for name in losses if name not in parted]
-        table = rows(known)
-        read.update({name: table[name] for name in models})
-        groups = routing_table.groups(read, _are_scaled(learner, models))
+        known = found.names(losses)
+        followed = rows(known)
+        table.update({name: followed[name] for name in models})
+        groups = routing_table.groups(table, {n: s is not None for n, s in scales.items()})
         made = [Pass(row, group) for row, group in groups]
         passes.extend(made if balance is None else balance.passes(made, known))
-        return [
-            (_weights(learner, one, losses), [v for name in one.models for v in trained[name]])
-            for one in passes
-        ]
+        return [(_weighed(learner, one, scales, losses), _joined(weights, one)) for one in passes]
 
-    before = [(v, engine.chosen.kept(v.value)) for v in learner._forward_state()]
-    losses, (terms, outputs), found = engine.chosen.gradients(run, plan, learner._state_variables())
-    losses = {name: value for name, value in losses.items() if name not in parted}
-    taken = Taken(losses, terms, owners, sizes, before=before)
-    parts = [_by_model(learner, trained, one, row) for one, row in zip(passes, found, strict=True)]
-    by_model = _joined(parts) if balance is None else balance.merged(learner, passes, parts, taken)
-    zeros: list[Any] = []
-    whole = {n: _whole(learner, n, trained[n], by_model[n], zeros) for n in models}
-    return Gradients(whole, taken, outputs, zeros), read
-
-
-def _are_scaled(learner: Any, models: Sequence[str]) -> dict[str, bool]:
-    return {name: properties.is_scaled(learner.optimizers[name]) for name in models}
+    state = learner.forward_state(learner.condition is not None)
+    before = [(variable, engine.chosen.kept(variable.value)) for variable in state]
+    losses, (terms, outputs), rows_of = engine.chosen.gradients(
+        found, plan, learner.state_variables()
+    )
+    taken = replace(found.computed(losses, terms), before=before)
+    parts = [
+        _by_model(weights, one, _least(scales, one), row)
+        for one, row in zip(passes, rows_of, strict=True)
+    ]
+    merged = balance.merged(learner, passes, parts, taken) if balance else _merged(parts)
+    gradients = _filled(learner, weights, merged, taken, outputs)
+    _note(learner, gradients, table)
+    return gradients
 
 
-def _scale(learner: Any, one: Pass) -> Any:
-    """What the losses of a backward pass are scaled by; None where they are not."""
-    return properties.scale(*(learner.optimizers[name] for name in one.models))
+def _note(learner: Learner, found: Gradients, table: routing_table.Rows) -> None:
+    """Remembers the losses, to be logged once the gradients are applied.
+
+    Gradients that a loss takes inside itself, to be differentiated again, are not applied.
+    """
+    this = learner.step
+    if this and not this.depth:
+        this.zeros += found.zeros
+        this.ledger.pend(found.taken, table)
 
 
-def _weights(learner: Any, one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
+def _least(scales: Mapping[str, Any], one: Pass) -> Any:
+    """What the losses of a backward pass are scaled by, or None.
+
+    Of several scales it is the smallest: no gradient overflows at it that holds at its own.
+    """
+    found = [scales[name] for name in one.models if scales[name] is not None]
+    return functools.reduce(ops.minimum, found) if found else None
+
+
+def _weighed(
+    learner: Learner, one: Pass, scales: Mapping[str, Any], losses: Mapping[str, Any]
+) -> dict[str, Any]:
     """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
-    scale = _scale(learner, one)
-    return {n: _product(learner, factors, scale, losses[n]) for n, factors in one.row.items()}
+    scale, batches = _least(scales, one), learner.batches_seen
+    start = 1.0 if scale is None else scale
+    return {
+        name: loss_weights.product(factors, start, batches, losses[name])
+        for name, factors in one.row.items()
+    }
 
 
-def _product(learner: Any, factors: tuple[Any, ...], scale: Any, loss: Any) -> Any:
-    product = 1.0 if scale is None else scale
-    for factor in factors:
-        product = product * loss_weights.value(factor, learner._batches_seen, loss.dtype)
-    return product
+def _joined(weights: Mapping[str, list[Any]], one: Pass) -> list[Any]:
+    return [weight for name in one.models for weight in weights[name]]
 
 
 def _by_model(
-    learner: Any, trained: dict[str, list[Any]], one: Pass, found: list[Any]
+    weights: Mapping[str, list[Any]], one: Pass, scale: Any, found: list[Any]
 ) -> dict[str, list[Any]]:
     """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
-    scale, models, left = _scale(learner, one), {}, iter(found)
+    models, left = {}, iter(found)
     for name in one.models:
-        mine = [next(left) for _ in trained[name]]
+        mine = [next(left) for _ in weights[name]]
         models[name] = [
             g if scale is None or g is None else g / ops.cast(scale, g.dtype) for g in mine
         ]
     return models
 
 
-def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+def _merged(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     return {name: mine for part in parts for name, mine in part.items()}
 
 
-def _whole(
-    learner: Any, name: str, weights: list[Any], found: list[Any], zeros: list[Any]
-) -> list[Any]:
-    """One model's gradients, with zeros, which are noted, for weights that no loss depends on."""
-    if all(g is None for g in found) and name not in learner._run.warned:
-        learner._run.warned.add(name)
+def _filled(
+    learner: Learner,
+    weights: Mapping[str, list[Any]],
+    found: Mapping[str, list[Any]],
+    taken: Taken,
+    outputs: Any,
+) -> Gradients:
+    """The gradients of all models, with zeros, which are noted, where no loss reaches a weight."""
+    filled = Gradients({}, taken, outputs)
+    for name, mine in weights.items():
+        if all(g is None for g in found[name]):
+            _warn_unreached(learner, name)
+        filled[name] = [found[name][i] for i in range(len(mine))]
+        for i, weight in enumerate(mine):
+            if filled[name][i] is None:
+                filled[name][i] = ops.zeros(weight.shape, weight.dtype)
+                filled.zeros.append(filled[name][i])
+    return filled
+
+
+def _warn_unreached(learner: Learner, name: str) -> None:
+    if name not in learner.compiled.warned:
+        learner.compiled.warned.add(name)
         warnings.warn(
             f"None of the losses that '{name}' follows depends on it, so it will not learn. "
             "Check that `forward` calls it and that its routing names the right losses.",
             stacklevel=2,
         )
-    pairs = zip(weights, found, strict=True)
-    whole = [_zero(w) if g is None else g for w, g in pairs]
-    zeros += [w for w, g in zip(whole, found, strict=True) if g is None]
-    return whole
-
-
-def _zero(weight: Any) -> Any:
-    return ops.zeros(weight.shape, weight.dtype)
-
-
-def check_fit(name: str, found: Sequence[Any], weights: Sequence[Any]) -> None:
-    """Refuses gradients that are not those of the weights of a model."""
-    if len(found) != len(weights):
-        raise ValueError(
-            f"apply_gradients got {len(found)} gradients for '{name}', "
-            f"which has {len(weights)} trainable weights."
-        )
-    for gradient, weight in zip(found, weights, strict=True):
-        if gradient is not None and _differ(gradient.shape, weight.shape):
-            raise ValueError(
-                f"apply_gradients got a gradient of shape {tuple(gradient.shape)} for the weight "
-                f"'{weight.path}' of '{name}', whose shape is {tuple(weight.shape)}."
-            )
-
-
-def _differ(found: Any, expected: tuple[int, ...]) -> bool:
-    """Whether two shapes differ, as far as they are known: TensorFlow may not know all."""
-    if getattr(found, "rank", 0) is None:
-        return False
-    pairs = zip(found, expected, strict=False)
-    return len(found) != len(expected) or any(a != b for a, b in pairs if a is not None)
-
-
-def applicable(
-    optimizer: Any, found: list[Any], weights: Sequence[Any], reached: set[int]
-) -> tuple[list[Any], list[Any]]:
-    """The gradients that exist, as the optimizer wants them, and their weights.
-
-    An optimizer that accumulates gradients empties the sums of all weights when it updates, and
-    adds a zero to the sum of a weight that another loss has `reached`. One that is made of several
-    gets zeros for all.
-    """
-    pairs = list(zip(found, weights, strict=True))
-    now = {id(w) for g, w in pairs if g is not None}
-    reached |= now
-    whole = properties.wants_all(optimizer)
-    if now and (whole or properties.accumulates(optimizer)):
-        filled = {id(w) for w in weights} if whole else reached
-        pairs = [(_zero(w) if g is None and id(w) in filled else g, w) for g, w in pairs]
-    pairs = [(g, w) for g, w in pairs if g is not None]
-    return _scaled(optimizer, [g for g, _ in pairs]), [w for _, w in pairs]
-
-
-def _scaled(optimizer: Any, found: list[Any]) -> list[Any]:
-    """Gradients as the optimizer wants them: it divides them by its scale."""
-    scale = properties.scale(optimizer)
-    return found if scale is None else [g * ops.cast(scale, g.dtype) for g in found]

@@ -1,28 +1,20 @@
-"""The arrow: data, forward, losses, gradients, optimizers, logs. Written once, for every backend.
+"""The arrow of a step: data, forward, losses, gradients, optimizers, metrics, logs.
 
-A `Learner` is a Keras model that trains some models by some losses. What these are is said by
-its two kinds: a model alone (`model.py`) and a system of models (`system.py`).
+Written once, for every backend. `TrainStep` holds the methods of models and systems that a step is
+made of. What differs between the two is said by their learner (`_learner.py`).
 """
 
-import functools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from keras import ops
 
-from mlsystem import engine
-from mlsystem._errors import named_in_errors
-from mlsystem._tensors import describe
-from mlsystem.data.batch import Batch
-from mlsystem.engine import select
-from mlsystem.fit.trainer import Trainer
-from mlsystem.losses import reduction
+from mlsystem import _keras
+from mlsystem._learner import Learner
 from mlsystem.losses.found import Taken
-from mlsystem.optimizers import properties
-from mlsystem.routing import model_names, routing_table
-from mlsystem.step import conditional, context, nonfinite
-from mlsystem.step.routed_gradients import Gradients, applicable, check_fit, existing, gradients
+from mlsystem.step import conditional, context, forward, model_updates, routed_gradients
+from mlsystem.step.routed_gradients import Gradients
 
 
 class NoLosses(dict[str, Any]):
@@ -35,8 +27,10 @@ class NoLosses(dict[str, Any]):
         )
 
 
-class Learner(Trainer):
-    """Holds the step. Subclassed by `MLModel` and `MLSystem`, not by users."""
+class TrainStep(_keras.Hooks):
+    """The step of a Keras model. Subclassed by `MLModel`, not by users."""
+
+    _mlsystem: Learner
 
     @context.make(training=True)
     def train_step(self, data: Any) -> Any:
@@ -50,12 +44,13 @@ class Learner(Trainer):
         Returns:
             The logs: `self.get_metrics_result()`.
         """
-        for phase, models in enumerate(self._phase_models()):
+        learner = self._mlsystem
+        for phase, models in enumerate(learner.phases()):
             self.update(data, models, phase=phase)
-        if not self._models():
-            self._warn_untrained()
-            self._observe(data, training=True)
-        return self._step_logs()
+        if not learner.models():
+            _warn_untrained(learner)
+            forward.observe(learner, data, training=True)
+        return _step_logs(learner)
 
     @context.make(training=False)
     def test_step(self, data: Any) -> Any:
@@ -67,8 +62,8 @@ class Learner(Trainer):
         Returns:
             The logs: `self.get_metrics_result()`.
         """
-        self._observe(data, training=False)
-        return self._step_logs()
+        forward.observe(self._mlsystem, data, training=False)
+        return _step_logs(self._mlsystem)
 
     def update(
         self, data: Any, models: Any = None, when: Any = None, phase: int | None = None
@@ -95,13 +90,15 @@ class Learner(Trainer):
             `(outputs, losses)`: what `forward` returned, and the losses and their named terms as
             scalars. `(None, {})` where no model was due: look at them under `if losses:`.
         """
-        names = self._due(models)
-        if not names:
+        learner = self._mlsystem
+        due = model_updates.due(learner, models)
+        if not due:
             return None, NoLosses()
-        with conditional.when(self, when):
-            found = self.gradients(data, names, phase=phase)
-            updated = self._apply(found)
-            self._update_metrics(context.batch_of(self, data), found.outputs, updated)
+        with conditional.when(learner, when):
+            batch = context.batch_of(learner, data)
+            found = self.gradients(data, due, phase=phase)  # forward, losses, routed gradients
+            updated = model_updates.apply(learner, found, due)
+            learner.update_metrics(batch, found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
@@ -117,17 +114,16 @@ class Learner(Trainer):
             zero where the losses do not depend on the weight. `apply_gradients` leaves such a
             weight alone, unless you put another gradient in the place of that zero.
         """
+        learner = self._mlsystem
+        names = model_updates.named(learner, models)
         if callable(data):
-            return self._gradients_of(data, self._names(models), None)
-        return self._pend(
-            *gradients(
-                self,
-                lambda: self._forward_losses(context.batch_of(self, data), True, phase),
-                self._rows,
-                self._names(models),
-                self._balance(),
-            )
-        )
+            return _gradients_of(learner, data, names, None)
+        batch = context.batch_of(learner, data)
+
+        def run() -> tuple[Taken, Any]:
+            return forward.forward_losses(learner, batch, True, phase)
+
+        return routed_gradients.take(learner, run, learner.rows, names, learner.balance)
 
     def minimize(
         self, loss_fn: Any, models: Any = None, name: str | None = None, when: Any = None
@@ -144,12 +140,13 @@ class Learner(Trainer):
         Returns:
             The loss, a scalar tensor; None where there is no model to update on this batch.
         """
-        names = self._due(models)
-        if not names:
+        learner = self._mlsystem
+        due = model_updates.due(learner, models)
+        if not due:
             return None
-        with conditional.when(self, when):
-            found = self._gradients_of(loss_fn, names, name)
-            self._apply(found)
+        with conditional.when(learner, when):
+            found = _gradients_of(learner, loss_fn, due, name)
+            model_updates.apply(learner, found, due)
         [loss] = found.taken.losses.values()
         return loss
 
@@ -166,8 +163,11 @@ class Learner(Trainer):
             gradients: what `gradients` gave, or others of the same shapes.
             when: as in `update`.
         """
-        with conditional.when(self, when):
-            self._apply(gradients)
+        learner = self._mlsystem
+        model_updates.check_table(gradients)
+        due = model_updates.due(learner, gradients)
+        with conditional.when(learner, when):
+            model_updates.apply(learner, gradients, due)
 
     def log(self, name: str, value: Any) -> None:
         """Logs the mean over the epoch of something that is not a loss.
@@ -186,253 +186,35 @@ class Learner(Trainer):
         this = context.running()
         if this is not None:
             value = ops.mean(ops.cast(value, "float32"))
-            this.learner._track(name, f"self.log('{name}')", value, this.batch.size)
+            context.track(this.learner, name, f"self.log('{name}')", value, this.batch.size)
 
-    # What the two kinds say ------------------------------------------------------------------
 
-    def _models(self) -> dict[str, Any]:
-        """The models that are trained, by name."""
-        raise NotImplementedError
+def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
+    """The gradients of one loss of a user's own, which all of the models follow."""
+    name = name or "_".join(names)
 
-    @property
-    def optimizers(self) -> Mapping[str, Any]:
-        """The Keras optimizer of each model that is trained."""
-        raise NotImplementedError
+    def run() -> tuple[Taken, Any]:
+        return forward.one_loss(loss_fn, name), None
 
-    def _rows(self, losses: Sequence[str]) -> routing_table.Rows:
-        """Which of the losses each model follows, with which weights."""
-        raise NotImplementedError
+    rows: Any = {model: {name: (1.0,)} for model in names}
+    return routed_gradients.take(learner, run, lambda _: rows, names)
 
-    def _balance(self) -> Any:
-        """What balances the losses, if anything does."""
-        return None
 
-    def _find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
-        """The losses of one forward pass, and their named terms."""
-        raise NotImplementedError
+def _step_logs(learner: Learner) -> Any:
+    """What a step returns: the logs of Keras' `compute_metrics`, or the running means."""
+    this = learner.step
+    return this.logs if this and this.logs is not None else learner.model.get_metrics_result()
 
-    def _update_metrics(
-        self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None
-    ) -> None:
-        """Updates the metrics of models that were updated, where they were, or of all."""
-        raise NotImplementedError
 
-    def _phase_models(self) -> list[list[str]]:
-        """The models of each phase."""
-        return [list(self._models())]
-
-    def _known_models(self) -> list[str]:
-        """The names of the models that are trained, or would be if they were not frozen."""
-        return list(self._models())
-
-    def _follow(self, updated: Mapping[str, Any]) -> None:
-        """Moves the copies that follow some models, where these were updated."""
-
-    def _forward_state(self) -> list[Any]:
-        """The variables that are put back where the update of any of its models is skipped."""
-        return [] if self._run.gate is None else nonfinite.forward_state(self)
-
-    # How the step goes -----------------------------------------------------------------------
-
-    def _forward_losses(
-        self, batch: Batch, training: bool, phase: int | None = None
-    ) -> tuple[Taken, Any]:
-        """One forward pass and its losses."""
-        outputs = self._call_forward(batch, training, phase)
-        if outputs is None:
-            raise ValueError(
-                f"{type(self).__name__}.forward returned None. Does it end in a `return`?"
-            )
-        taken = self._find_losses(batch, outputs, training)
-        if not taken.losses:
-            raise ValueError(
-                f"No model of '{self.name}' has a loss, so there is nothing to minimize. Give a "
-                "model a `loss` method or `loss=`, or override `compute_losses`."
-            )
-        if training:  # what is evaluated may have fewer
-            self._run.loss_names = list(taken.losses)
-        if training or not self._run.parts:
-            self._run.parts = list(taken.parts)
-        return taken, outputs
-
-    def _observe(self, data: Any, training: bool) -> None:
-        """Runs `forward` and logs all losses and metrics; updates nothing."""
-        batch = context.batch_of(self, data)
-        taken, outputs = self._forward_losses(batch, training)
-        if this := context.of(self):
-            this.count(taken, dict.fromkeys(taken.losses))
-        self._update_metrics(batch, outputs, None)
-
-    def _warn_untrained(self) -> None:
-        """Says once that there is nothing to train."""
-        if "" in self._run.warned:
-            return
-        self._run.warned.add("")  # no model has this name
-        known = ", ".join(repr(name) for name in self._known_models())
-        warnings.warn(
-            f"'{self.name}' has no trainable weights, so training changes none. "
-            + (f"All of its models are frozen: {known}. " if known else "")
-            + "Its losses and metrics are still computed. Set `trainable = True` to train it.",
-            stacklevel=2,
-        )
-
-    def _call_forward(self, batch: Batch, training: bool, phase: int | None = None) -> Any:
-        """Runs `forward`, which gets `y`, `training` and `phase` where it names them."""
-        offered = {"y": batch.y, "training": training, "phase": phase}
-        named = self.call_signature_parameters
-        return self(batch.x, **{name: v for name, v in offered.items() if name in named})
-
-    def _names(self, models: Any) -> list[str]:
-        """The models that are named, groups spelled out; all by default."""
-        trained = self._models()
-        if models is None:
-            return list(trained)
-        return [
-            n for n in model_names.resolve(models, self._known_models(), "models") if n in trained
-        ]
-
-    def _due(self, models: Any) -> list[str]:
-        """Those of the models that are updated on this batch."""
-        context.check_branch(self)
-        due = self._run.due
-        return [name for name in self._names(models) if due is None or name in due]
-
-    def _gradients_of(self, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
-        name = name or "_".join(names)
-        if not callable(loss_fn):
-            raise TypeError(
-                f"minimize got a {type(loss_fn).__name__}. Give a function without arguments that "
-                "computes the loss: self.minimize(lambda: ..., models)."
-            )
-
-        def forward() -> tuple[Taken, Any]:
-            with named_in_errors(f"The function of the loss '{name}', called without arguments"):
-                found = loss_fn()
-            loss, size = reduction.scalar(found, f"The loss '{name}'")
-            return Taken({name: loss}, sizes={name: size}), None
-
-        rows: routing_table.Rows = {model: {name: (1.0,)} for model in names}
-        found, _ = gradients(self, forward, lambda _: rows, names)
-        found.taken.whole = False
-        return self._pend(found, rows)
-
-    def _pend(self, found: Gradients, rows: routing_table.Rows) -> Gradients:
-        """Remembers which losses to log once the gradients are applied.
-
-        Those that a loss takes of others, to be differentiated again, are not applied.
-        """
-        this = context.of(self)
-        if this and not this.depth:
-            this.zeros += found.zeros
-            if older := next((this.pending[n][1] for n in rows if n in this.pending), None):
-                both = [*found.taken.before, *older.before]  # of two, the older value stays
-                found.taken.before = list({id(v): (v, old) for v, old in both}.values())
-            known = list(found.taken.losses)
-            this.pending |= {
-                m: (routing_table.followed([row], known), found.taken) for m, row in rows.items()
-            }
-        return found
-
-    def _apply(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        """Applies gradients; returns, by model, the condition under which it was updated."""
-        is_table = isinstance(gradients, Mapping)
-        if not is_table or not all(isinstance(g, Iterable) for g in gradients.values()):
-            raise TypeError(
-                f"apply_gradients got {describe(gradients)}. Give {{model: [gradient per "
-                "trainable weight]}, as self.gradients(data) returns."
-            )
-        zeros = this.zeros if (this := context.of(self)) else ()
-        found = {name: existing(gradients, name, zeros) for name in self._due(gradients)}
-        finite = self._finite(found)
-        self._put_back(gradients, functools.reduce(select.both, finite.values(), self._run.gate))
-        asked = {name: self._wanted(name, condition) for name, condition in finite.items()}
-        wanted = {name: select.both(self._run.gate, c) for name, c in asked.items()}
-        updated = {n: select.both(c, finite[n]) for n, c in wanted.items()}
-        moved = {n: self._apply_to(n, found[n], wanted[n], c) for n, c in updated.items()}
-        self._follow({n: c for n, c in moved.items() if any(g is not None for g in found[n])})
-        self._count_pending(updated)
-        return updated
-
-    def _finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether those of each model are finite, boolean tensors; None where nobody asks."""
-        return dict.fromkeys(gradients)
-
-    def _put_back(self, gradients: Mapping[str, Any], condition: Any) -> None:
-        """Undoes what `forward` has assigned, unless a condition holds."""
-        this = context.of(self)
-        pending = this.pending if this else {}
-        found = [pending[name][1] for name in gradients if name in pending]
-        found = [gradients.taken] if isinstance(gradients, Gradients) else found
-        for taken in {id(taken): taken for taken in found if condition is not None}.values():
-            select.keep(condition, taken.before, engine.chosen.changed)
-
-    def _wanted(self, name: str, finite: Any) -> Any:
-        """The condition of `update_when` for a model; None where there is none."""
-        condition, this = self._run.when.get(name), context.of(self)
-        if condition is None or this is None or name not in this.pending:
-            return None
-        _, taken = this.pending[name]
-        if not taken.whole:
-            return None
-        wanted = conditional.ask(name, condition, taken.losses | taken.terms)
-        share = ops.cast(select.both(wanted, finite), "float32")
-        self._track(f"{name}_updated", f"the share of updates of '{name}'", share, this.batch.size)
-        return wanted
-
-    def _apply_to(self, name: str, found: list[Any], wanted: Any, finite: Any) -> Any:
-        """Applies the gradients of a model; returns the condition under which its weights moved."""
-        weights = self._models()[name].trainable_weights
-        check_fit(name, found, weights)
-        optimizer = self.optimizers[name]
-        # One that scales the loss lowers its scale by what is not finite.
-        condition = wanted if properties.scales(optimizer) else finite
-        reached, weights = applicable(optimizer, found, weights, self._run.reached)
-        if not reached:
-            return condition
-        before = properties.updates(optimizer)
-        engine.chosen.apply(optimizer, reached, weights, condition)
-        return condition if before is None else ops.not_equal(optimizer.iterations, before)
-
-    # The logs --------------------------------------------------------------------------------
-
-    def _count_pending(self, updated: Mapping[str, Any]) -> None:
-        """Counts the losses that models follow, where one of these models was updated."""
-        if not (this := context.of(self)):
-            return
-        pending = [(*this.pending.pop(n), c) for n, c in updated.items() if n in this.pending]
-        for taken in {id(taken): taken for _, taken, _ in pending}.values():
-            conditions: dict[str, list[Any]] = {}
-            for names, other, condition in pending:
-                for name in names if other is taken else ():
-                    conditions.setdefault(name, []).append(condition)
-            this.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
-            self._call_then(taken, select.any_of([c for _, t, c in pending if t is taken]))
-
-    def _call_then(self, taken: Taken, condition: Any) -> None:
-        """Lets the balance learn of what was applied, where it was."""
-        if taken.then:
-            held, how = self._balance().variables, (engine.chosen.kept, engine.chosen.changed)
-            with select.only(condition, held, *how):
-                while taken.then:
-                    taken.then.pop(0)()
-
-    def _track(self, name: str, owner: str, value: Any, weight: Any, gated: bool = False) -> None:
-        """Adds a value to the running mean of a name; a gated one may have been kept out."""
-        self._run.logs.update(name, owner, value, weight)
-        if this := context.of(self):
-            this.touched[name] = None
-            if gated or self._run.gate is not None:
-                self._run.logs.gated.add(name)
-
-    def _close_step(self, this: context.Step) -> None:
-        """Ends a step: its losses go to the logs, and the batch is counted."""
-        self._flush(this)
-
-    def _flush(self, this: context.Step) -> None:
-        """Moves the losses of a step into the running means."""
-        raise NotImplementedError
-
-    def _step_logs(self) -> Any:
-        """What a step returns: the logs of Keras' `compute_metrics`, or the running means."""
-        this = context.of(self)
-        return this.logs if this and this.logs is not None else self.get_metrics_result()
+def _warn_untrained(learner: Learner) -> None:
+    """Says once that there is nothing to train."""
+    if "" in learner.compiled.warned:
+        return
+    learner.compiled.warned.add("")  # no model has this name
+    known = ", ".join(repr(name) for name in learner.known_models())
+    warnings.warn(
+        f"'{learner.name}' has no trainable weights, so training changes none. "
+        + (f"All of its models are frozen: {known}. " if known else "")
+        + "Its losses and metrics are still computed. Set `trainable = True` to train it.",
+        stacklevel=2,
+    )

@@ -221,7 +221,7 @@ def test_setup_from_structures(learner):
     left, right = X[:, :1], X[:, 1:]
     for data in [((left, right), Y), ({"left": left, "right": right}, Y)]:
         model = learner().setup(data)
-        assert all(len(m.weights) == 4 for m in model._models().values())
+        assert all(len(m.weights) == 4 for m in model._mlsystem.models().values())
 
 
 def test_setup_takes_inputs_alone():

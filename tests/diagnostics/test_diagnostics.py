@@ -49,7 +49,7 @@ def data(n=8):
 
 def everything(system):
     """All numbers of a system."""
-    state = system._state_variables()
+    state = system._mlsystem.state_variables()
     return [ops.convert_to_numpy(v).copy() for v in state]
 
 
@@ -182,10 +182,10 @@ def test_the_report_changes_nothing(when):
     system = Rich().setup(data())
     if when == "after":
         system.fit(data(), batch_size=4, verbose=0)
-    before, logs = everything(system), set(system._run.logs.trackers)
+    before, logs = everything(system), set(system._mlsystem.logs.trackers)
     report = system.gradient_report(data())
     assert same(before, everything(system))
-    assert set(system._run.logs.trackers) == logs
+    assert set(system._mlsystem.logs.trackers) == logs
     assert report.frozen == ["target", "fixed"]
     assert set(report["low"]) == {"encoder", "head", "self"}
     assert "frozen" in str(report)

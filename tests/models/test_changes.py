@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, Scale, TinyGAN, approx, number, ones
+from toys import Pair, Scale, Target, TinyGAN, approx, number, ones
 
 import mlsystem as ml
 
 
 def weights(system):
-    return {name: number(model.weight) for name, model in system._models().items()}
+    return {name: number(model.weight) for name, model in system._mlsystem.models().items()}
 
 
 def test_callbacks_set_all_learning_rates_in_proportion():
@@ -216,7 +216,8 @@ def test_a_step_that_returns_nothing_and_a_system_without_models():
 def test_an_optimizer_of_another_model_is_refused():
     optimizer = keras.optimizers.SGD(0.1)
     first, second = Pair(), Pair()
-    first.a._run.given["optimizer"] = second.a._run.given["optimizer"] = optimizer
+    first.a = Target(optimizer=optimizer)
+    second.a = Target(optimizer=optimizer)
     first.fit(ones(), verbose=0)
     with pytest.raises(ValueError, match="optimizer of 'a'"):
         second.fit(ones(), verbose=0)

@@ -10,7 +10,7 @@ import mlsystem as ml
 
 
 def weights(system):
-    return {name: number(model.weight) for name, model in system._models().items()}
+    return {name: number(model.weight) for name, model in system._mlsystem.models().items()}
 
 
 def approx(expected):

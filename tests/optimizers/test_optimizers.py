@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, Scale, TinyGAN, number, ones
+from toys import Pair, Scale, Target, TinyGAN, number, ones
 
 import mlsystem as ml
 
@@ -178,7 +178,7 @@ class Halves(ml.MLSystem):
         self.d = Slope(1.0)
 
     def forward(self, x):
-        return {name: model(x) for name, model in self._models().items()}
+        return {name: model(x) for name, model in self._mlsystem.models().items()}
 
 
 def slopes(**given):
@@ -329,7 +329,7 @@ def test_what_is_no_optimizer_in_configure_optimizers(given, parts):
 @pytest.mark.once
 def test_what_is_no_optimizer_of_a_model(given):
     pair = Pair()
-    pair.b._run.given["optimizer"] = given
+    pair.b = Target(optimizer=given)
     wrong(pair, ["'b'", str(given)])
 
 

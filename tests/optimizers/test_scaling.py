@@ -26,7 +26,7 @@ class Halves(ml.MLSystem):
         self.c = Slope(1.0)
 
     def forward(self, x):
-        return {name: model(x) for name, model in self._models().items()}
+        return {name: model(x) for name, model in self._mlsystem.models().items()}
 
 
 def slopes(**given):

@@ -83,8 +83,8 @@ def changes(act, made=None):
     made.compile(run_eagerly=True)
     made.fit(ones(), verbose=0)
     act(made)
-    fingerprint.see(made)
-    return made._run.made_from is None
+    fingerprint.see(made._mlsystem)
+    return made._mlsystem.compiled.made_from is None
 
 
 def recoded(made):
@@ -161,8 +161,8 @@ def test_an_attribute_that_changes_before_each_call_is_left_alone_with_a_warning
     with pytest.warns(UserWarning, match=r"`epsilon` had changed.*keras.Variable"):
         made.train_on_batch(ones())
     made.epsilon = -2.0
-    fingerprint.see(made)
-    assert made._run.made_from is not None
+    fingerprint.see(made._mlsystem)
+    assert made._mlsystem.compiled.made_from is not None
 
 
 @pytest.mark.once

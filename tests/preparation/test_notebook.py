@@ -51,6 +51,16 @@ def test_a_class_needs_no_decorator_and_a_rerun_cell_replaces_it(tmp_path):
 
 
 @pytest.mark.once
+def test_custom_objects_come_before_a_registered_class(tmp_path):
+    path = tmp_path / "system.keras"
+    Undecorated(cell("__main__")()).setup(ones()).save(path)
+    other = type("Other", (Undecorated,), {})
+    loaded = keras.saving.load_model(path, custom_objects={"Undecorated": other, "Cell": Scale})
+    assert type(loaded) is other and type(loaded.part) is Scale
+    assert type(keras.saving.load_model(path)) is Undecorated
+
+
+@pytest.mark.once
 def test_names_of_registered_classes():
     first, second = cell("one"), cell("two")
     names = [keras.saving.get_registered_name(cls) for cls in (first, second)]

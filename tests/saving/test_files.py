@@ -47,7 +47,7 @@ def trained(folder, rows=ROWS, epochs=1, resume=None, **given):
 
 
 def numbers(made):
-    return [np.array(keras.ops.convert_to_numpy(v)) for v in made._state_variables()]
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in made._mlsystem.state_variables()]
 
 
 def same(found, expected):

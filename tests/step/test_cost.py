@@ -14,7 +14,7 @@ def test_a_gan_takes_two_backward_passes_each_into_its_own_model(backward_passes
     gan = systems.GAN().setup({k: v[:16] for k, v in systems.data()[0].items()})
     gan.compile(run_eagerly=BACKEND == "tensorflow")
     gan.train_on_batch({k: v[:16] for k, v in systems.data()[0].items()})
-    generator, discriminator = (len(m.trainable_weights) for m in gan._models().values())
+    generator, discriminator = (len(m.trainable_weights) for m in gan._mlsystem.models().values())
     assert backward_passes[-2:] == [generator, discriminator]
     assert len(backward_passes) == 4  # the rehearsal and the step
 

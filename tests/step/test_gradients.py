@@ -87,7 +87,7 @@ def test_routed_gradients_equal_finite_differences(kind):
     x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
     system = Twins(nets()[kind]).setup(x)
     gradients = system.gradients(x)
-    for name, model in system._models().items():
+    for name, model in system._mlsystem.models().items():
         for weight, gradient in zip(model.trainable_weights, gradients[name], strict=True):
             for direction in directions(weight.shape):
                 slope = np.sum(ops.convert_to_numpy(gradient) * direction)
@@ -104,9 +104,9 @@ def test_the_compiled_step_applies_the_same_gradients(kind, eagerly):
     system.setup(x)
     gradients = {k: [ops.convert_to_numpy(g) for g in v] for k, v in system.gradients(x).items()}
     before = {k: [ops.convert_to_numpy(w).copy() for w in m.trainable_weights]
-              for k, m in system._models().items()}  # fmt: skip
+              for k, m in system._mlsystem.models().items()}  # fmt: skip
     system.train_on_batch(x)
-    for name, model in system._models().items():
+    for name, model in system._mlsystem.models().items():
         moved = zip(model.trainable_weights, before[name], gradients[name], strict=True)
         for weight, start, gradient in moved:
             found = start - ops.convert_to_numpy(weight)

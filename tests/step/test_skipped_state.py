@@ -57,7 +57,7 @@ class Stateful(ml.MLSystem):
     def held(self):
         names = ("mean", "calls")
         means = [getattr(layer, n) for layer in (self.frozen.layers[0], self.plain) for n in names]
-        copied = self.copy._averaged_state()
+        copied = self.copy._mlsystem.averaged_state()
         state = [*means, *self.norm.non_trainable_weights, *copied, self.queue, self.still]
         return [ops.convert_to_numpy(v) for v in [self.a.weight, *self.copy.averages, *state]]
 

@@ -1,0 +1,105 @@
+"""The private names of Keras for what `fit` takes as data.
+
+All of them exist in Keras 3.11, unless a line says otherwise. The import of mlsystem fails without
+these:
+
+- `DataAdapter`: the base of `Streams` and `MLData`, which `fit` then takes as they are.
+- `get_data_adapter`, `get_numpy_iterator`: reads anything that `fit` takes as NumPy batches.
+- `get_torch_dataloader`: gives NumPy batches to Keras' torch trainer.
+- `is_tf_dataset`, `is_torch_dataloader`, `is_grain_dataset`, `can_convert_arrays`: tells the kinds
+  of data apart.
+- `train_validation_split`: what `fit(validation_split=)` does.
+
+What happens without these differs:
+
+- `super_batch_iterator` (since 3.16): the stacked batches of an execution on JAX. Without it,
+  `Streams` and `MLData` fail there with `steps_per_execution`.
+- `ArrayDataAdapter._epoch` (since 3.16): the number from which Keras draws the order of an epoch.
+  Earlier versions draw it from NumPy's generator. Under another name, a resumed run has another
+  order.
+- `ArrayDataAdapter._shuffle`, `_tf_shuffle` (since 3.16), `TFEpochIterator._distribute_strategy`,
+  `_distributed_dataset`: makes TensorFlow's data set of shuffled arrays again in an order that a
+  checkpoint can restore. Without them, a resumed run has another order.
+- `_dataloader`, `_dataset` of the adapters of torch and Grain: the batches as they are. Without
+  them, Keras makes a tuple of each batch.
+"""
+
+from collections.abc import Iterator
+from types import GeneratorType
+from typing import Any
+
+import keras
+import numpy as np
+
+from mlsystem._keras.names import needed
+
+with needed():
+    from keras.src.trainers import data_adapters
+    from keras.src.trainers.data_adapters import data_adapter_utils
+    from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
+    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+    from keras.src.trainers.data_adapters.data_adapter import DataAdapter as DataAdapter
+
+    data_adapter = data_adapters.get_data_adapter  # what `fit` reads x, y and sample_weight by
+    torch_loader = data_adapter_utils.get_torch_dataloader  # of NumPy batches
+    is_torch_loader = data_adapters.is_torch_dataloader
+    _is_known = (data_adapters.is_tf_dataset, is_torch_loader, data_adapters.is_grain_dataset)
+    _numpy = data_adapter_utils.get_numpy_iterator
+
+
+def kind_of_data(x: Any) -> str | None:
+    """Return what `fit` takes `x` for: "arrays", a "dataset", a "generator", or None."""
+    if isinstance(x, GeneratorType):
+        return "generator"
+    if isinstance(x, (DataAdapter, keras.utils.PyDataset)) or any(known(x) for known in _is_known):
+        return "dataset"
+    return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
+
+
+def numpy_batches(source: Any) -> Iterator[Any]:
+    """Return the batches of a data adapter, or of any iterable, as NumPy arrays."""
+    if isinstance(source, DataAdapter):
+        # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
+        # by private names that come and go.
+        found = (getattr(source, name, None) for name in ("_dataloader", "_dataset"))
+        given = next((data for data in found if data is not None), None)
+        source = source.get_numpy_iterator() if given is None else given
+    return _numpy(source)
+
+
+def super_batches(batches: Iterator[Any], count: int | None) -> Iterator[Any]:
+    """Return batches as Keras 3.16 reads them on JAX: stacked, if it gives a count."""
+    return data_adapter_utils.super_batch_iterator(batches, count) if count else batches
+
+
+def split(x: Any, y: Any, sample_weight: Any, validation_split: float) -> tuple[Any, Any]:
+    """Split arrays into what `fit` trains on and what it validates on."""
+    return train_validation_split((x, y, sample_weight), validation_split=validation_split)
+
+
+def data_epoch(adapter: Any) -> int | None:
+    """Return the number that the order of an epoch is drawn from; None before Keras 3.16."""
+    return getattr(adapter, "_epoch", None)
+
+
+def set_data_epoch(adapter: Any, number: int | None) -> None:
+    """Set that number, if there is one."""
+    if number is not None and data_epoch(adapter) is not None:
+        adapter._epoch = number
+
+
+def draw_order(adapter: Any) -> None:
+    """Draw the order of the next epoch from NumPy's generator, as before Keras 3.16."""
+    if data_epoch(adapter) is not None:
+        adapter._epoch = int(np.random.randint(2**31))
+
+
+def made_dataset(epoch: Any, permuted: Any) -> Any:
+    """Make TensorFlow's data set of shuffled arrays again; None for other data, or if spread."""
+    shuffles = getattr(epoch.data_adapter, "_shuffle", False)
+    if hasattr(epoch.data_adapter, "_tf_shuffle"):  # what Keras 3.16 orders them by
+        epoch.data_adapter._tf_shuffle = permuted
+    if shuffles in (False, "batch") or epoch._distribute_strategy.num_replicas_in_sync > 1:
+        return None
+    epoch._distributed_dataset = None  # its copy of the data goes before the next is made
+    return epoch.data_adapter.get_tf_dataset()

@@ -1,0 +1,251 @@
+"""What trains the models of a system: each by its own optimizer, and down the losses it follows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from mlsystem import _keras, _learner, engine
+from mlsystem._learner import SystemLearner, variables_once
+from mlsystem.balance.base import prepare as prepare_balance
+from mlsystem.data.batch import Batch
+from mlsystem.engine import select
+from mlsystem.losses import system_losses
+from mlsystem.losses.found import Taken
+from mlsystem.metrics import member_metrics
+from mlsystem.metrics.running_means import loss_first
+from mlsystem.models.one_model import OneModel
+from mlsystem.optimizers import system_optimizer
+from mlsystem.preparation import configuration
+from mlsystem.routing import loss_weights, members, model_names, routing_table, system_rows
+from mlsystem.saving.weights_file import Members
+from mlsystem.step import context, nonfinite
+from mlsystem.step.loss_ledger import summed
+
+
+class ManyModels(SystemLearner, OneModel):
+    """What trains a system. `attributes` are the names of those that may hold members, in order."""
+
+    shuffles_anew = True
+
+    def __init__(self, model: Any, logs: Any, losses: Any) -> None:
+        super().__init__(model, logs, losses)
+        self.attributes: dict[str, None] = {}
+        self.groups["_members"] = Members(model)
+
+    def containers(self) -> list[str]:
+        """The names of the lists and dicts that may hold members."""
+        held = [name for name in self.attributes if hasattr(self.model, name)]
+        return [name for name in held if not isinstance(getattr(self.model, name), keras.Layer)]
+
+    # Before the first step -------------------------------------------------------------------
+
+    def ensure_compiled(self) -> None:
+        """Compiles a system that was not compiled; sees to models frozen meanwhile."""
+        if not self.model.compiled:
+            self.model.compile()
+        if self.setup is not None:
+            configuration.retrain(self)
+
+    def finish_build(self) -> None:
+        """Checks the members and readies all that the training of the system needs."""
+        system = self.model
+        for member in members.leaves(system).values():
+            if _learner.is_copy(member) and member.source.built and not int(member.updates):
+                member.start()
+        members.check(system)
+        members.give_keys(system)
+        if self.overrides("loss"):
+            raise ValueError(
+                f"{type(system).__name__} overrides `loss`. The losses of a system have names: "
+                "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
+            )
+        configuration.configure(self)
+        loss_weights.check(system)
+        prepare_balance(system)
+
+    def retrain(self) -> None:
+        """Sees to models that were frozen or unfrozen."""
+        configuration.retrain(self)
+
+    # Who learns from what --------------------------------------------------------------------
+
+    def models(self) -> dict[str, Any]:
+        """The members with weights to train, by path."""
+        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        return {name: model for name, model in found.items() if model.trainable_weights}
+
+    def known_models(self) -> list[str]:
+        """The members that are trained, or would be if they were not frozen."""
+        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        return [name for name, member in found.items() if not _learner.is_copy(member)]
+
+    def phases(self) -> Sequence[Sequence[str]]:
+        """The models of each phase."""
+        return () if self.setup is None else self.setup.phases
+
+    def rows(self, losses: Sequence[str]) -> routing_table.Rows:
+        """Which of the losses each model follows, with which weights."""
+        what = "rows", *losses, *self.known.parts, *self.models()
+        found: routing_table.Rows = self.once(what, lambda: system_rows.rows(self, losses))
+        return found
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics of each member that has any, by path."""
+        found: dict[str, Any] = self.once("metrics", lambda: member_metrics.metrics_of(self.model))
+        return found
+
+    @property
+    def balance(self) -> Any:
+        """What balances the losses, if anything does."""
+        return self.model.balance
+
+    @property
+    def optimizers(self) -> Mapping[str, Any]:
+        """The optimizer of each model that is trained."""
+        optimizer = vars(self.model).get("optimizer")
+        found: Mapping[str, Any] = {} if optimizer is None else optimizer.by_model
+        return found
+
+    def has_loss(self) -> bool:
+        """A system always has one: the sum of its losses."""
+        return True
+
+    # What a step does ------------------------------------------------------------------------
+
+    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+        """The losses of all members, and of the system itself."""
+        taken = system_losses.find(self, batch, outputs, training)
+        if self.step and not self.logs.sealed:
+            # Of all losses: one that nobody follows yet may be followed one day.
+            for name in taken.losses:
+                self.logs.make(f"{name}_loss", _owner(name, is_term=False))
+            for name in taken.terms:
+                self.logs.make(name, _owner(name, is_term=True))
+        return taken
+
+    def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether those of each model are finite, as `nonfinite` asks."""
+        return nonfinite.finite(self, gradients)
+
+    def forward_state(self, is_conditional: bool) -> list[Any]:
+        """What is put back where an update is skipped: by its condition, or as not finite."""
+        return super().forward_state(is_conditional or self.model.nonfinite != "keep")
+
+    def follow(self, updated: Mapping[str, Any]) -> None:
+        """Moves the copies of the models that were updated."""
+        copies = self.setup.copies if self.setup else ()
+        if not copies or self.setup is None:
+            return
+        models = self.setup.members
+        conditions = {id(v): c for n, c in updated.items() for v in models[n].trainable_weights}
+        for copy in copies:
+            weights = copy.source.trainable_weights
+            if found := [conditions[id(v)] for v in weights if id(v) in conditions]:
+                copy.follow(select.any_of(found))
+
+    def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
+        """Updates the metrics of each member that was updated, or of all members."""
+        trained, this = self.models(), self.step
+        for name, metrics in self.metrics().items():
+            mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
+            if updated is None or mine or not model_names.named(name, trained):
+                self._measure(name, metrics, batch, outputs, select.any_of(mine) if mine else None)
+                if this:
+                    this.measured.add(name)
+
+    def _measure(self, name: str, metrics: Any, batch: Batch, outputs: Any, condition: Any) -> None:
+        parts = (batch.y, outputs, batch.sample_weight)
+        how = engine.chosen.kept, engine.chosen.changed
+        with select.only(condition, metrics.variables, *how):
+            own = (member_metrics.entry(self.model, part, name) for part in parts)
+            member_metrics.measure(name, metrics, *own)
+
+    # State and logs --------------------------------------------------------------------------
+
+    def state_variables(self) -> list[Any]:
+        """All variables that a step may read or assign, each once."""
+        weights = loss_weights.variables(self.model)
+        return variables_once([*super().state_variables(), *weights, *self._balancing()])
+
+    def counted_variables(self) -> list[Any]:
+        """The variables of all that counts what happens in an update."""
+        return [*super().counted_variables(), *self._balancing()]
+
+    def _balancing(self) -> list[Any]:
+        return [] if self.balance is None else self.balance.variables
+
+    def to_logs(self, step: context.Step) -> None:
+        """Moves the losses of a step, and their sum, into the running means."""
+        ledger = step.ledger
+        means, owners = ledger.means(), ledger.owners
+        logs = {name: name if name in owners else f"{name}_loss" for name in means}
+        for name, log in logs.items():
+            self.logs.update(log, _owner(name, name in owners), *means[name])
+        step.touched |= dict.fromkeys(logs.values())
+        is_gated = self.condition is not None
+        self.logs.gated |= {log for name, log in logs.items() if is_gated or name in ledger.gated}
+        top = system_rows.top(self.model, [name for name in means if name not in owners])
+        if not step.training:
+            self.logs.evaluated |= {logs[name]: None for name in top}
+        if top:
+            total, weight = summed([means[name] for name in top])
+            is_gated = ledger.gated.issuperset(top)
+            context.track(self, "loss", "the sum of the losses", total, weight, is_gated)
+
+    def close_step(self, step: context.Step) -> None:
+        """Ends a step: its losses go to the logs, and the batch is counted."""
+        super().close_step(step)
+        if step.training and self.model.optimizer is not None:
+            self.model.optimizer.count_batch()
+
+    def results(self) -> dict[str, Any]:
+        """The running means: in a step of what it updated, else of all that hold one."""
+        this = self.step
+        if this:
+            self.to_logs(this)
+        logs = self.logs.results(self._logged(this))
+        if "loss" in logs and self._is_evaluated(this):
+            logs["loss"] = self.logs.total(self.logs.evaluated)
+        logs = loss_first(logs)
+        for name, metric in self.metrics().items():
+            if this is None or name in this.measured:
+                logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
+        return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self.model)}
+
+    def _is_evaluated(self, this: context.Step | None) -> bool:
+        if this is not None:
+            return not this.training
+        return self.call is not None and self.call.step == "test_step"
+
+    def _logged(self, this: context.Step | None) -> Iterable[str] | None:
+        """The names that a step has logged. TensorFlow wants one also where no model was due."""
+        if this is None or this.touched or not this.training:
+            return this.touched if this else None
+        self.logs.gated.add("loss")
+        return [name for name in ("loss",) if name in self.logs.trackers]
+
+    def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The logs of an epoch: means, learning rates and the numbers of skipped updates."""
+        means, shown = self.model.get_metrics_result(), self.compiled.shown | logs
+        logs = loss_first({name: means.get(name, value) for name, value in shown.items()})
+        if self.call is not None and self.call.step != "train_step":
+            return logs
+        rates = system_optimizer.learning_rates(self.optimizers)
+        return logs | rates | nonfinite.skipped(self)
+
+    def metric_names(self) -> set[str]:
+        """The names in the logs that belong to metrics."""
+        found = member_metrics.metrics_of(self.model).items()
+        own = {metric.name for metric in _keras.own_metrics(self.model)}
+        return own | {f"{name}_{n}" for name, metric in found for n in metric.result()}
+
+
+def _owner(name: str, is_term: bool) -> str:
+    """Whose the log of a loss, or of one of its terms, is."""
+    return f"the {'term' if is_term else 'loss'} '{name}'"
+
+
+def _is_in(model: str, member: str) -> bool:
+    """Whether a model is a member, or in it."""
+    return bool(routing_table.followed([{model: ()}], [member]))

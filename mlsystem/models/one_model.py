@@ -1,0 +1,181 @@
+"""What trains a model alone: its own loss, its own optimizer, and Keras' own logs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from mlsystem import _keras
+from mlsystem._learner import Learner, Setup, variables_once
+from mlsystem.data.batch import Batch
+from mlsystem.losses import reduction
+from mlsystem.losses.found import ForwardLosses, Taken
+from mlsystem.optimizers.making import extended, knows, make
+from mlsystem.routing import routing_table
+from mlsystem.saving.weights_file import Seeds
+from mlsystem.step import context, nonfinite
+from mlsystem.step.compiled_step import trained
+from mlsystem.step.loss_ledger import summed
+
+
+class OneModel(Learner):
+    """What trains a model alone, or stands for it in the system that trains it."""
+
+    def __init__(self, model: Any, logs: Any, losses: Any) -> None:
+        super().__init__(model, logs, losses)
+        # What Keras saves beside the attributes. One object each: Keras knows them by their id.
+        self.groups: dict[str, Any] = {"_seeds": Seeds(model)}
+
+    @property
+    def key(self) -> str:
+        """The name of the model in the system that trains it, else its own name."""
+        return self.role.key or self.name
+
+    def overrides(self, method: str) -> bool:
+        """Whether the user's class has a method of its own in place of the library's."""
+        return not getattr(getattr(type(self.model), method), "_is_default", False)
+
+    # Before the first step -------------------------------------------------------------------
+
+    def ensure_compiled(self) -> None:
+        """Compiles a model that has no optimizer of its own yet."""
+        model, role = self.model, self.role
+        self.role = replace(role, optimizer=None)
+        if not model.compiled or model.optimizer is None:
+            model.compile(make(model.configure_optimizer(), self.key))
+        if self.call is not None and self.call.step == "test_step":
+            self.role = replace(self.role, optimizer=role.optimizer)
+
+    def finish_build(self) -> None:
+        """Builds the optimizer once there are weights."""
+        optimizer = self.model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        self.setup = Setup(self.model.weights, {self.key: self.model})
+
+    def ready_optimizers(self) -> None:
+        """Makes the state of the optimizers, but for a model that a system trains."""
+        if not self.model.trainable_weights or self.role.key:
+            return
+        if not self.overrides("compile"):
+            self.ensure_compiled()
+        if hasattr(self.model, "optimizer"):
+            self.finish_build()
+
+    def retrain(self) -> None:
+        """Sees to weights that are trained from now on: the optimizer must know them."""
+        model = self.model
+        optimizer = getattr(model, "optimizer", None)
+        thawed = self.compiled.trained and optimizer is not None and optimizer.built
+        if thawed and not knows(optimizer, model.trainable_weights):
+            with _keras.DotNotTrackScope():
+                model.optimizer = extended(optimizer, model.trainable_weights)
+            model.test_function = None  # it holds the state of the one before
+        assert self.setup is not None
+        self.compiled.trained = trained(self.setup.weights)
+
+    # Who learns from what --------------------------------------------------------------------
+
+    def models(self) -> dict[str, Any]:
+        """The model itself, if it has weights to train."""
+        return {self.key: self.model} if self.model.trainable_weights else {}
+
+    def rows(self, losses: Sequence[str]) -> routing_table.Rows:
+        """A model alone follows its own loss."""
+        weights, terms = self.given.loss_weights, self.known.parts
+        return routing_table.read("sum", [self.key], losses, weights, terms=terms)
+
+    def has_loss(self) -> bool:
+        """Whether the model has a loss of its own: a method, or one that was given."""
+        own = self.overrides("loss") or self.overrides("compute_loss")
+        return own or _keras.compile_loss(self.model) is not None
+
+    def compares_targets(self) -> bool:
+        """Whether the loss is one that was given, between the model's own targets and outputs."""
+        return not self.overrides("loss") and _keras.compile_loss(self.model) is not None
+
+    def counts_layer_losses(self) -> bool:
+        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
+        return not self.overrides("loss") and self.overrides("compute_loss")
+
+    # What a step does ------------------------------------------------------------------------
+
+    def compute_loss(self, x: Any, y: Any, outputs: Any, sample_weight: Any, training: Any) -> Any:
+        """What the `loss` method returns and the regularizers; leaves the terms in `losses`."""
+        extra = reduction.total(self.model.losses)  # before `loss`, which may call layers again
+        found = reduction.of_model(self.model, x, y, outputs, sample_weight, training)
+        sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
+        parts = found.terms | ({"": extra} if self.model.losses and found.terms else {})
+        parts = {f"{self.key}/{name}": value for name, value in parts.items()}
+        self.losses = ForwardLosses(taken=Taken({}, found.terms, sizes=sizes, parts=parts))
+        return found.value + extra
+
+    def find_losses(self, batch: Batch, outputs: Any, training: bool) -> Taken:
+        """The one loss of a model that is trained alone, with its terms."""
+        if not self.has_loss() and not self.model.losses:
+            return Taken()
+        self.losses = ForwardLosses()
+        value = _keras.compute_loss(
+            self.model,
+            x=batch.x,
+            y=batch.y,
+            y_pred=outputs,
+            sample_weight=batch.sample_weight,
+            training=training,
+        )
+        taken, self.losses = self.losses.taken or Taken(), ForwardLosses()
+        loss, _ = reduction.scalar(value, f"The loss of '{self.key}'")
+        terms = {f"{self.key}_{term}": value for term, value in taken.terms.items()}
+        owners = dict.fromkeys(terms, self.key)
+        return Taken({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
+
+    def forward_state(self, is_conditional: bool) -> list[Any]:
+        """What is put back where an update is skipped by its condition."""
+        if not is_conditional:
+            return []
+        found: list[Any] = self.once("state", lambda: nonfinite.forward_state(self.model))
+        return found
+
+    def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
+        """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
+        if this := self.step:
+            logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            this.logs = None if self.condition is not None else logs
+
+    # State and logs --------------------------------------------------------------------------
+
+    def state_variables(self) -> list[Any]:
+        """All variables that a step may read or assign, each once."""
+        optimizer = getattr(self.model, "optimizer", None)
+        transform = None if self.call is None else self.call.transform
+        return variables_once(
+            [
+                *self.model.variables,
+                *(optimizer.variables if optimizer is not None else []),
+                *self.model.metrics_variables,
+                *(transform.variables if transform is not None else []),
+            ]
+        )
+
+    def to_logs(self, step: context.Step) -> None:
+        """Moves the losses and their terms into the running means."""
+        means, owners = step.ledger.means(), step.ledger.owners
+        for name in means:
+            if name in owners:
+                context.track(self, name, f"The term '{name}' of the loss", *means[name])
+            elif name != self.key:
+                context.track(self, f"{name}_loss", f"the loss '{name}'", *means[name])
+        if top := [means[name] for name in means if name not in owners]:
+            total, weight = summed(top)
+            _keras.loss_tracker(self.model).update_state(total, sample_weight=weight)
+
+    def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The logs of an epoch: Keras' own."""
+        return _keras.epoch_logs(self.model, logs)
+
+    def metric_names(self) -> set[str]:
+        """The names in the logs that belong to metrics."""
+        results = {metric.name: metric.result() for metric in keras.Model.metrics.fget(self.model)}
+        nested = [name for r in results.values() if isinstance(r, dict) for name in r]
+        return {*results, *nested}

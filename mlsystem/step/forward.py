@@ -1,0 +1,61 @@
+"""The first half of a step: one forward pass, and the losses after it."""
+
+from typing import Any
+
+from mlsystem._errors import named_in_errors
+from mlsystem._learner import KnownLosses, Learner
+from mlsystem.data.batch import Batch
+from mlsystem.losses import reduction
+from mlsystem.losses.found import Taken
+from mlsystem.step import context
+
+
+def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | None = None) -> Any:
+    """Runs `forward`, which gets `y`, `training` and `phase` where it names them."""
+    model = learner.model
+    offered = {"y": batch.y, "training": training, "phase": phase}
+    named = model.call_signature_parameters
+    return model(batch.x, **{name: v for name, v in offered.items() if name in named})
+
+
+def forward_losses(
+    learner: Learner, batch: Batch, training: bool, phase: int | None = None
+) -> tuple[Taken, Any]:
+    """One forward pass and its losses; returns the losses and what `forward` returned."""
+    outputs = call_forward(learner, batch, training, phase)
+    if outputs is None:
+        cls = type(learner.model).__name__
+        raise ValueError(f"{cls}.forward returned None. Does it end in a `return`?")
+    taken = learner.find_losses(batch, outputs, training)
+    if not taken.losses:
+        raise ValueError(
+            f"No model of '{learner.name}' has a loss, so there is nothing to minimize. Give a "
+            "model a `loss` method or `loss=`, or override `compute_losses`."
+        )
+    known = learner.known  # what is evaluated may have fewer
+    names = list(taken.losses) if training else known.names
+    parts = list(taken.parts) if training or not known.parts else known.parts
+    learner.known = KnownLosses(names, parts)
+    return taken, outputs
+
+
+def one_loss(loss_fn: Any, name: str) -> Taken:
+    """The loss that a function without arguments returns, under a name."""
+    if not callable(loss_fn):
+        raise TypeError(
+            f"minimize got a {type(loss_fn).__name__}. Give a function without arguments that "
+            "computes the loss: self.minimize(lambda: ..., models)."
+        )
+    with named_in_errors(f"The function of the loss '{name}', called without arguments"):
+        found = loss_fn()
+    loss, size = reduction.scalar(found, f"The loss '{name}'")
+    return Taken({name: loss}, sizes={name: size}, whole=False)
+
+
+def observe(learner: Learner, data: Any, training: bool) -> None:
+    """Runs `forward` and logs all losses and metrics; updates nothing."""
+    batch = context.batch_of(learner, data)
+    taken, outputs = forward_losses(learner, batch, training)
+    if this := learner.step:
+        this.ledger.count(taken, dict.fromkeys(taken.losses))
+    learner.update_metrics(batch, outputs, None)

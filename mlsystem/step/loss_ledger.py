@@ -1,0 +1,110 @@
+"""The losses of one step, from the gradients that are taken of them to their means in the logs.
+
+A loss is logged where a model that follows it was really updated. So it first waits (`pend`) until
+the gradients of a model are applied, then it is counted (`settle`), and at the end of the step the
+mean over the phases goes to the logs (`means`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras import ops
+
+from mlsystem.data.batch import Batch
+from mlsystem.engine import select
+from mlsystem.losses.found import Taken
+from mlsystem.routing import routing_table
+
+
+class LossLedger:
+    """The losses and terms of one step.
+
+    Attributes:
+        batch: the batch of the step.
+        pending: for each model, the losses that its gradients were last taken of.
+        counted: each loss and term, once for each phase, with whether it counts.
+        gated: what was counted under a condition.
+        owners: which loss each term is part of.
+        sizes: how many samples each was averaged over.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.pending: dict[str, tuple[set[str], Taken]] = {}
+        self.counted: dict[str, list[tuple[Any, Any]]] = {}
+        self.gated: set[str] = set()
+        self.owners: dict[str, str] = {}
+        self.sizes: dict[str, Any] = {}
+
+    def pend(self, taken: Taken, rows: routing_table.Rows) -> None:
+        """Remembers the losses that the gradients of some models were taken of."""
+        if older := next((self.pending[n][1] for n in rows if n in self.pending), None):
+            both = [*taken.before, *older.before]  # of two, the older value stays
+            taken.before = list({id(v): (v, old) for v, old in both}.values())
+        known = list(taken.losses)
+        self.pending |= {
+            model: (routing_table.followed([row], known), taken) for model, row in rows.items()
+        }
+
+    def settle(self, updated: Mapping[str, Any]) -> list[tuple[Taken, Any]]:
+        """Counts what waited for the update of some models, each updated under a condition.
+
+        Returns the forward passes behind these losses, with the condition under which any of the
+        models was updated.
+        """
+        waited = [(*self.pending.pop(n), c) for n, c in updated.items() if n in self.pending]
+        passes = list({id(taken): taken for _, taken, _ in waited}.values())
+        for taken in passes:
+            conditions: dict[str, list[Any]] = {}
+            for losses, other, condition in waited:
+                for name in losses if other is taken else ():
+                    conditions.setdefault(name, []).append(condition)
+            self.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
+        return [(t, select.any_of([c for _, o, c in waited if o is t])) for t in passes]
+
+    def count(self, taken: Taken, losses: Mapping[str, Any]) -> None:
+        """Counts some losses and their terms once more, each where its condition holds."""
+        self.owners |= taken.owners
+        self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}
+        for name, value in [*taken.losses.items(), *taken.terms.items()]:
+            loss = taken.owners.get(name, name)
+            if loss not in losses:
+                continue
+            if (condition := losses[loss]) is not None:
+                self.gated.add(name)
+                value = ops.where(condition, value, ops.zeros((), value.dtype))
+            self.counted.setdefault(name, []).append((value, condition))
+
+    def means(self) -> dict[str, tuple[Any, Any]]:
+        """The mean of each loss and term over its phases, with its weight; empties the counts."""
+        weights: dict[Any, Any] = {}
+        means = {name: self._mean(name, weights) for name in self.counted}
+        self.counted.clear()
+        return means
+
+    def _mean(self, name: str, weights: dict[Any, Any]) -> tuple[Any, Any]:
+        values, conditions = zip(*self.counted[name], strict=True)
+        total, size = sum(values[1:], values[0]), self.sizes.get(name)
+        size = self.batch.size if size is None else size
+        if all(condition is None for condition in conditions):
+            return total / len(values) if len(values) > 1 else total, size
+        one = ops.ones((), total.dtype)
+        ones = [one if c is None else ops.cast(c, total.dtype) for c in conditions]
+        if len(ones) == 1:
+            key = id(conditions[0]), size if isinstance(size, int) else None
+            if key not in weights or key[1] is None:
+                weights[key] = ones[0] * ops.cast(size, total.dtype)
+            return total, weights[key]
+        count = sum(ones[1:], ones[0])
+        counted = ops.cast(count > 0, total.dtype)
+        return total / ops.maximum(count, 1), counted * ops.cast(size, total.dtype)
+
+
+def summed(means: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The sum of some means, and its weight: it counts where any of them does."""
+    total = sum(value for value, _ in means)
+    weight = means[0][1]
+    for _, other in means[1:]:
+        largest = max if isinstance(weight, int) and isinstance(other, int) else ops.maximum
+        weight = weight if other is weight else largest(weight, other)
+    return total, weight

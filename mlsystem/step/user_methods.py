@@ -1,0 +1,30 @@
+"""What becomes of the methods that a user's class defines: `call`, `forward` and the two steps."""
+
+import weakref
+from typing import Any
+
+from mlsystem._signature import by_name
+from mlsystem.step import context
+from mlsystem.step.train_step import TrainStep
+
+_STEPS = {"train_step": True, "test_step": False}
+# The function that both `call` and `forward` of a class are.
+_computes: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+
+
+def adopt(cls: Any) -> None:
+    """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
+    _unite(cls)
+    for name, training in _STEPS.items():
+        if not hasattr(method := getattr(cls, name), "is_step"):  # also that of a mixin
+            setattr(cls, name, context.make(training)(method))
+
+
+def _unite(cls: Any) -> None:
+    for base in cls.__mro__:  # the class itself, or a mixin before the library's own
+        if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
+            break
+    new = [compute for compute in given if compute is not _computes.get(base)]
+    if new and (base is cls or not issubclass(base, TrainStep)):
+        _computes[cls] = compute = by_name(new[0])
+        cls.call = cls.forward = compute
