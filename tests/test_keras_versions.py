@@ -89,12 +89,12 @@ class Alone(ml.MLSystem):
 
 @on_torch
 def test_a_step_is_captured_without_what_keras_has_lost(monkeypatch):
-    from mlsystem.engine import torch_traceable
+    from mlsystem.engine.torch import traceable_keras
 
     expected = trained()
     assert expected[1]
-    nothing = dict.fromkeys(vars(torch_traceable._of_keras))
-    monkeypatch.setattr(torch_traceable, "_of_keras", SimpleNamespace(**nothing))
+    nothing = dict.fromkeys(vars(traceable_keras._of_keras))
+    monkeypatch.setattr(traceable_keras, "_of_keras", SimpleNamespace(**nothing))
     assert trained() == (pytest.approx(expected[0], rel=1e-6), True)
 
 
@@ -109,10 +109,10 @@ def test_what_keras_has_lost_is_warned_of_once(monkeypatch):
 
 @on_torch
 def test_what_does_not_fit_this_keras_is_left_out(monkeypatch):
-    from mlsystem.engine import torch_faster
+    from mlsystem.engine.torch import fused_ops
 
     expected = trained()
-    monkeypatch.setattr(torch_faster, "_fused_adam", lambda update: lambda self, other: None)
+    monkeypatch.setattr(fused_ops, "_fused_adam", lambda update: lambda self, other: None)
     with pytest.warns(RuntimeWarning, match="run slower than they could: TypeError") as said:
         assert trained() == (pytest.approx(expected[0], rel=1e-6), True)
     [one] = [one for one in said if one.category is RuntimeWarning]
@@ -140,14 +140,14 @@ def test_a_mistake_of_ours_is_not_said_to_be_the_users(monkeypatch):
 
 @on_torch
 @pytest.mark.parametrize(
-    "part", ["torch_graph.seeded", "torch_graph.direct", "torch_branch.branched"]
+    "part", ["graph_passes.seeded", "graph_passes.direct", "conditional.branched"]
 )
 def test_a_graph_that_cannot_be_run_is_no_crash(monkeypatch, part):
     def fails(module):
         raise RuntimeError("no such graph")
 
     expected, _ = trained()
-    monkeypatch.setattr(f"mlsystem.engine.{part}", fails)
+    monkeypatch.setattr(f"mlsystem.engine.torch.{part}", fails)
     with pytest.warns(UserWarning, match="runs eagerly.*cannot be run: RuntimeError: no such"):
         assert trained() == (pytest.approx(expected, rel=1e-6), False)
 

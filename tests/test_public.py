@@ -21,6 +21,7 @@ pytestmark = pytest.mark.once
 PACKAGE = Path(mlsystem.__file__).parent
 FILES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text()) for p in PACKAGE.rglob("*.py")}
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "tensorflow"}
+ENGINES = [f"engine/{backend}/engine.py" for backend in ("jax", "tensorflow", "torch")]
 
 
 def test_the_public_names():
@@ -53,7 +54,7 @@ def importers(wanted):
 
 def test_only_the_engines_import_a_backend():
     found = importers(lambda name: name.split(".")[0] in FRAMEWORKS)
-    assert found >= {"engine/jax.py", "engine/tensorflow.py", "engine/torch.py"}
+    assert found >= set(ENGINES)
     assert all(name.startswith("engine/") for name in found)
 
 
@@ -101,18 +102,27 @@ def is_call(attribute, tree):
     return any(isinstance(n, ast.Call) and n.func is attribute for n in ast.walk(tree))
 
 
-def public_functions(name):
-    functions = [n for n in FILES[name].body if isinstance(n, ast.FunctionDef)]
-    return {f.name: ast.unparse(f.args) for f in functions if not f.name.startswith("_")}
+def methods(name):
+    """The methods of the class of an engine."""
+    [engine] = (n for n in FILES[name].body if isinstance(n, ast.ClassDef))
+    return {n.name: n for n in engine.body if isinstance(n, ast.FunctionDef)}
 
 
-def test_the_engines_hold_the_same_functions():
-    jax, tensorflow, torch = (
-        public_functions(f"engine/{name}.py") for name in ("jax", "tensorflow", "torch")
-    )
-    assert jax == tensorflow == torch
-    documented = ast.get_docstring(FILES["engine/__init__.py"])
-    assert [name for name in jax if f"`{name}(" not in documented] == []
+def is_abstract(method):
+    return any(ast.unparse(decorator) == "abstractmethod" for decorator in method.decorator_list)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_overrides_what_the_base_has(name):
+    base, own = methods("engine/base.py"), methods(name)
+    assert own.keys() <= base.keys()
+    assert own.keys() >= {name for name, method in base.items() if is_abstract(method)}
+    for method in own:
+        assert ast.unparse(own[method].args) == ast.unparse(base[method].args), method
+
+
+def test_the_base_of_the_engines_documents_its_methods():
+    assert all(ast.get_docstring(method) for method in methods("engine/base.py").values())
 
 
 def python(code, **environment):
@@ -233,14 +243,17 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
 @pytest.mark.parametrize(
     "name",
     [
-        "routing",
-        "schedule",
-        "members",
-        "optimizers",
-        "per_model",
         "balance.pcgrad",
-        "gradient_report",
-        "validation",
+        "callbacks.for_model",
+        "data.random_generators",
+        "diagnostics.gradient_report",
+        "metrics.log_names",
+        "optimizers.system_optimizer",
+        "routing.members",
+        "routing.routing_table",
+        "routing.update_schedule",
+        "saving.callback_state",
+        "saving.packing",
     ],
 )
 def test_the_examples_in_docstrings_hold(name):

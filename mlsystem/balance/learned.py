@@ -7,9 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import engine
 from mlsystem.balance.base import Balance, Parts, log
-from mlsystem.engine import select
+from mlsystem.engine import engine, select
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import making
 from mlsystem.step.routed_gradients import Pass
@@ -104,12 +103,12 @@ class Learned(Balance):
     def descend(self, gradients: Mapping[str, Any]) -> None:
         """One step of the optimizer down these gradients."""
         chosen = [self.parameters[name] for name in gradients]
-        engine.chosen.apply(self.optimizer, list(gradients.values()), chosen)
+        engine.apply(self.optimizer, list(gradients.values()), chosen)
 
     def only_if_finite(self, *values: Any) -> contextlib.AbstractContextManager[None]:
         """Keeps the state as it is where a loss or gradient is not finite, which would spoil it."""
         finite = ops.all(ops.isfinite(ops.stack([ops.cast(v, "float32") for v in values])))
-        return select.only(finite, self.variables, engine.chosen.kept)
+        return select.only(finite, self.variables, engine.kept)
 
 
 def variable(name: str, start: Any) -> Any:

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import _learner, engine
+from mlsystem import _learner
 from mlsystem._checks import is_count
 from mlsystem.diagnostics.gradient_norms import Influence, norm
+from mlsystem.engine import engine
 
 
 class GradientNorms(keras.callbacks.Callback):
@@ -90,7 +91,7 @@ class GradientNorms(keras.callbacks.Callback):
         self.batches += steps
         if not due:
             return function(*given)
-        batch, given = engine.chosen.peek(self.model, *given)
+        batch, given = engine.peek(self.model, *given)
         if batch is None:  # the data has ended
             return function(*given)
         norms, before = self.influence(batch), self._weights()

@@ -8,9 +8,9 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine
 from mlsystem._checks import as_folder, is_count
 from mlsystem.callbacks.batch_callback import Quiet
+from mlsystem.engine import engine
 
 
 class Profile(Quiet):
@@ -67,7 +67,7 @@ class Profile(Quiet):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._wait()
             self._batches.first = self._batches.seen
-            self._stop = engine.chosen.profile(str(self.folder))
+            self._stop = engine.profile(str(self.folder))
 
     def after_batches(self, first: int, last: int) -> None:
         """See `Quiet`."""

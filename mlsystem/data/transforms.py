@@ -9,13 +9,14 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem._errors import named_in_errors
 from mlsystem._signature import extras
 from mlsystem._tensors import describe, tensor
 from mlsystem.data import random_generators
 from mlsystem.data.adapter import Feed
 from mlsystem.data.dataset import Source, standard
+from mlsystem.engine import engine
 from mlsystem.engine.scope import Scope
 
 _OFFERED = ("x", "y", "sample_weight", "training")
@@ -53,7 +54,7 @@ class Transform:
 
     def on_host(self, batch: Any, training: bool) -> Any:
         """A batch of NumPy arrays transformed, as NumPy arrays."""
-        with engine.chosen.step_scope(()):
+        with engine.step_scope(()):
             return plain(self(batch, training))
 
     def inside(self, batch: Any, training: bool) -> Any:
@@ -62,7 +63,7 @@ class Transform:
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
-        with self.kept(), engine.chosen.step_scope(()), _Recorder() as scope:
+        with self.kept(), engine.step_scope(()), _Recorder() as scope:
             result = self(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
         self.observed.add(training)

@@ -7,10 +7,10 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.data.batch import make_batch
-from mlsystem.engine import random_state
+from mlsystem.engine import engine, random_state
 from mlsystem.metrics.running_means import Logs
 from mlsystem.optimizers import properties
 from mlsystem.step import context
@@ -30,7 +30,7 @@ class Influence:
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self.run = engine.chosen.trial(functools.partial(_norms, learner.model), learner.model)
+        self.run = engine.trial(functools.partial(_norms, learner.model), learner.model)
 
     def __call__(self, data: Any) -> Norms:
         """The norms on a batch, as `{loss: {model: norm}}`; None where no weight is reached."""
@@ -58,7 +58,7 @@ def _norms(model: Any, data: Any) -> Any:
     def plan(losses: dict[str, Any]) -> Any:
         return [({name: scale}, variables) for name in losses]
 
-    losses, _, found = engine.chosen.gradients(run, plan, learner.state_variables())
+    losses, _, found = engine.gradients(run, plan, learner.state_variables())
     return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
+from mlsystem.engine import engine
 
 
 def state() -> dict[str, Any]:
@@ -14,7 +15,7 @@ def state() -> dict[str, Any]:
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
-        "backend": engine.chosen.random_state(),
+        "backend": engine.random_state(),
     }
 
 
@@ -22,7 +23,7 @@ def restore(state: dict[str, Any]) -> None:
     """Puts the generators back where `state` found them."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
-    engine.chosen.set_random_state(state["backend"])
+    engine.set_random_state(state["backend"])
 
 
 def seed() -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import keras
 
-from mlsystem import engine
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
+from mlsystem.engine import engine
 from mlsystem.fit import data_preview
 from mlsystem.fit.arguments import FitArguments
 from mlsystem.fit.callback_list import CallbackList, check
@@ -58,7 +58,7 @@ class Call:
             epoch.steps_per_epoch = min(most, epoch.num_batches or most)
         followed = self.callbacks is not None and self.callbacks.is_followed()
         if followed or self.learner.shuffles_anew:
-            engine.chosen.reshuffle(epoch)
+            engine.reshuffle(epoch)
 
     def ready(self, batches: Iterable[Any]) -> None:
         """Called with one batch of each structure of the data, before anything else happens."""
@@ -141,7 +141,7 @@ def run(
     """
     given = call.arguments
     _check_thread(learner)
-    engine.chosen.random_state()  # a backend that cannot train says so here
+    engine.random_state()  # a backend that cannot train says so here
     if learner.call is None:
         fingerprint.see(learner)
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))

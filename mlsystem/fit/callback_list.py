@@ -11,11 +11,12 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem.callbacks import for_model, monitor_mode
 from mlsystem.callbacks.batch_callback import Quiet, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
+from mlsystem.engine import engine
 from mlsystem.saving import callback_state, data_digest
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position
@@ -49,7 +50,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.states: CallbackStates | None = None
         if resume is not None:
             given["initial_epoch"] = resume.first_epoch(self.names, given["epochs"])
-        if not engine.chosen.runs_ahead():
+        if not engine.runs_ahead():
             _keras.call_in_turn(self)
 
     def start(self, model: Any, epoch: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem.callbacks.batch_callback import Quiet
 from mlsystem.data.transforms import Transform
-from mlsystem.engine import random_state
+from mlsystem.engine import engine, random_state
 from mlsystem.fit.validation import Validation
 from mlsystem.saving import data_position
 
@@ -91,7 +91,7 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
     compiled, filled = learner.compiled, set(learner.logs.filled)
     shown, batches = compiled.shown, compiled.batches
     try:
-        with engine.chosen.aside(model):
+        with engine.aside(model):
             yield
     finally:
         _empty_new(model, before)

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem._checks import is_count
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.callbacks.gradient_norms import unwatched
+from mlsystem.engine import engine
 from mlsystem.fit import call, data_arguments
 from mlsystem.fit.arguments import FitArguments
 from mlsystem.fit.validation import Validation
@@ -142,12 +143,12 @@ class Trainer(_keras.Hooks):
         """
         given = bind(super().predict, x, *args, **kwargs)
         data_arguments.for_predict(self._mlsystem, given.arguments)
-        with engine.chosen.predict_scope(self):
+        with engine.predict_scope(self):
             return super().predict(*given.args[1:], **given.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """What the model returns for one batch. See `keras.Model.predict_on_batch`."""
-        with engine.chosen.predict_scope(self):
+        with engine.predict_scope(self):
             return super().predict_on_batch(x)
 
     def get_compile_config(self) -> Any:

@@ -40,7 +40,7 @@ class Logs:
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
         """Adds one value to a running mean, made at the first one."""
-        if name not in self.trackers or self.owners[name] != owner:
+        if name not in self.trackers or self.owners.get(name) != owner:
             self.make(name, owner)
         self.trackers[name].update_state(value, sample_weight=weight)
 

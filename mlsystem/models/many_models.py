@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, _learner, engine
+from mlsystem import _keras, _learner
 from mlsystem._learner import SystemLearner, variables_once
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data.batch import Batch
-from mlsystem.engine import select
+from mlsystem.engine import engine, select
 from mlsystem.losses import system_losses
 from mlsystem.losses.found import Taken
 from mlsystem.metrics import member_metrics
@@ -156,7 +156,7 @@ class ManyModels(SystemLearner, OneModel):
 
     def _measure(self, name: str, metrics: Any, batch: Batch, outputs: Any, condition: Any) -> None:
         parts = (batch.y, outputs, batch.sample_weight)
-        how = engine.chosen.kept, engine.chosen.changed
+        how = engine.kept, engine.changed
         with select.only(condition, metrics.variables, *how):
             own = (member_metrics.entry(self.model, part, name) for part in parts)
             member_metrics.measure(name, metrics, *own)

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 from keras import tree
 
-from mlsystem import _attributes, _keras, engine
+from mlsystem import _attributes, _keras
 from mlsystem._learner import Given, Role, SystemLearner
 from mlsystem._signature import by_name, extras
 from mlsystem.data.batch import own_entry
+from mlsystem.engine import engine
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import reduction
@@ -39,6 +40,11 @@ _SET_BY_KERAS = _attributes.OF_KERAS | {
 
 # What trains the models of each public class, and of those derived from it.
 KINDS: dict[type, type[OneModel]] = {}
+
+
+def is_of_keras(name: str, value: Any) -> bool:
+    """Whether Keras sets an attribute each time that it calls a model, and nobody else does."""
+    return value is True if name == "built" else name[0] == "_" and name not in _GROUPS
 
 
 class _Attached:
@@ -138,7 +144,7 @@ class MLModel(TrainStep, Trainer, _Attached):
             # look into it for variables to track takes as long as a small step.
             object.__setattr__(self, name, value)
             return
-        if name == "built" or (name[0] == "_" and name not in _GROUPS):  # as Keras does in calls
+        if is_of_keras(name, value):  # as Keras does in calls
             super().__setattr__(name, value)
             return
         if name in _SET_BY_KERAS and members.has_layer(value):
@@ -469,7 +475,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         """Compiles the step of `evaluate`."""
         compiled_step.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
-            self.test_function = engine.chosen.test_function(self)
+            self.test_function = engine.test_function(self)
         return self.test_function
 
 
@@ -528,7 +534,7 @@ def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             "Join networks in a keras.Sequential, or set them as attributes of a subclass."
         )
     given = args[0] if args else kwargs.pop("net", None)
-    net = None if given is None else engine.chosen.as_layer(given)
+    net = None if given is None else engine.as_layer(given)
     if given is None or isinstance(net, keras.Layer):
         if net is not None and isinstance(model._mlsystem, SystemLearner):
             raise TypeError(

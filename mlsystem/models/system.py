@@ -119,7 +119,7 @@ class MLSystem(MLModel):
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
             )
-        if name[0] == "_" or name == "built":  # Keras sets some before all else
+        if name[0] == "_" or (value is True and name == "built"):  # Keras sets some before all else
             super().__setattr__(name, value)
             return
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import engine
+from mlsystem.engine import engine
 
 _Scaled = keras.optimizers.LossScaleOptimizer
 # MultiOptimizer is there since Keras 3.15.
@@ -27,7 +27,7 @@ def updates(optimizer: Any) -> Any:
     """The number of updates so far of an optimizer that may leave some out; None of any other."""
     if not scales(optimizer) and not accumulates(optimizer):
         return None
-    return engine.chosen.kept(ops.convert_to_tensor(optimizer.iterations))
+    return engine.kept(ops.convert_to_tensor(optimizer.iterations))
 
 
 def accumulates(optimizer: Any) -> bool:

@@ -13,12 +13,12 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem._input_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._tensors import describe
 from mlsystem.data.batch import Batch, make_batch
-from mlsystem.engine import random_state
+from mlsystem.engine import engine, random_state
 from mlsystem.preparation import fingerprint, lightning_hints
 from mlsystem.step.forward import call_forward, forward_losses
 
@@ -190,7 +190,7 @@ def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
     kept = contextlib.nullcontext() if transform is None else transform.kept()
     try:
         with kept:
-            engine.chosen.rehearse(getattr(learner.model, step), batch, state)
+            engine.rehearse(getattr(learner.model, step), batch, state)
     except Exception as error:
         logs.sealed = was_sealed
         if "_error_repr" in str(error):  # Keras fails to say again what JAX has said

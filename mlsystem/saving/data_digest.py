@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem.data.data_state import DataState
+from mlsystem.engine import engine
 
 _ROWS = 8
 _TEXTS = {

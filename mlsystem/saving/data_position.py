@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem.data.data_state import DataState
-from mlsystem.engine import random_state
+from mlsystem.engine import engine, random_state
 
 
 class Position:
@@ -150,7 +150,7 @@ class Position:
 def reads_ahead(data: Any) -> bool:
     """Whether data are Python code that runs beside the training on earlier batches."""
     is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
-    return is_python and engine.chosen.reads_ahead()
+    return is_python and engine.reads_ahead()
 
 
 def restore(state: dict[str, Any], is_ahead: bool) -> None:

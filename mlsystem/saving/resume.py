@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem import _learner, engine
-from mlsystem.engine import random_state
+from mlsystem import _learner
+from mlsystem.engine import engine, random_state
 from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlsystem import _keras, engine
+from mlsystem import _keras
 from mlsystem._learner import Learner, SystemLearner
+from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
 from mlsystem.step import nonfinite
@@ -38,7 +39,7 @@ class TrainFunction:
     def _step(self) -> Callable[..., Any]:
         kind = self.learner.compiled.due, self.learner.compiled.trained
         if kind not in self.steps:
-            self.steps[kind] = engine.chosen.train_function(self.learner.model)
+            self.steps[kind] = engine.train_function(self.learner.model)
         return self.steps[kind]
 
     def _see_what_is_frozen(self) -> None:

@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mlsystem import engine
 from mlsystem._errors import named_in_errors
 from mlsystem._learner import Learner
-from mlsystem.engine import select
+from mlsystem.engine import engine, select
 
 
 @contextlib.contextmanager
@@ -16,12 +15,12 @@ def when(learner: Learner, given: Any) -> Iterator[None]:
     if given is None:
         yield
         return
-    kept = engine.chosen.kept
+    kept = engine.kept
     learner.condition = kept(select.scalar(given, "The condition `when` given to update"))
     before = [(variable, kept(variable.value)) for variable in learner.counted_variables()]
     try:
         yield
-        select.keep(learner.condition, before, engine.chosen.changed)
+        select.keep(learner.condition, before, engine.changed)
     finally:
         learner.condition = None
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from keras import tree
 
-from mlsystem import engine
 from mlsystem._input_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem.data.batch import Batch, make_batch
+from mlsystem.engine import engine
 from mlsystem.step.loss_ledger import LossLedger
 
 _running = threading.local()
@@ -46,7 +46,7 @@ class Step:
     logs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.trace = engine.chosen.trace()
+        self.trace = engine.trace()
         self.batch = make_batch(self.given)
         self.leaves = tree.flatten(self.given)
         self.ledger = LossLedger(self.batch)
@@ -77,7 +77,7 @@ def batch_of(learner: Learner, given: Any) -> Batch:
 def check_branch(learner: Learner) -> None:
     """Refuses an update inside of what a backend traces by itself, as a branch."""
     this = learner.step
-    if this is not None and this.trace != engine.chosen.trace():
+    if this is not None and this.trace != engine.trace():
         raise ValueError(
             f"'{learner.name}' is updated inside `ops.cond`, or a loop such as `ops.scan`, where "
             "weights cannot change. Update it outside, with the condition as `when=`: "
@@ -146,7 +146,7 @@ def _check_arguments(fn: Callable[..., Any]) -> None:
 
 def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: bool) -> Any:
     outer = getattr(_running, "step", None)
-    with engine.chosen.step_scope(given):
+    with engine.step_scope(given):
         transform = learner.call.transform if learner.call is not None else None
         if transform is not None:
             given = transform.inside(given, training)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlsystem import engine
+from mlsystem.engine import engine
 
 
 def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -42,4 +42,4 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise ValueError("The function given to ml.grad returned None. Let it return a tensor.")
         return value
 
-    return engine.chosen.grad(checked)
+    return engine.grad(checked)

@@ -6,10 +6,9 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine
 from mlsystem._learner import Learner
 from mlsystem._tensors import describe
-from mlsystem.engine import select
+from mlsystem.engine import engine, select
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.routing import model_names
@@ -69,7 +68,7 @@ def _put_back(this: context.Step | None, gradients: Mapping[str, Any], condition
     found = [pending[name][1] for name in gradients if name in pending]
     found = [gradients.taken] if isinstance(gradients, Gradients) else found
     for taken in {id(taken): taken for taken in found}.values():
-        select.keep(condition, taken.before, engine.chosen.changed)
+        select.keep(condition, taken.before, engine.changed)
 
 
 def _asked(learner: Learner, this: context.Step | None, names: Iterable[str]) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def _apply_plainly(
     pairs = [(g, w) for g, w in zip(found, weights, strict=True) if g is not None]
     if pairs:
         gradients, reached = zip(*pairs, strict=True)
-        engine.chosen.apply(optimizer, list(gradients), list(reached), condition)
+        engine.apply(optimizer, list(gradients), list(reached), condition)
 
 
 def _apply_to(
@@ -142,14 +141,14 @@ def _apply_to(
     if not reached:
         return condition
     before = properties.updates(optimizer)
-    engine.chosen.apply(optimizer, reached, weights, condition)
+    engine.apply(optimizer, reached, weights, condition)
     return condition if before is None else ops.not_equal(optimizer.iterations, before)
 
 
 def _call_then(learner: Learner, taken: Taken, condition: Any) -> None:
     """Lets the balance learn of what was applied, where it was."""
     if taken.then:
-        held, how = learner.balance.variables, (engine.chosen.kept, engine.chosen.changed)
+        held, how = learner.balance.variables, (engine.kept, engine.changed)
         with select.only(condition, held, *how):
             while taken.then:
                 taken.then.pop(0)()

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from mlsystem import _keras, _learner, engine
+from mlsystem import _keras, _learner
 from mlsystem._learner import CopyLearner, SystemLearner
+from mlsystem.engine import engine
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.step import context
@@ -29,7 +30,7 @@ def finite(learner: SystemLearner, gradients: Mapping[str, Sequence[Any]]) -> di
 
 def _all_finite(gradients: Sequence[Any]) -> Any:
     known = [g for g in gradients if g is not None]
-    return engine.chosen.all_finite(known) if known else None
+    return engine.all_finite(known) if known else None
 
 
 def _count(

@@ -12,8 +12,8 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem import engine
 from mlsystem._learner import Learner
+from mlsystem.engine import engine
 from mlsystem.losses.found import Taken
 from mlsystem.optimizers import properties
 from mlsystem.routing import loss_weights, routing_table
@@ -106,10 +106,8 @@ def take(
         return [(_weighed(learner, one, scales, losses), _joined(weights, one)) for one in passes]
 
     state = learner.forward_state(learner.condition is not None)
-    before = [(variable, engine.chosen.kept(variable.value)) for variable in state]
-    losses, (terms, outputs), rows_of = engine.chosen.gradients(
-        found, plan, learner.state_variables()
-    )
+    before = [(variable, engine.kept(variable.value)) for variable in state]
+    losses, (terms, outputs), rows_of = engine.gradients(found, plan, learner.state_variables())
     taken = replace(found.computed(losses, terms), before=before)
     parts = [
         _by_model(weights, one, _least(scales, one), row)

@@ -17,7 +17,7 @@ if keras.backend.backend() != "torch":
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlsystem.engine import torch_branch
+from mlsystem.engine.torch import conditional
 
 
 class HostReads(TorchDispatchMode):
@@ -203,7 +203,7 @@ def test_scalars_may_be_among_the_inputs():
 @pytest.mark.parametrize("name", ["adam", "averaging", "decaying", "momentum"])
 def test_a_gpu_skips_updates_without_waiting_for_the_host(name, monkeypatch):
     assert host_reads(trained((), name)[0]) > 0  # a branch on a CPU
-    monkeypatch.setattr(torch_branch, "has", lambda condition: False)  # as on a GPU
+    monkeypatch.setattr(conditional, "has", lambda condition: False)  # as on a GPU
     expected, _, _ = trained((1, 3), name, drop=True)
     found, _, _ = trained((1, 3), name)
     for a, b in zip(state(expected, expected.net), state(found, found.net), strict=True):

@@ -26,9 +26,9 @@ def expected(goals):
 def test_a_number_that_a_callback_sets_each_epoch_keeps_the_step_captured(monkeypatch):
     if BACKEND != "torch":
         return  # there, numbers stay what they were when the step was compiled
-    from mlsystem.engine import torch_function
+    from mlsystem.engine.torch import compiled_step
 
-    monkeypatch.setattr(torch_function, "MOST", 2)
+    monkeypatch.setattr(compiled_step, "MOST", 2)
     pair = Pair()
     pair.routing = "own"
     pair.fit(ones(8), batch_size=4, epochs=4, verbose=0, callbacks=[Raise()])
@@ -41,9 +41,9 @@ def test_a_number_that_a_callback_sets_each_epoch_keeps_the_step_captured(monkey
 def test_a_number_that_changes_in_each_step_ends_in_an_eager_step(monkeypatch):
     if BACKEND != "torch":
         return
-    from mlsystem.engine import torch_function
+    from mlsystem.engine.torch import compiled_step
 
-    monkeypatch.setattr(torch_function, "MOST", 2)
+    monkeypatch.setattr(compiled_step, "MOST", 2)
     pair = Pair()
 
     def change(batch, logs):

@@ -18,8 +18,7 @@ from killed import System, images, state, train
 from toys import TinyGAN
 
 import mlsystem as ml
-from mlsystem import engine
-from mlsystem.engine import random_state
+from mlsystem.engine import engine, random_state
 from mlsystem.saving import checkpoint_file, data_position
 from mlsystem.saving.callback_state import CallbackStates
 
@@ -468,7 +467,7 @@ def test_data_go_on_as_they_did(kind, stop, tmp_path):
 
 
 def test_generators_that_data_read_ahead_from_are_left_alone(monkeypatch):
-    monkeypatch.setattr(engine.chosen, "reads_ahead", lambda: True)
+    monkeypatch.setattr(engine, "reads_ahead", lambda: True)
     monkeypatch.setattr(random_state, "restore", lambda state: pytest.fail("restored"))
     data_position.restore({}, data_position.reads_ahead(Rows()))
 

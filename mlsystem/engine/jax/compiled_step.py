@@ -1,6 +1,6 @@
-"""The compiled step on JAX: takes its state from the variables and puts it back, once a call.
+"""The compiled step on JAX: it reads its state from the variables and writes it back in each call.
 
-Several steps per execution are one program too: a scan over their batches, stacked.
+Several steps per execution are one program too: a scan over their stacked batches.
 """
 
 import functools
@@ -15,10 +15,11 @@ import numpy as np
 from mlsystem import _keras
 
 
-class Function:
-    """The step as Keras' jax trainer calls it: with its state, which ours keeps in the variables.
+class CompiledStep:
+    """One step as Keras' jax trainer calls it.
 
-    That is what lets a callback assign and call between two calls, as on the other backends.
+    The trainer passes a state. This step ignores it and keeps the state in the variables, so that
+    callbacks can assign variables and call models between two steps.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Function:
             self.step, self.scan = compiled(self.step), compiled(_scanned(self.step))
 
     def __call__(self, _: Any, batches: Any) -> Any:
-        """The logs of the last of some steps, and no state."""
+        """Run the steps. Return the logs of the last and an empty state."""
         drawn = [next(batches), *itertools.islice(batches, self.steps - 1)]
         for program, data in self._executions(drawn):
             logs, values = program(_own_values(self.state), data)
@@ -43,31 +44,31 @@ class Function:
         return logs, self.no_state
 
     def _executions(self, batches: list[Any]) -> Iterable[tuple[Any, Any]]:
-        """The programs to run, each with its data."""
+        """List the programs to run, each with its data."""
         if len(batches) == 1 or self.scan is None:
             return [(self.step, data) for data in batches]
         runs = [(shapes, list(run)) for shapes, run in itertools.groupby(batches, _shapes)]
         return itertools.chain.from_iterable(self._of_run(*run) for run in runs)
 
     def _of_run(self, shapes: Any, run: list[Any]) -> list[tuple[Any, Any]]:
-        """One scan over batches of equal shapes, or a step on each."""
+        """Make one scan of a run of batches with equal shapes, or a step of each."""
         if self._is_scanned(shapes, len(run)):
             return [(self.scan, jax.tree.map(_stacked, *run))]
         return [(self.step, data) for data in run]
 
     def _is_scanned(self, shapes: Any, length: int) -> bool:
-        # A length is a program to compile: one for full runs, one for the rest of an epoch.
+        # Each length is a program to compile: one for full runs, one for the rest of an epoch.
         if length in (1, self.steps):
             return length > 1
         return self.remainders.setdefault(shapes, length) == length
 
     def lower(self, data: Any) -> Any:
-        """The step for a batch as JAX lowers it, to look at."""
+        """Lower the step for a batch with JAX, to look at it."""
         return self.step.lower(_own_values(self.state), data)
 
 
 def stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any]:
-    """The step as a function of the values of its state and a batch: gives logs and new values."""
+    """Make a step a function of the values of its state and a batch: to logs and new values."""
 
     def pure(values: list[Any], data: Any) -> Any:
         with keras.StatelessScope(zip(state, values, strict=True), collect_losses=True) as scope:
@@ -78,12 +79,12 @@ def stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any
 
 
 def _strong(value: Any) -> Any:
-    # What comes of Python numbers is of a weak type, for which JAX would compile once more.
+    # Python numbers become values of a weak type, for which JAX would compile once more.
     return jax.lax.convert_element_type(value, value.dtype)
 
 
 def _scanned(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The step taken on each of some stacked batches in turn, with the logs of the last."""
+    """Make a step one scan over stacked batches, with the logs of the last."""
 
     def scanned(values: list[Any], batches: Any) -> Any:
         values, logs = jax.lax.scan(lambda v, data: step(v, data)[::-1], values, batches)
@@ -101,7 +102,7 @@ _stacked_on_device = jax.jit(jax.numpy.stack)
 
 
 def _stacked(*leaves: Any) -> Any:
-    # On the host where they are: a program takes one array faster than many.
+    # Stack arrays of the host there: a program takes one array faster than many.
     on_host = all(isinstance(leaf, np.ndarray) for leaf in leaves)
     return np.stack(leaves) if on_host else _stacked_on_device(leaves)
 
@@ -113,7 +114,7 @@ def _shardings(state: list[Any]) -> Any:
 
 
 def _own_values(state: list[Any]) -> list[Any]:
-    # A buffer can be donated once only, and `a.assign(b.value)` makes two variables share one.
+    # A buffer can be donated only once, and `a.assign(b.value)` makes two variables share one.
     values = _keras.values(state)
     if len(set(map(id, values))) == len(values):
         return values

@@ -1,7 +1,7 @@
-"""A captured graph made ready to run: nothing computed in vain, and noise drawn afresh.
+"""Passes over a captured graph: remove useless operations, and draw noise afresh in each run.
 
-Tensors are written to in place, so that an operation may be left out or moved only where none of
-its tensors is written to (`_written`).
+Operations write to tensors in place. So an operation may be removed or moved only if no operation
+writes to its tensors (`_written`).
 """
 
 from typing import Any
@@ -16,16 +16,25 @@ _SAME = (aten.detach.default, aten.alias.default)
 _NEUTRAL = {aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1}
 _FILLED = (aten.ones_like.default, aten.zeros_like.default)
 _FRESH = aten.lift_fresh_copy.default
-# Operations that torch's own Python functions call with less work, by name.
+# Names of operations that cost less when called through torch's own Python functions.
 _DIRECT = (
     *("add", "sub", "mul", "div", "rsub", "neg", "pow", "sqrt", "exp", "log", "eq", "where"),
     *("sum", "mean", "mm", "t", "permute", "view", "expand", "squeeze", "unsqueeze", "copy_"),
     *("relu", "sigmoid", "tanh"),
 )
 
+# Marks in a trace: where a branch begins and ends, and where Keras draws from a seed.
+_library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
+for _mark in ("begin", "end", "draw"):
+    # Declared to write to its argument. Otherwise it would be removed as dead code.
+    _library.define(f"{_mark}(Tensor(a!) marked) -> ()")  # type: ignore[no-untyped-call]
+    _library.impl(  # type: ignore[no-untyped-call]
+        _mark, lambda marked: None, "CompositeExplicitAutograd"
+    )
+
 
 def simplified(module: GraphModule) -> GraphModule:
-    """Removes what a run does not need."""
+    """Remove the operations that a run does not need."""
     written = _written(module.graph)
     for node in module.graph.nodes:
         if node.target in _SAME or (_is_neutral(node) and written.isdisjoint([node, *node.args])):
@@ -41,7 +50,7 @@ def _finished(module: GraphModule) -> GraphModule:
 
 
 def direct(module: GraphModule) -> GraphModule:
-    """Calls operations through torch's Python functions, which look at their arguments faster."""
+    """Call operations through torch's Python functions, which read their arguments faster."""
     for node in module.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload):
             name = node.target._schema.name.removeprefix("aten::")
@@ -55,7 +64,7 @@ def direct(module: GraphModule) -> GraphModule:
 
 
 def _written(graph: Graph) -> set[Node]:
-    """The tensors that some operation writes to, all that share their memory included."""
+    """Find the tensors that operations write to, and all that share their memory."""
     written = {base(source) for n in graph.nodes if _writes(n) for source in n.all_input_nodes}
     return {node for node in graph.nodes if base(node) in written}
 
@@ -65,10 +74,10 @@ def _writes(node: Node) -> bool:
 
 
 def base(node: Node) -> Any:
-    """The tensor in whose memory a node lies, as far as can be told."""
+    """Find the tensor that owns the memory of a node, as far as it is known."""
     while _is_view(node) and node.all_input_nodes:
         node = node.all_input_nodes[0]
-    return node.target if node.op == "get_attr" else node  # one tensor may be got many times
+    return node.target if node.op == "get_attr" else node  # a tensor may have many such nodes
 
 
 def _is_view(node: Node) -> bool:
@@ -82,7 +91,7 @@ def _is_view(node: Node) -> bool:
 
 
 def _is_neutral(node: Node) -> bool:
-    """Whether a node adds 0 or multiplies by 1, and changes nothing else."""
+    """Tell whether a node only adds 0 or multiplies by 1."""
     if node.target not in _NEUTRAL or node.kwargs:
         return False
     source, other = node.args
@@ -99,7 +108,7 @@ def _form(node: Node) -> Any:
 
 
 def _fold_constants(module: GraphModule, written: set[Node]) -> None:
-    """Computes once what depends on nothing: numbers made tensors, and what is made of these."""
+    """Compute once what depends on no input: tensors made of numbers, and their results."""
     known: dict[Node, torch.Tensor] = {}
     for node in module.graph.nodes:
         if node in written or _is_large(node):
@@ -115,7 +124,7 @@ def _fold_constants(module: GraphModule, written: set[Node]) -> None:
 
 
 def _is_large(node: Node) -> bool:
-    """Whether to hold a tensor would cost more than to compute it again."""
+    """Tell whether it costs more to hold a tensor than to compute it again."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.numel() > 2**16
 
@@ -154,7 +163,7 @@ def _replace(module: GraphModule, node: Node, value: torch.Tensor) -> None:
 
 
 def seeded(module: GraphModule) -> GraphModule:
-    """Draws as Keras does: each time from a generator seeded by the seed variable."""
+    """Draw as Keras does: each time from a generator seeded by the seed variable."""
     for mark, draw in _draws(module.graph):
         if draw is not None:
             with module.graph.inserting_before(draw):
@@ -165,14 +174,14 @@ def seeded(module: GraphModule) -> GraphModule:
 
 
 def unseeded(module: GraphModule) -> GraphModule:
-    """Draws from torch's own generator, whatever the seed variable says."""
+    """Draw from torch's own generator, and ignore the seed variable."""
     for mark, _ in _draws(module.graph):
         module.graph.erase_node(mark)
     return _finished(module)
 
 
 def _draws(graph: Graph) -> list[tuple[Node, Node | None]]:
-    """Each mark of a draw from a seeded generator, with the operation that draws."""
+    """List the marks of draws from a seed, each with the operation that draws."""
     found: list[tuple[Node, Node | None]] = []
     for node in graph.nodes:
         if node.target is torch.ops.mlsystem.draw.default:
@@ -187,7 +196,7 @@ def _is_random(node: Node) -> bool:
 
 
 def _with_generator(operation: Any) -> Any:
-    """The overload of a random operation that takes a generator."""
+    """Find the overload of a random operation that takes a generator."""
     if any(argument.name == "generator" for argument in operation._schema.arguments):
         return operation
     name = operation._overloadname

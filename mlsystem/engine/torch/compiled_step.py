@@ -1,4 +1,4 @@
-"""A step as Keras' torch trainer calls it: captured once for each kind of batch, then run."""
+"""The compiled step on torch: captured once for each kind of batch, then run as a graph."""
 
 import os
 import traceback
@@ -12,22 +12,23 @@ import torch
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
-from mlsystem.engine import torch_branch, torch_graph
-from mlsystem.engine.torch_capture import capture
+from mlsystem.engine.torch import conditional, graph_passes
+from mlsystem.engine.torch.capture import capture
 
 Program = Callable[..., Any]
 MOST = 16  # kinds of batches that are captured
-_OURS = str(Path(__file__).parents[1])
-# What is raised where a name or an argument is not there: in a step that ran on numbers, by ours.
+# Errors of a missing name or argument. In a step that runs eagerly, they come from our own code.
 _OF_CODE = (AttributeError, ImportError, TypeError, _keras.Changed)
-_FILES = (Path(__file__).parent, torch.__file__, keras.__file__)
+_FILES = (Path(__file__).parents[1], torch.__file__, keras.__file__)
+_OURS, _TORCHS, _KERAS = (f"{Path(file).parent}{os.sep}" for file in _FILES)
 
 
-class Function:
-    """One step, run in the way that `compile(jit_compile=)` asks for.
+class CompiledStep:
+    """One step as Keras' torch trainer calls it, run as `compile(jit_compile=)` says.
 
-    "auto" runs the captured graph, True has inductor compile it, False runs eagerly. What cannot
-    be captured runs eagerly, with a warning; so does a batch that holds other than tensors.
+    "auto" runs the captured graph. True compiles the graph with inductor. False runs eagerly. A
+    step that cannot be captured, or a batch that holds other things than tensors, runs eagerly with
+    a warning.
     """
 
     def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
@@ -43,19 +44,19 @@ class Function:
         self.learners = [m._mlsystem for m in system.modules() if "_mlsystem" in vars(m)]
         self.programs: dict[Any, Program | None] = {}
         self.warnings: list[str] = []
-        # The numbers in attributes that the programs hold, the steps since these changed, and how
-        # many changes in a row came after a single step.
+        # How often numbers in attributes changed, which programs hold as constants; the steps since
+        # the last change; and the changes in a row that came after a single step.
         self.changes, self.steps, self.hasty = self._changes(), 0, 0
 
     def __call__(self, batches: list[Any]) -> Any:
-        """The logs of the last of some steps."""
+        """Run a step on each batch and return the logs of the last."""
         eager = self.how is False or self.system.run_eagerly
         once = self.step if eager else self._once
         return [once(batch) for batch in batches][-1]
 
     def _once(self, batch: Any) -> Any:
         self._drop_outdated()
-        state = [*self.state, _keras.global_seed()]  # another one after `set_random_seed`
+        state = [*self.state, _keras.global_seed()]  # `set_random_seed` makes a new one
         values = _keras.values(state)
         values += [owner[name] for owner, name in self.buffers]
         inputs: list[torch.Tensor] = []
@@ -68,17 +69,17 @@ class Function:
             self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
         logs = self.step(batch) if program is None else program(*values, *inputs)
-        while self.warnings:  # of what cannot be captured, once it is known to run eagerly
+        while self.warnings:  # why it was not captured, now that it has run eagerly
             self._warn(self.warnings.pop())
         return logs
 
     def _kind(self, batch: Any, values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
-        # What is frozen or thawed makes another graph.
+        # Other frozen weights make another graph.
         trained = tuple([value.requires_grad for value in values])
         return _read(batch, inputs), trained
 
     def _drop_outdated(self) -> None:
-        """Drops the programs once a number in an attribute has changed, which they hold."""
+        """Drop the programs if a number in an attribute has changed."""
         if (now := self._changes()) != self.changes:
             self.hasty = self.hasty + 1 if self.steps == 1 else 0
             self.changes, self.steps = now, 0
@@ -150,7 +151,7 @@ class Function:
 
 
 def _read(batch: Any, found: list[torch.Tensor]) -> Any:
-    """What batches share that one graph serves: structure, shapes and dtypes; finds the tensors."""
+    """Return the kind of a batch: structure, shapes and dtypes. Append its tensors to `found`."""
     if isinstance(batch, dict):
         return tuple([(key, _read(value, found)) for key, value in batch.items()])
     if isinstance(batch, (list, tuple)):
@@ -160,13 +161,13 @@ def _read(batch: Any, found: list[torch.Tensor]) -> Any:
         return leaf
     if not isinstance(leaf, torch.Tensor):
         raise TypeError(f"the batch holds a {type(leaf).__name__}. Give tensors")
-    # A tensor that is there twice is two inputs, which differ in another batch.
+    # A tensor that occurs twice makes two inputs: in another batch they differ.
     found.append(leaf.view_as(leaf) if any(leaf is other for other in found) else leaf)
     return leaf.shape, leaf.dtype, leaf.stride()
 
 
 def _filled(batch: Any, leaves: Any) -> Any:
-    """The batch with other tensors in the place of its own."""
+    """Put other tensors into the structure of a batch."""
     if isinstance(batch, dict):
         return {key: _filled(value, leaves) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
@@ -176,7 +177,7 @@ def _filled(batch: Any, leaves: Any) -> Any:
 
 
 def _captured(*given: Any) -> torch.fx.GraphModule:
-    """The graph; where what replaces Keras' operations does not fit this Keras, without that."""
+    """Capture a step, without the faster operations if they do not fit this Keras."""
     try:
         return capture(*given)
     except _OF_CODE as error:
@@ -186,7 +187,7 @@ def _captured(*given: Any) -> torch.fx.GraphModule:
 
 
 def _reason(error: Exception) -> str:
-    """Why a step cannot be captured: what in the user's code, or that Keras is another one."""
+    """Say why a step cannot be captured: a line of the user's code, or another Keras."""
     innermost = traceback.extract_tb(error.__traceback__)[-1].filename
     if isinstance(error, _OF_CODE) and innermost.startswith(_OURS):
         return f"{_first_line(error)} {_keras.version()} Report this to mlsystem"
@@ -197,17 +198,17 @@ def _reason(error: Exception) -> str:
 
 
 def _run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Program:
-    # To seed from a variable on a GPU would wait for the GPU at each draw.
+    # On a GPU, seeding from a variable would wait for the GPU at each draw.
     on_cpu = all(value.device.type == "cpu" for value in inputs)
-    graph = torch_graph.seeded(graph) if on_cpu else torch_graph.unseeded(graph)
-    return torch.inference_mode()(torch_graph.direct(torch_branch.branched(graph)).forward)
+    graph = graph_passes.seeded(graph) if on_cpu else graph_passes.unseeded(graph)
+    return torch.inference_mode()(graph_passes.direct(conditional.branched(graph)).forward)
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: list[Any]) -> Program:
-    # On a GPU its launches are recorded and replayed at once, where inductor finds that possible.
+    # On a GPU, inductor records the launches and replays them at once, if it can.
     options = {"triton.cudagraphs": any(value.is_cuda for value in inputs)}
     with torch.no_grad():
-        compiled = torch._inductor.compile(torch_graph.unseeded(graph), inputs, options)
+        compiled = torch._inductor.compile(graph_passes.unseeded(graph), inputs, options)
     return torch.no_grad()(compiled)
 
 
@@ -217,11 +218,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The line of the user's code that an error comes from, or else that of Keras."""
+    """Quote the line of the user's code that an error comes from, or else that of Keras."""
     every = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in every if frame.line] or every
-    ours, torchs, keras_ = (f"{Path(file).parent}{os.sep}" for file in _FILES)
-    for libraries in ((ours, torchs, keras_), (ours, torchs), ()):
+    for libraries in ((_OURS, _TORCHS, _KERAS), (_OURS, _TORCHS), ()):
         if theirs := [frame for frame in frames if not frame.filename.startswith(libraries)]:
             break
     return f'"{theirs[-1].line}" ({theirs[-1].filename}, line {theirs[-1].lineno})'

@@ -1,9 +1,9 @@
-"""What torch computes faster than Keras on torch does, with the same result; used in a trace.
+"""Faster operations of torch with the results of Keras' own. They replace these in a trace.
 
-- Images are made contiguous before a convolution, and then channels-last again: left as they are.
-- A transposed convolution is cropped: padded, where that is the same.
-- Batch norm is written in ten operations: one.
-- Adam is written in ten operations: one, where no compiler is to look into it.
+- Keras makes images contiguous before a convolution, and channels-last again. That is left out.
+- Keras crops the result of a transposed convolution. Padding does the same in most cases.
+- Keras needs ten operations for batch norm. The replacement needs one.
+- Keras needs ten operations for Adam. The replacement needs one, which no compiler can look into.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from keras import ops
 
 Replaced = list[tuple[Any, str, Any]]
 
-# The condition under which a fused Adam changes anything. It asks on the device.
+# The condition under which a fused Adam changes anything. The device checks it.
 _condition: contextvars.ContextVar[torch.Tensor | None] = contextvars.ContextVar(
     "condition", default=None
 )
 
-# Without a kernel for fake tensors, torch would run this one on real ones, as large as they say.
+# Without a kernel for fake tensors, torch would run this operation on real ones of their size.
 _NO_FAKE = "aten::_fused_adam_.tensor_lr"
 if not torch._C._dispatch_has_kernel_for_dispatch_key(_NO_FAKE, "Meta"):
     _library = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
@@ -30,7 +30,7 @@ if not torch._C._dispatch_has_kernel_for_dispatch_key(_NO_FAKE, "Meta"):
 
 
 def replaced(of_keras: Any, fused: bool) -> Replaced:
-    """The functions to replace: their owner, name and replacement."""
+    """List the functions to replace: their owner, name and replacement."""
     nn: Any = of_keras.nn
     adam: Any = getattr(of_keras.adam, "Adam", None)
     found: Replaced = [*_images(nn), *_crops(nn), *_batch_norm(nn)]
@@ -74,7 +74,7 @@ def _crops(nn: Any) -> Replaced:
 
 
 def _batch_norm(nn: Any) -> Replaced:
-    """The mean and variance of `moments`, where `batch_normalization` gets them of its input."""
+    """Replace `moments` and `batch_normalization`, where the first has the input of the second."""
     if not hasattr(nn, "moments") or not hasattr(nn, "batch_normalization"):
         return []
     moments, normalize = nn.moments, nn.batch_normalization
@@ -108,7 +108,7 @@ def _batch_norm(nn: Any) -> Replaced:
 
 
 def _fits_norm(x: torch.Tensor, axis: int) -> bool:
-    """Whether torch takes the input, and leaves its layout as it is."""
+    """Tell whether torch takes the input and keeps its layout."""
     return x.ndim in (2, 4) and x.is_contiguous() and x.numel() > x.shape[axis]
 
 
@@ -144,7 +144,7 @@ def _fused_adam(update: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def only(condition: torch.Tensor | None) -> Iterator[None]:
-    """Lets a fused Adam change weights and moments only where a condition holds."""
+    """Let a fused Adam change weights and moments only if a condition holds."""
     before = _condition.set(condition)
     try:
         yield
@@ -158,7 +158,7 @@ def _skipped() -> torch.Tensor | None:
 
 
 def can_skip(optimizer: Any, weights: list[Any]) -> bool:
-    """Whether all that an update changes, but for the count, is what a fused Adam changes."""
+    """Tell whether an update changes the count, and else only what a fused Adam changes."""
     is_fused = hasattr(getattr(optimizer, "_parallel_update_step", None), "is_fused")
     more = ("weight_decay", "use_ema", "gradient_accumulation_steps", "amsgrad")
     changes_more = any(getattr(optimizer, name, None) for name in more)
@@ -170,7 +170,7 @@ def _fits(value: torch.Tensor) -> bool:
 
 
 def _step_size(adam: Any, learning_rate: Any) -> Any:
-    """The step size of Adam with both corrections in it (Kingma & Ba 2015, section 2)."""
+    """Compute the step size of Adam with both corrections (Kingma & Ba 2015, section 2)."""
     step = ops.cast(adam.iterations + 1, "float32")
     first, second = (1 - ops.power(beta, step) for beta in (adam.beta_1, adam.beta_2))
     return ops.cast(learning_rate, "float32") * ops.sqrt(second) / first

@@ -1,8 +1,8 @@
-"""Branches in a captured graph: what a condition decides on is left out where it does not hold.
+"""Conditional updates in a captured graph, as branches. `TorchEngine.apply` makes them.
 
-A trace has no branches: the place where one begins and ends is marked, and what lies between
-becomes a graph of its own, which a run calls or not. It may write to what is there before, and
-nothing that it computes is known outside.
+A trace has no branches. So marks in the trace say where a branch begins and ends. The operations in
+between become a graph of their own, which runs only if the condition holds. A branch may write to
+tensors from outside. Its own results are unknown outside.
 """
 
 import contextlib
@@ -13,26 +13,19 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from mlsystem.engine import select, torch_graph
+from mlsystem.engine import select
+from mlsystem.engine.torch import graph_passes
 
-# Whether the trace in progress is run as it is; a compiler has no branches. None outside a trace.
+# Whether the present trace may hold branches, which a compiler does not take. None outside a trace.
 _has_branches: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
     "has_branches", default=None
 )
-
-_library = torch.library.Library("mlsystem", "FRAGMENT")  # type: ignore[no-untyped-call]
-for _mark in ("begin", "end"):
-    # Said to write to the condition, or it would count as dead code.
-    _library.define(f"{_mark}(Tensor(a!) condition) -> ()")  # type: ignore[no-untyped-call]
-    _library.impl(  # type: ignore[no-untyped-call]
-        _mark, lambda condition: None, "CompositeExplicitAutograd"
-    )
 _BEGIN, _END = torch.ops.mlsystem.begin.default, torch.ops.mlsystem.end.default
 
 
 @contextlib.contextmanager
 def allowed(has_branches: bool) -> Iterator[None]:
-    """Says whether a trace may hold branches."""
+    """Set whether a trace may hold branches."""
     before = _has_branches.set(has_branches)
     try:
         yield
@@ -41,18 +34,18 @@ def allowed(has_branches: bool) -> Iterator[None]:
 
 
 def is_traced() -> bool:
-    """Whether a step is being traced, on tensors that have no numbers."""
+    """Tell whether a step is being traced, on tensors without numbers."""
     return _has_branches.get() is not None
 
 
 def has(condition: torch.Tensor) -> bool:
-    """Whether the trace can branch on a condition. On a GPU the host would have to wait for it."""
+    """Tell whether the trace can branch on a condition. On a GPU the host would wait for it."""
     return bool(_has_branches.get()) and condition.device.type == "cpu"
 
 
 @contextlib.contextmanager
 def only(condition: torch.Tensor, variables: list[Any]) -> Iterator[None]:
-    """In a trace, lets what happens inside change variables only where the condition holds."""
+    """Let the code inside change variables only if a condition holds, in a trace."""
     if not has(condition):
         with select.only(condition, variables, torch.clone):
             yield
@@ -63,7 +56,7 @@ def only(condition: torch.Tensor, variables: list[Any]) -> Iterator[None]:
 
 
 def branched(module: GraphModule) -> GraphModule:
-    """Makes a graph of its own of each branch. Dead code is not removed any more after that."""
+    """Make a graph of its own of each branch. Remove no dead code after that."""
     inside: list[Node] | None = None
     for node in list(module.graph.nodes):
         if node.target is _BEGIN:
@@ -80,7 +73,7 @@ def branched(module: GraphModule) -> GraphModule:
 
 
 def _outline(module: GraphModule, inside: list[Node], end: Node) -> None:
-    """Moves nodes into a graph of their own, called where they end."""
+    """Move nodes into a graph of their own, and call it where they end."""
     known = set(inside)
     given = list(
         dict.fromkeys(n for node in inside for n in node.all_input_nodes if n not in known)
@@ -100,19 +93,19 @@ def _graph_of(module: GraphModule, inside: list[Node], given: list[Node]) -> Gra
     for node in inside:
         copies[node] = graph.node_copy(node, lambda source: copies[source])
     graph.output(None)
-    return torch_graph.direct(GraphModule(module, graph))
+    return graph_passes.direct(GraphModule(module, graph))
 
 
 def _written(node: Node, inside: set[Node]) -> Node:
-    """The tensor from outside that a node is, written to in place."""
-    base = torch_graph.base(node)
+    """Find the tensor from outside that a node has written to in place."""
+    base = graph_passes.base(node)
     if not isinstance(base, Node) or base in inside:
         raise RuntimeError(f"What the branch computes in {node} is used outside of it.")
     return base
 
 
 class _Branch:
-    """Runs a graph where a condition holds."""
+    """Runs a graph if a condition holds."""
 
     __name__ = "branch"
 

@@ -1,14 +1,15 @@
-"""What Keras does on torch that a trace on fake tensors cannot hold, and what stands in for it.
+"""Replacements for the parts of Keras on torch that a trace on fake tensors cannot hold.
 
-- A generator is seeded from the number in a seed variable: the draw is marked, and the graph
-  seeds a generator each time it comes there (`torch_graph.py`).
-- `ops.cond` asks for the value of its condition: both branches run, each on copies of what it
-  writes to, and the values are selected.
-- `alpha=` of a foreach operation may be a tensor, which torch reads as a number: multiplied first.
-- `ops.scatter` reads its indices one by one: all at once.
-- Nadam divides by NumPy numbers: by tensors.
+- Keras seeds a generator from the number in a seed variable. The replacement marks the draw, and
+  the graph seeds a generator in each run (`graph_passes.py`).
+- `ops.cond` asks for the value of its condition. The replacement runs both branches, each on
+  copies of the tensors that it writes to, and selects the values.
+- `alpha=` of a foreach operation may be a tensor, which torch reads as a number. The replacement
+  multiplies first.
+- `ops.scatter` reads its indices one by one. The replacement uses all at once.
+- Nadam divides by NumPy numbers. The replacement divides by tensors.
 
-`torch_faster.py` has more, which a trace could hold.
+`fused_ops.py` has replacements that are only faster.
 """
 
 import contextlib
@@ -22,37 +23,30 @@ from keras import ops, tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlsystem import _keras
-from mlsystem.engine import torch_branch, torch_faster
+from mlsystem.engine.torch import conditional, fused_ops
 
 _of_keras = _keras.torch_modules()
-# What Nadam sees in the place of the module `core`.
+# For Nadam, in place of the module `core`.
 _tensors_only = SimpleNamespace(
     **vars(getattr(_of_keras.nadam, "core", SimpleNamespace()))
     | {"convert_to_numpy": lambda tensor: tensor}
 )
 
-_library = torch.library.Library("mlsystem", "DEF")  # type: ignore[no-untyped-call]
-# Said to write to the seed, or it would count as dead code.
-_library.define("draw(Tensor(a!) seed) -> ()")  # type: ignore[no-untyped-call]
-_library.impl(  # type: ignore[no-untyped-call]
-    "draw", lambda seed: None, "CompositeExplicitAutograd"
-)
-
 
 @contextlib.contextmanager
 def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
-    """Replaces these functions while a step is traced, those that are in this version of Keras."""
-    replaced: torch_faster.Replaced = [
+    """Replace these functions while a step is traced, if this version of Keras has them."""
+    replaced: fused_ops.Replaced = [
         (_of_keras.random, "torch_seed_generator", _mark_draw),
         (_of_keras.core, "cond", cond := _selecting(state)),
         (_of_keras.ops, "cond", cond),
         (_of_keras.core, "scatter", _scatter),
         (_of_keras.nadam, "core", _tensors_only),
         (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
-        *(torch_faster.replaced(_of_keras, fused) if faster else []),
+        *(fused_ops.replaced(_of_keras, fused) if faster else []),
     ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch_branch.allowed(fused))
+        stack.enter_context(conditional.allowed(fused))
         for owner, name, function in replaced:
             if hasattr(owner, name):
                 stack.enter_context(_replaced(owner, name, function))
@@ -76,7 +70,7 @@ def _mark_draw(seed: Any) -> None:
 
 @contextlib.contextmanager
 def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Puts other tensors into the variables for a while."""
+    """Put other tensors into variables for a while."""
     before = _keras.values(state)
     try:
         _keras.set_values(state, given)
@@ -89,7 +83,7 @@ def swapped(state: list[Any], given: Sequence[torch.Tensor]) -> Iterator[None]:
 def swapped_in_module(
     module: torch.nn.Module, values: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
 ) -> Iterator[None]:
-    """Puts other tensors also into modules, which share parameters with the variables."""
+    """Put other tensors into modules for a while. Modules share parameters with variables."""
     other = {id(value): tensor for value, tensor in zip(values, given, strict=True)}
     shared: list[tuple[dict[str, Any], str, torch.Tensor]] = [
         (owner, name, tensor)
@@ -114,7 +108,7 @@ def _selecting(state: list[Any]) -> Callable[..., Any]:
         values = _keras.values(state)
         known = {id(value): value for value in values}
         (if_true, new), (if_false, other) = (_branch(values, fn) for fn in (true_fn, false_fn))
-        # Before anything is written: a branch may return a variable as it is.
+        # Select before anything is written: a branch may return a variable itself.
         selected = tree.map_structure(functools.partial(_selected, pred), if_true, if_false)
         with torch.no_grad():
             for key in dict.fromkeys([*new, *other]):
@@ -129,7 +123,7 @@ def _selected(pred: torch.Tensor, if_true: Any, if_false: Any) -> Any:
     if if_true is None:
         return None
     value = ops.where(pred.bool(), if_true, if_false)
-    if value.requires_grad:  # what is infinite in the branch not taken would make gradients NaN
+    if value.requires_grad:  # infinite values in the other branch would make gradients NaN
         value.register_hook(_refuse)
     return value
 
@@ -139,14 +133,14 @@ def _refuse(*args: Any, **kwargs: Any) -> Any:
 
 
 def _branch(values: list[Any], fn: Callable[[], Any]) -> tuple[Any, dict[int, torch.Tensor]]:
-    """What a branch returns, and the tensors it would write to, by the id of what they are for."""
+    """Run a branch. Return its result and its copies of written tensors, by the id of those."""
     with _replaced(torch.autograd, "grad", _refuse), _CopyOnWrite(values) as mode:
         result = fn()
     return tree.map_structure(mode.present, result), mode.copies
 
 
 class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Has operations write to copies of some tensors, and read those that there are."""
+    """Lets operations write to copies of some tensors, and read these copies from then on."""
 
     def __init__(self, tensors: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -154,7 +148,7 @@ class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.copies: dict[int, torch.Tensor] = {}
 
     def present(self, leaf: Any) -> Any:
-        """A tensor, or the copy that there is in its place."""
+        """Return the copy of a tensor, or the tensor if it has no copy."""
         return self.copies.get(id(leaf), leaf)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -183,7 +177,7 @@ def _tensor_alpha(add: Callable[..., Any]) -> Callable[..., Any]:
     def foreach_add(tensors: Any, other: Any, *, alpha: Any = 1) -> Any:
         if isinstance(alpha, torch.Tensor):
             other, alpha = torch._foreach_mul(other, alpha), 1
-        # An operation on a number takes no `alpha`.
+        # The overload for a number takes no `alpha`.
         return (
             add(tensors, other)
             if isinstance(alpha, int) and alpha == 1

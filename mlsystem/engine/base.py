@@ -1,0 +1,204 @@
+"""The interface of an engine, as one class. The rest of the library calls its methods.
+
+Each backend has a subclass in a folder of its own. The subclass provides the abstract methods and
+overrides the defaults that do not fit the backend.
+"""
+
+import contextlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlsystem import _keras
+
+Losses = dict[str, Any]
+Forward = Callable[[], tuple[Losses, Any]]
+Routed = tuple[Losses, Any, list[list[Any]]]
+# One entry for each backward pass: the weight of each loss, and the variables it goes into.
+Plan = Callable[[Losses], list[tuple[dict[str, Any], list[Any]]]]
+
+
+class Engine(ABC):
+    """What differs between the backends."""
+
+    name: str  # as Keras spells it
+    # The size of a state, in numbers, from which on a rehearsal computes no numbers, where the
+    # backend can do that. It takes longer than to copy a smaller state.
+    LARGE = 2**24
+
+    # Gradients
+
+    @abstractmethod
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+        """Run a forward pass once and differentiate its losses.
+
+        Args:
+            fn: the forward pass, `fn() -> (losses, aux)`. What it assigns to variables stays.
+            plan: function of the losses that returns `[(weight of each loss, variables), ...]`.
+                Each entry costs one backward pass, into its own variables only.
+            state: all variables that `fn` may read or assign.
+
+        Returns:
+            The losses, `aux`, and the gradients of each entry of the plan. A gradient is None if no
+            loss of the entry depends on the variable.
+        """
+
+    @abstractmethod
+    def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Make the function that computes the gradient of the sum of `fn(x)`.
+
+        The gradient can be differentiated again.
+        """
+
+    @abstractmethod
+    def all_finite(self, gradients: list[Any]) -> Any:
+        """Compute whether gradients, and the sum of their squares, are finite.
+
+        The result is a boolean tensor. None means that the backend cannot skip an update.
+        """
+
+    @abstractmethod
+    def apply(
+        self, optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None
+    ) -> None:
+        """Update weights with one optimizer, where a condition holds.
+
+        The condition is a boolean tensor. None means that the update is unconditional.
+        """
+
+    # Variables
+
+    @abstractmethod
+    def kept(self, value: Any) -> Any:
+        """Return the value of a variable such that later assignments do not change it."""
+
+    def changed(self, value: Any, old: Any) -> bool:
+        """Tell whether a variable may have been assigned since `old = kept(value)`.
+
+        `value` is its present value. The default is True, which is always correct.
+        """
+        return True
+
+    # Steps
+
+    @abstractmethod
+    def train_function(self, system: Any) -> Callable[..., Any]:
+        """Compile the training step into the function that Keras' `fit` calls."""
+
+    @abstractmethod
+    def test_function(self, system: Any) -> Callable[..., Any]:
+        """Compile the test step into the function that Keras' `evaluate` calls."""
+
+    def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which Keras' `predict` runs."""
+        return contextlib.nullcontext()
+
+    def step_scope(self, data: Any) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a step on a batch runs."""
+        return contextlib.nullcontext()
+
+    def trace(self) -> Any:
+        """Identify the code that is being traced.
+
+        A branch that cannot assign to variables has a trace of its own. The default is for a
+        backend without such branches.
+        """
+        return None
+
+    def runs_ahead(self) -> bool:
+        """Tell whether a step may still be computing when its function has returned."""
+        return True
+
+    def trial(self, fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
+        """Make a function of a batch that returns what `fn` does and leaves the state unchanged."""
+
+        def run(data: Any) -> Any:
+            with self._restored(learner, learner._mlsystem.state_variables()):
+                return fn(data)
+
+        return run
+
+    def rehearse(self, step: Any, data: Any, state: list[Any]) -> None:
+        """Run one step, a method of a learner, and leave the state unchanged."""
+        learner = step.__self__
+        is_large = sum(math.prod(variable.shape) for variable in state) >= self.LARGE
+        if is_large and not learner.run_eagerly and self._rehearse_on_shapes(step, data, state):
+            return
+        with self._restored(learner, state):
+            step(data)
+
+    def _rehearse_on_shapes(self, step: Any, data: Any, state: list[Any]) -> bool:
+        """Rehearse a step without numbers. Return False if that is not possible."""
+        return False
+
+    @contextlib.contextmanager
+    def _restored(self, learner: Any, state: list[Any]) -> Iterator[None]:
+        """Restore the state of a learner, and the seed that all layers share, at the end."""
+        state = [*state, _keras.global_seed()]
+        before = [self.kept(variable.value) for variable in state]
+        try:
+            yield
+        finally:
+            for variable, value in zip(state, before, strict=True):
+                variable.assign(value)
+
+    # Data and random numbers
+
+    @abstractmethod
+    def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Look at the next batch before a training step.
+
+        Args:
+            system: the system that is trained.
+            given: the arguments that Keras' `fit` has for the train function.
+
+        Returns:
+            The first batch in the arguments, None at the end of the data, and the arguments to call
+            the train function with.
+        """
+
+    def reads_ahead(self) -> bool:
+        """Tell whether Keras reads batches while it trains on earlier ones."""
+        return False
+
+    def reshuffle(self, epoch: Any) -> None:  # noqa: B027
+        """Shuffle arrays anew in each epoch, by NumPy's generator or the backend's own.
+
+        The default is for a backend on which Keras does so.
+        """
+
+    def random_state(self) -> Any:
+        """Return the state of the backend's own random generators, as arrays."""
+        return None
+
+    def set_random_state(self, state: Any) -> None:  # noqa: B027
+        """Set the backend's own random generators to a state."""
+
+    # Callbacks and layers
+
+    def aside(self, system: Any) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of an evaluation in the middle of an epoch. It changes no mode."""
+        return contextlib.nullcontext()
+
+    @abstractmethod
+    def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
+        """Start the profiler and return the function that stops it.
+
+        That function returns the file of the trace and how to open it.
+        """
+
+    def as_layer(self, net: Any) -> Any:
+        """Wrap a network of the backend's own kind as a Keras layer. Return others unchanged."""
+        return net
+
+
+def weighted_sum(losses: Losses, weights: dict[str, Any]) -> Any:
+    """Sum the losses that have a weight."""
+    return sum(losses[name] * weight for name, weight in weights.items())
+
+
+def newest_file(folder: str, pattern: str) -> Path:
+    """Find the file below a folder that was written last."""
+    return max(Path(folder).rglob(pattern), key=lambda path: path.stat().st_mtime_ns)

@@ -1,0 +1,168 @@
+"""The engine on JAX: the state is an argument and a result of each compiled step."""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import keras
+from jax.extend import core
+from keras import ops
+
+from mlsystem import _keras
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, newest_file
+from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
+from mlsystem.engine.jax.linearized import Linearized, Pure, readable
+from mlsystem.engine.scope import Scope
+
+_place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
+
+_keras.check_jax_trainer()
+
+
+class JaxEngine(Engine):
+    """See `Engine`."""
+
+    name = "jax"
+
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+        weights = [variable for variable in state if variable.trainable]
+        pure = Pure(fn, weights, state)
+        values = [variable.value for variable in weights]
+        with readable():
+            losses, linear, (aux, updates) = jax.linearize(pure, values, has_aux=True)
+        pure.assign(updates)
+        linearized = Linearized(linear, values, losses)
+        position = {id(variable): i for i, variable in enumerate(weights)}
+        rows = [
+            linearized.backward(coefficients, [position[id(v)] for v in variables])
+            for coefficients, variables in plan(losses)
+        ]
+        return losses, aux, rows
+
+    def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def gradient(x: Any) -> Any:
+            x = jax.tree.map(ops.convert_to_tensor, x)
+            pure = Pure(lambda x: (ops.sum(fn(x)), None), [], [])
+            found, (_, updates) = jax.grad(lambda x: pure([], x), has_aux=True)(x)
+            pure.assign(updates)
+            return found
+
+        return gradient
+
+    def all_finite(self, gradients: list[Any]) -> Any:
+        types = [jax.numpy.promote_types(g.dtype, "float32") for g in gradients]
+        pairs = zip(gradients, types, strict=True)
+        squares = [jax.numpy.vdot(g, g, preferred_element_type=dtype) for g, dtype in pairs]
+        return sum(squares) < jax.numpy.inf  # as NaN is not
+
+    def apply(
+        self, optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None
+    ) -> None:
+        if condition is not None and not isinstance(condition, jax.core.Tracer):
+            if not condition:
+                return
+            condition = None
+        if condition is None and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer.apply(gradients, weights)
+            return
+        # A branch that assigns would leak its tracers: hand it the values.
+        variables = _changed_by(optimizer)
+        before = [variable.value for variable in variables]
+
+        def applied() -> list[Any]:
+            return _applied(optimizer, gradients, weights, before)
+
+        after = applied() if condition is None else jax.lax.cond(condition, applied, lambda: before)
+        for variable, value in zip(variables, after, strict=True):
+            variable.assign(value)
+
+    def kept(self, value: Any) -> Any:
+        return value
+
+    def changed(self, value: Any, old: Any) -> bool:
+        return value is not old
+
+    def train_function(self, system: Any) -> Callable[..., Any]:
+        state = system._mlsystem.state_variables()
+        return CompiledStep(system, system.train_step, state, no_state=((), (), (), ()))
+
+    def test_function(self, system: Any) -> Callable[..., Any]:
+        state = _tested(system)
+        return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
+
+    def trace(self) -> Any:
+        return _place.get_opaque_trace_state()
+
+    def trial(self, fn: Callable[[Any], Any], learner: Any) -> Callable[[Any], Any]:
+        state = learner._mlsystem.state_variables()
+        compiled = jax.jit(lambda values, data: stateless(fn, state)(values, data)[0])
+        return lambda data: compiled(_keras.values(state), data)
+
+    def rehearse(self, step: Any, data: Any, state: list[Any]) -> None:
+        if step.__self__.run_eagerly:  # user code may print numbers or debug
+            stateless(step, state)(_keras.values(state), data)
+            return
+        # Variables made inside get their values when the outer scope closes, outside the trace.
+        with keras.StatelessScope():
+            jax.eval_shape(stateless(step, state), _keras.values(state), data)
+
+    def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+        state, batches = given
+        first = next(batches, None)
+        return first, (state, batches if first is None else itertools.chain([first], batches))
+
+    def reads_ahead(self) -> bool:
+        return jax.default_backend() != "cpu"
+
+    def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
+        jax.profiler.start_trace(folder, create_perfetto_trace=True)
+
+        def stop() -> tuple[Path, str]:
+            jax.profiler.stop_trace()  # type: ignore[no-untyped-call]
+            return newest_file(folder, "perfetto_trace.json.gz"), (
+                "Open it at https://ui.perfetto.dev, or all there is to it with "
+                f"`xprof --logdir '{folder}'` (python -m pip install xprof)."
+            )
+
+        return stop
+
+    def as_layer(self, net: Any) -> Any:
+        is_flax = any(base.__module__.startswith("flax.linen") for base in type(net).__mro__)
+        return keras.layers.FlaxLayer(net) if is_flax else net
+
+
+def _changed_by(optimizer: Any) -> list[Any]:
+    return [*_keras.optimized_weights(optimizer), *optimizer.variables]
+
+
+def _applied(optimizer: Any, gradients: list[Any], weights: list[Any], before: Any) -> Any:
+    """Compute the values of the weights, and of the optimizer's variables, after an update."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return _applied_scaled(optimizer, gradients, weights, before)
+    pairs = list(zip(_changed_by(optimizer), before, strict=True))
+    with Scope(pairs) as scope:
+        optimizer.apply(gradients, weights)
+    strong = jax.lax.convert_element_type  # to a value of no weak type
+    return [strong(scope.get_current_value(variable), old.dtype) for variable, old in pairs]
+
+
+def _applied_scaled(optimizer: Any, gradients: list[Any], weights: list[Any], before: Any) -> Any:
+    """Do the same with an optimizer that wants a gradient, or None, for each of its weights."""
+    found = {id(weight): g for weight, g in zip(weights, gradients, strict=True)}
+    known = _keras.optimized_weights(optimizer)
+    count, every = len(known), [found.get(id(weight)) for weight in known]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist for variables")
+        new, state = optimizer.stateless_apply(before[count:], every, before[:count])
+    return [*new, *state]
+
+
+def _tested(system: Any) -> list[Any]:
+    """The variables that a test step may read or assign: of optimizers only counts and rates."""
+    optimizer = getattr(system, "optimizer", None)
+    held = optimizer.variables if optimizer is not None else []
+    slots = {id(variable) for variable in held if variable.shape}
+    return [v for v in system._mlsystem.state_variables() if id(v) not in slots]

@@ -1,0 +1,191 @@
+"""The engine on PyTorch: state in place, `torch.autograd.grad` once per distinct row."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import torch
+from keras import ops, tree
+
+from mlsystem import _keras
+from mlsystem.engine.base import Engine, Forward, Plan, Routed, weighted_sum
+from mlsystem.engine.torch import capture, conditional, fused_ops
+from mlsystem.engine.torch.compiled_step import CompiledStep
+
+
+class TorchEngine(Engine):
+    """See `Engine`."""
+
+    name = "torch"
+
+    def gradients(self, fn: Forward, plan: Plan, state: list[Any]) -> Routed:
+        again = torch.is_grad_enabled()  # someone outside will differentiate these gradients
+        with torch.enable_grad():
+            losses, aux = fn()
+            rows = [(weighted_sum(losses, w), [v.value for v in into]) for w, into in plan(losses)]
+            last = len(rows) - 1
+            found = [_backward(*row, again or i < last, again) for i, row in enumerate(rows)]
+        if not again:
+            losses, aux = tree.map_structure(_detached, (losses, aux))
+        return losses, aux, found
+
+    def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def gradient(x: Any) -> Any:
+            again = torch.is_grad_enabled()  # someone outside will differentiate this gradient
+            with torch.enable_grad():
+                x = tree.map_structure(_input, x)
+                flat = tree.flatten(x)
+                found = _backward(ops.sum(fn(x)), flat, again, again)
+            pairs = zip(flat, found, strict=True)
+            found = [torch.zeros_like(a) if g is None else g for a, g in pairs]
+            return tree.pack_sequence_as(x, found)
+
+        return gradient
+
+    def all_finite(self, gradients: list[Any]) -> Any:
+        types = {torch.float32, *(g.dtype for g in gradients)}
+        widest = torch.float64 if torch.float64 in types else torch.float32
+        norms = torch._foreach_norm([g.detach() for g in gradients], 2, dtype=widest)
+        return torch.stack(norms).sum() < float("inf")  # as NaN is not
+
+    def apply(
+        self, optimizer: Any, gradients: list[Any], weights: list[Any], condition: Any = None
+    ) -> None:
+        if conditional.is_traced() and condition is not None:
+            skip = not conditional.has(condition) and fused_ops.can_skip(optimizer, weights)
+            changed = [optimizer.iterations] if skip else [*weights, *optimizer.variables]
+            with conditional.only(condition, changed), fused_ops.only(condition if skip else None):
+                optimizer.apply(gradients, weights)
+        elif condition is None or bool(condition):
+            optimizer.apply(gradients, weights)
+
+    def kept(self, value: Any) -> Any:
+        copy = value.detach().clone()
+        copy.version = None if value.is_inference() else value._version
+        return copy
+
+    def changed(self, value: Any, old: Any) -> bool:
+        return old.version is None or value._version != old.version
+
+    def train_function(self, system: Any) -> Callable[..., Any]:
+        return CompiledStep(system, system.train_step)
+
+    def test_function(self, system: Any) -> Callable[..., Any]:
+        return CompiledStep(system, system.test_step)
+
+    @contextlib.contextmanager
+    def predict_scope(self, system: Any) -> Iterator[None]:
+        # Keras on torch can neither run several steps per execution nor compile a whole step.
+        before = system.steps_per_execution, system.jit_compile
+        system.steps_per_execution, system.jit_compile = 1, False
+        try:
+            yield
+        finally:
+            system.steps_per_execution, system.jit_compile = before
+
+    def step_scope(self, data: Any) -> contextlib.AbstractContextManager[Any]:
+        return torch.no_grad()
+
+    def runs_ahead(self) -> bool:
+        return torch.cuda.is_available()
+
+    def _rehearse_on_shapes(self, step: Any, data: Any, state: list[Any]) -> bool:
+        if step.__self__._mlsystem.given.jit_compile is False:
+            return False
+        try:
+            capture.rehearse(step, data, [*state, _keras.global_seed()])
+        except Warning:  # said once, where warnings are errors
+            raise
+        except Exception:  # where it fails on numbers too, it says more clearly why
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _restored(self, learner: Any, state: list[Any]) -> Iterator[None]:
+        buffers = [(buffer, buffer.detach().clone()) for buffer in learner.buffers()]
+        try:
+            with super()._restored(learner, state), _seeds_restored():
+                yield
+        finally:
+            with torch.no_grad():
+                for buffer, old in buffers:
+                    buffer.copy_(old)
+
+    def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
+        return next(iter(given[0]), None), given
+
+    def random_state(self) -> Any:
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return [state.numpy() for state in (torch.get_rng_state(), *devices)]
+
+    def set_random_state(self, state: Any) -> None:
+        state = [torch.from_numpy(array.copy()) for array in state]
+        torch.set_rng_state(state[0])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state[1:])
+
+    @contextlib.contextmanager
+    def aside(self, system: Any) -> Iterator[None]:
+        before = [(module, module.training) for module in system.modules()]
+        try:
+            yield
+        finally:
+            for module, mode in before:
+                module.training = mode
+
+    def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
+        profiler = torch.profiler.profile()
+        profiler.start()
+
+        def stop() -> tuple[Path, str]:
+            profiler.stop()
+            path = Path(folder) / "trace.json"
+            profiler.export_chrome_trace(str(path))
+            return path, "Open it at https://ui.perfetto.dev, or at chrome://tracing in Chrome."
+
+        return stop
+
+    def as_layer(self, net: Any) -> Any:
+        is_module = isinstance(net, torch.nn.Module) and not isinstance(net, keras.Layer)
+        return keras.layers.TorchModuleWrapper(net) if is_module else net
+
+
+def _backward(total: Any, inputs: list[Any], retain: bool, again: bool) -> list[Any]:
+    if not total.requires_grad:
+        return [None] * len(inputs)
+    found = torch.autograd.grad(
+        total, inputs, retain_graph=retain, create_graph=again, allow_unused=True
+    )
+    return list(found)
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, torch.Tensor) else x
+
+
+def _input(x: Any) -> Any:
+    # A copy, so that a use of `x` that does not come through the argument is constant.
+    x = ops.convert_to_tensor(x)
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+@contextlib.contextmanager
+def _seeds_restored() -> Iterator[None]:
+    """Restore the generators that are drawn from, also those that belong to no model."""
+    random, before = _keras.torch_modules().random, {}
+    draw = random.draw_seed
+
+    def noted(seed: Any) -> Any:
+        if isinstance(seed, keras.random.SeedGenerator) and id(seed) not in before:
+            before[id(seed)] = seed.state, seed.state.value.detach().clone()
+        return draw(seed)
+
+    random.draw_seed = noted
+    try:
+        yield
+    finally:
+        random.draw_seed = draw
+        for state, value in before.values():
+            state.assign(value)
