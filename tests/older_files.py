@@ -80,10 +80,10 @@ class Noisy(ml.MLData):
         return x + 0.1 * ops.convert_to_numpy(noise), y
 
 
-def train(epochs, *callbacks, **given):
+def train(epochs, *callbacks, seed=0, **given):
     """The system after some epochs, and what was logged."""
     keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=0.1)
     callbacks = [ml.callbacks.For("generator", plateau), *callbacks]
     system = gan()

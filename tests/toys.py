@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 import mlsystem as ml
@@ -120,3 +121,7 @@ def ones(n=4):
 def number(value):
     """A scalar tensor or variable as a float."""
     return float(ops.convert_to_numpy(value))
+
+
+def approx(expected, rel=1e-5):
+    return pytest.approx(expected, rel=rel, abs=1e-6)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, Scale, number, ones
+from toys import Pair, Scale, approx, number, ones
 
 import mlsystem as ml
 
@@ -42,10 +42,6 @@ class Plane(layers.Layer):
 
     def call(self, x):
         return x * self.w
-
-
-def approx(expected, rel=1e-5):
-    return pytest.approx(expected, rel=rel, abs=1e-6)
 
 
 def fit(system, batches=1, eagerly=False, **kwargs):

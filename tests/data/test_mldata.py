@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from data_sets import WEIGHT, X, Y
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from toys import Pair, Scale, number
@@ -12,10 +13,6 @@ from toys import Pair, Scale, number
 import mlsystem as ml
 from mlsystem.fit import data_arguments
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(10, 2)).astype("float32")
-Y = (X @ np.array([[1.0], [-2.0]])).astype("float32")
-WEIGHT = RNG.uniform(0.5, 2.0, size=10).astype("float32")
 PLAIN = {"verbose": 0, "shuffle": False}
 
 

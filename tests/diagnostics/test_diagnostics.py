@@ -6,15 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Fooler, Pair, Scale, Target, TinyGAN, number, ones
+from toys import Fooler, Pair, Scale, Target, TinyGAN, approx, number, ones
 
 import mlsystem as ml
 
 both = pytest.mark.parametrize("eagerly", [False, True])
-
-
-def approx(expected, rel=1e-5):
-    return pytest.approx(expected, rel=rel, abs=1e-6)
 
 
 class Rich(ml.MLSystem):

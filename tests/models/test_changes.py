@@ -4,17 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, Scale, Target, TinyGAN, number, ones
+from toys import Pair, Scale, Target, TinyGAN, approx, number, ones
 
 import mlsystem as ml
 
 
 def weights(system):
     return {name: number(model.weight) for name, model in system._mlsystem.models().items()}
-
-
-def approx(expected):
-    return pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_callbacks_set_all_learning_rates_in_proportion():

@@ -4,13 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, TinyGAN, number, ones
+from toys import Pair, TinyGAN, approx, number, ones
 
 import mlsystem as ml
-
-
-def approx(expected):
-    return pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def at(batches, do):

@@ -4,15 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from toys import Critics, Pair, TinyGAN, number, ones
+from toys import Critics, Pair, TinyGAN, approx, number, ones
 
 import mlsystem as ml
 
 NAMES = ("generator", "discriminator")
-
-
-def approx(expected):
-    return pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def worked(batches, is_due=lambda name, seen, losses: True):

@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from interrupted import ROWS
 from keras import layers
 
 import mlsystem as ml
@@ -19,7 +20,6 @@ from mlsystem.saving.callback_state import CallbackStates
 
 pytestmark = pytest.mark.once
 
-ROWS = np.random.default_rng(5).normal(size=(20, 3)).astype("float32")
 MEMBER = "model.weights.h5"
 
 

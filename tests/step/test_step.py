@@ -2,16 +2,11 @@
 
 import keras
 import numpy as np
-import pytest
 from keras import ops
 from own_steps import Gated, Maml, Minimized, One, Reptile, SharpnessAware
-from toys import Pair, Scale, TinyGAN, number, ones
+from toys import Pair, Scale, TinyGAN, approx, number, ones
 
 import mlsystem as ml
-
-
-def approx(expected, rel=1e-5):
-    return pytest.approx(expected, rel=rel, abs=1e-6)
 
 
 def slope(w):
