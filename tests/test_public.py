@@ -245,9 +245,9 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
     [
         "balance.pcgrad",
         "callbacks.for_model",
-        "data.random_generators",
+        "data.transform_generators",
         "diagnostics.gradient_report",
-        "metrics.log_names",
+        "metrics.validation_names",
         "optimizers.system_optimizer",
         "routing.members",
         "routing.routing_table",
