@@ -68,7 +68,7 @@ def test_each_private_name_of_keras_is_documented():
         (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().partition("## Private names")[2]
     )
     for file in [name for name in FILES if name.startswith("_keras/")]:
-        names = set(private_names(FILES[file]))
+        names = set(private_names(FILES[file])) - {"_mlsystem"}  # which is our own
         said = ast.get_docstring(FILES[file])
         assert [name for name in names if f"{name}`" not in said or f"{name}`" not in table] == []
 

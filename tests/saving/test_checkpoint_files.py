@@ -272,7 +272,7 @@ def test_large_files_are_written_in_a_thread_by_default(tmp_path, monkeypatch):
         order.append(list(held.written))
         held.go.set()
 
-    monkeypatch.setattr("mlsystem.writer._LARGE", 100)
+    monkeypatch.setattr("mlsystem.saving.checkpoint_writer._LARGE", 100)
     train(ml.callbacks.Checkpoint(tmp_path / "large"), AfterBatch(note, at=6))
     monkeypatch.undo()
     small = ml.callbacks.Checkpoint(tmp_path / "small")
