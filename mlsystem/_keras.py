@@ -85,6 +85,7 @@ __all__ = [
     "archive_of",
     "assign_in_place",
     "basic_config",
+    "batches",
     "call_in_turn",
     "check_jax_trainer",
     "clear_losses",
@@ -106,13 +107,13 @@ __all__ = [
     "given_loss",
     "global_seed",
     "is_torch_loader",
+    "is_torch_tensor",
     "kind_of_data",
     "known_global_seed",
     "load_entries",
     "loss_tracker",
     "made_dataset",
     "made_function",
-    "numpy_batches",
     "optimized_weights",
     "own_losses",
     "own_metrics",
@@ -635,15 +636,18 @@ def data_adapter(*parts: Any, **given: Any) -> Any:
     return data_adapters.get_data_adapter(*parts, **given)
 
 
-def numpy_batches(source: Any) -> Iterator[Any]:
-    """The batches of a data adapter, or of any iterable, as NumPy arrays."""
-    if isinstance(source, DataAdapter):
-        # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
-        # by private names that come and go.
-        found = (getattr(source, name, None) for name in ("_dataloader", "_dataset"))
-        given = next((data for data in found if data is not None), None)
-        source = source.get_numpy_iterator() if given is None else given
-    return data_adapter_utils.get_numpy_iterator(source)
+def batches(adapter: Any) -> Iterable[Any]:
+    """The batches of a data adapter as its data set yields them; of arrays as NumPy arrays."""
+    # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
+    # by private names that come and go.
+    found = (getattr(adapter, name, None) for name in ("_dataloader", "_dataset"))
+    given = next((data for data in found if data is not None), None)
+    return adapter.get_numpy_iterator() if given is None else given
+
+
+def is_torch_tensor(leaf: Any) -> bool:
+    """Whether that is a tensor of torch, on any backend."""
+    return bool(data_adapter_utils.is_torch_tensor(leaf))
 
 
 def torch_loader(batches: Iterable[Any]) -> Any:

@@ -1,12 +1,14 @@
 """A batch as a step sees it: inputs, targets and sample weights as tensors of the backend."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
+
+from mlsystem import _keras
 
 
 @dataclass
@@ -31,7 +33,29 @@ class Batch:
 def batch(data: Any) -> Batch:
     """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
-    return Batch(*(tree.map_structure(tensor, part) for part in parts))
+    return Batch(*(mapped(tensor, part) for part in parts))
+
+
+def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:
+    """A structure with another leaf for each of its leaves: `tree.map_structure`, but faster.
+
+    Each batch that is made in Python goes through here between two steps.
+    """
+    kind = type(structure)
+    if kind is dict:
+        return {name: mapped(fn, part) for name, part in structure.items()}
+    if kind is tuple or kind is list:
+        return kind([mapped(fn, part) for part in structure])
+    if isinstance(structure, np.ndarray) or structure is None:
+        return fn(structure)
+    return tree.map_structure(fn, structure)
+
+
+def array(leaf: Any) -> Any:
+    """A leaf as a NumPy array, where it is an array or tensor of any library."""
+    if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array__"):
+        return leaf
+    return np.asarray(leaf.cpu() if _keras.is_torch_tensor(leaf) else leaf)
 
 
 def tensor(leaf: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
+from mlsystem.data import array, mapped
 
 
 class Batches(keras.utils.PyDataset):
@@ -29,7 +30,8 @@ class Batches(keras.utils.PyDataset):
 def keep_first(given: dict[str, Any], count: int) -> None:
     """Changes the arguments of a `fit` so that it trains and validates on its first batches."""
     of_data = ("x", "y", "sample_weight", "batch_size", "class_weight")
-    batches = _keras.first_batches(count, **{name: given[name] for name in of_data})
+    first = _keras.first_batches(count, **{name: given[name] for name in of_data})
+    batches = [mapped(array, batch) for batch in first]
     if len(batches) < count:
         warnings.warn(
             f"fit got overfit={count}, and the data have {len(batches)} batches: it trains on all.",

@@ -14,7 +14,7 @@ from mlsystem.feed import Feed
 from mlsystem.given import named_in_errors
 from mlsystem.scope import Scope
 from mlsystem.signature import extras
-from mlsystem.source import Source, standard
+from mlsystem.source import Source, single
 
 _OFFERED = ("x", "y", "sample_weight", "training")
 
@@ -50,18 +50,18 @@ class Transform:
         return (x, y, weight) if weight is not None else (x,) if y is None else (x, y)
 
     def on_host(self, batch: Any, training: bool) -> Any:
-        """A batch of NumPy arrays transformed, as NumPy arrays."""
+        """A batch transformed, of NumPy arrays before and after."""
         with engine.chosen.step_scope(()):
-            return plain(self(batch, training))
+            return plain(self(data.mapped(data.array, batch), training))
 
     def inside(self, batch: Any, training: bool) -> Any:
         """A batch transformed within a step."""
-        return self(tree.map_structure(data.tensor, batch), training)
+        return self(data.mapped(data.tensor, batch), training)
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
         with self.kept(), engine.chosen.step_scope(()), _Recorder() as scope:
-            result = self(batch, training) if on_host else self.inside(batch, training)
+            result = self.on_host(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
         self.observed.add(training)
         return result
@@ -141,7 +141,7 @@ class Transformed(Feed):
         batches = self.source.examples()
         if self.transform is None:
             return batches
-        return [plain(self.transform.observe(b, self.training, on_host=True)) for b in batches]
+        return [self.transform.observe(b, self.training, on_host=True) for b in batches]
 
     @property
     def num_batches(self) -> int | None:
@@ -189,11 +189,12 @@ class _Recorder(Scope):
 
 def plain(batch: Any) -> Any:
     """A batch as NumPy arrays."""
-    return standard(tree.map_structure(_plain, batch))
+    return data.mapped(_plain, batch)
 
 
 def _plain(leaf: Any) -> Any:
-    return leaf if leaf is None or isinstance(leaf, np.ndarray) else ops.convert_to_numpy(leaf)
+    is_array = leaf is None or isinstance(leaf, np.ndarray)
+    return single(leaf if is_array else ops.convert_to_numpy(leaf))
 
 
 # One step -----------------------------------------------------------------------------------
