@@ -641,8 +641,11 @@ def batches(adapter: Any) -> Iterable[Any]:
     # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
     # by private names that come and go.
     found = (getattr(adapter, name, None) for name in ("_dataloader", "_dataset"))
-    given = next((data for data in found if data is not None), None)
-    return adapter.get_numpy_iterator() if given is None else given
+    if (given := next((data for data in found if data is not None), None)) is not None:
+        return given
+    if isinstance(adapter, data_adapters.PyDatasetAdapter) and hasattr(adapter, "_get_iterator"):
+        return adapter._get_iterator()
+    return adapter.get_numpy_iterator()
 
 
 def is_torch_tensor(leaf: Any) -> bool:

@@ -46,9 +46,8 @@ def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:
         return {name: mapped(fn, part) for name, part in structure.items()}
     if kind is tuple or kind is list:
         return kind([mapped(fn, part) for part in structure])
-    if isinstance(structure, np.ndarray) or structure is None:
-        return fn(structure)
-    return tree.map_structure(fn, structure)
+    is_leaf = hasattr(structure, "shape") and not isinstance(structure, tuple)
+    return fn(structure) if is_leaf else tree.map_structure(fn, structure)
 
 
 def array(leaf: Any) -> Any:

@@ -211,11 +211,11 @@ def _step(given: Any) -> Callable[[_Parts, bool], _Parts]:
         )
     if isinstance(given, keras.Layer):
         return lambda parts, training: _of_layer(given, parts, training)
-    named = _named(given)
+    places = {name: _OFFERED.index(name) for name in _named(given)}
 
     def step(parts: _Parts, training: bool) -> _Parts:
-        offered = dict(zip(_OFFERED, (*parts, training), strict=True))
-        return _merged(given, parts, given(**{name: offered[name] for name in named}))
+        offered = (*parts, training)
+        return _merged(given, parts, given(**{name: offered[i] for name, i in places.items()}))
 
     return step
 
