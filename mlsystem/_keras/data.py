@@ -4,7 +4,7 @@ All of them exist in Keras 3.11, unless a line says otherwise. The import of mls
 these:
 
 - `DataAdapter`: the base of `Streams` and `MLData`, which `fit` then takes as they are.
-- `get_data_adapter`, `get_numpy_iterator`: reads anything that `fit` takes as NumPy batches.
+- `get_data_adapter`, `PyDatasetAdapter`, `is_torch_tensor`: reads anything that `fit` takes.
 - `get_torch_dataloader`: gives NumPy batches to Keras' torch trainer.
 - `is_tf_dataset`, `is_torch_dataloader`, `is_grain_dataset`, `can_convert_arrays`: tells the kinds
   of data apart.
@@ -20,11 +20,11 @@ What happens without these differs:
 - `ArrayDataAdapter._shuffle`, `_tf_shuffle` (since 3.16), `TFEpochIterator._distribute_strategy`,
   `_distributed_dataset`: makes TensorFlow's data set of shuffled arrays again in an order that a
   checkpoint can restore. Without them, a resumed run has another order.
-- `_dataloader`, `_dataset` of the adapters of torch and Grain: the batches as they are. Without
-  them, Keras makes a tuple of each batch.
+- `_dataloader`, `_dataset`, `_get_iterator` of the adapters of torch, Grain and `PyDataset`: the
+  batches as they are. Without them, Keras walks each batch and makes a tuple of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import GeneratorType
 from typing import Any
 
@@ -44,7 +44,7 @@ with needed():
     torch_loader = data_adapter_utils.get_torch_dataloader  # of NumPy batches
     is_torch_loader = data_adapters.is_torch_dataloader
     _is_known = (data_adapters.is_tf_dataset, is_torch_loader, data_adapters.is_grain_dataset)
-    _numpy = data_adapter_utils.get_numpy_iterator
+    is_torch_tensor = data_adapter_utils.is_torch_tensor
 
 
 def kind_of_data(x: Any) -> str | None:
@@ -56,15 +56,17 @@ def kind_of_data(x: Any) -> str | None:
     return "arrays" if keras.tree.flatten(x) and can_convert_arrays((x,)) else None
 
 
-def numpy_batches(source: Any) -> Iterator[Any]:
-    """Return the batches of a data adapter, or of any iterable, as NumPy arrays."""
-    if isinstance(source, DataAdapter):
-        # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
-        # by private names that come and go.
-        found = (getattr(source, name, None) for name in ("_dataloader", "_dataset"))
-        given = next((data for data in found if data is not None), None)
-        source = source.get_numpy_iterator() if given is None else given
-    return _numpy(source)
+def batches(adapter: Any) -> Iterable[Any]:
+    """Return the batches of a data adapter as its data set yields them, or as NumPy arrays."""
+    # Keras would make a tuple of each batch of a torch loader, whatever it is, and reads Grain
+    # by private names that come and go.
+    found = (getattr(adapter, name, None) for name in ("_dataloader", "_dataset"))
+    given: Iterable[Any] | None = next((data for data in found if data is not None), None)
+    if given is not None:
+        return given
+    if isinstance(adapter, data_adapters.PyDatasetAdapter) and hasattr(adapter, "_get_iterator"):
+        given = adapter._get_iterator()
+    return adapter.get_numpy_iterator() if given is None else given
 
 
 def super_batches(batches: Iterator[Any], count: int | None) -> Iterator[Any]:

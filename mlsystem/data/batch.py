@@ -1,13 +1,15 @@
 """A batch as a step sees it: inputs, targets and sample weights as tensors of the backend."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
+from mlsystem import _keras
 from mlsystem._tensors import tensor
 
 
@@ -33,7 +35,28 @@ class Batch:
 def make_batch(data: Any) -> Batch:
     """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
-    return Batch(*(tree.map_structure(tensor, part) for part in parts))
+    return Batch(*(mapped(tensor, part) for part in parts))
+
+
+def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:
+    """A structure with another leaf for each of its leaves: `tree.map_structure`, but faster.
+
+    Each batch that is made in Python goes through here between two steps.
+    """
+    kind = type(structure)
+    if kind is dict:
+        return {name: mapped(fn, part) for name, part in structure.items()}
+    if kind is tuple or kind is list:
+        return kind([mapped(fn, part) for part in structure])
+    is_leaf = hasattr(structure, "shape") and not isinstance(structure, tuple)
+    return fn(structure) if is_leaf else tree.map_structure(fn, structure)
+
+
+def array(leaf: Any) -> Any:
+    """A leaf as a NumPy array, where it is an array or tensor of any library."""
+    if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array__"):
+        return leaf
+    return np.asarray(leaf.cpu() if _keras.is_torch_tensor(leaf) else leaf)
 
 
 def own_entry(structure: Any, key: str) -> Any:

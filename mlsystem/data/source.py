@@ -1,4 +1,4 @@
-"""`Source`: read any data that `fit` takes, in NumPy batches, epoch after epoch."""
+"""`Source`: read any data that `fit` takes, in batches, epoch after epoch."""
 
 import functools
 import itertools
@@ -7,10 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import ops
 
 from mlsystem import _keras
 from mlsystem.data.adapter import BatchAdapter
+from mlsystem.data.batch import array, mapped
 from mlsystem.data.data_state import DataState
 from mlsystem.engine import random_state
 
@@ -88,7 +89,7 @@ class Source:
 
     def _set_generator(self, given: Any) -> None:
         if given is self.data:
-            self.once = _Once(_keras.numpy_batches(given))
+            self.once = _Once(given)
         else:
             self.again = given
 
@@ -127,13 +128,13 @@ class Source:
         if self.once is not None:
             return self.once
         if self.again is not None:
-            return _keras.numpy_batches(self.again())
+            return self.again()
         if isinstance(self.data, keras.utils.PyDataset):
             self.adapter = self.make()  # workers keep what they read for an epoch broken off
         if self.shuffles:
             _keras.draw_order(self.adapter)
         self.adapter.on_epoch_begin()
-        return _keras.numpy_batches(self.adapter)
+        return _keras.batches(self.adapter)
 
     def stop(self) -> None:
         """Ends an epoch, if one is under way."""
@@ -156,7 +157,7 @@ class Source:
         if self.once is not None:
             return [standard(batch) for batch in self.once.peek()] or self._raise_empty()
         if isinstance(self.data, keras.utils.PyDataset):
-            return [standard(batch) for batch in _keras.numpy_batches([self.data[0]])]
+            return [standard(self.data[0])]
         before = random_state.state()
         try:
             return list(itertools.islice(self, 1))
@@ -218,10 +219,20 @@ def read(data: Any, what: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def standard(batch: Any) -> Any:
-    """A batch whose double precision is Keras' float, as Keras makes it of arrays."""
-    return tree.map_structure(_standard, batch)
+    """A batch of NumPy arrays, and of tensors of the backend where the data set yields such.
+
+    Double precision becomes Keras' float, as Keras makes it of arrays.
+    """
+    return mapped(_standard, batch)
 
 
 def _standard(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray) and ops.is_tensor(leaf):
+        return ops.cast(leaf, keras.config.floatx()) if "float64" in str(leaf.dtype) else leaf
+    return single(array(leaf))
+
+
+def single(leaf: Any) -> Any:
+    """A leaf whose double precision, if it is a NumPy array, is Keras' float."""
     is_double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
     return leaf.astype(keras.config.floatx()) if is_double else leaf

@@ -15,7 +15,8 @@ from mlsystem._signature import extras
 from mlsystem._tensors import describe, tensor
 from mlsystem.data import transform_generators
 from mlsystem.data.adapter import BatchAdapter
-from mlsystem.data.source import Source, standard
+from mlsystem.data.batch import array, mapped
+from mlsystem.data.source import Source, single
 from mlsystem.engine import engine
 from mlsystem.engine.variable_scope import Scope
 
@@ -53,18 +54,18 @@ class Transform:
         return (x, y, weight) if weight is not None else (x,) if y is None else (x, y)
 
     def on_host(self, batch: Any, training: bool) -> Any:
-        """A batch of NumPy arrays transformed, as NumPy arrays."""
+        """A batch transformed, of NumPy arrays before and after."""
         with engine.step_scope(()):
-            return plain(self(batch, training))
+            return plain(self(mapped(array, batch), training))
 
     def inside(self, batch: Any, training: bool) -> Any:
         """A batch transformed within a step."""
-        return self(tree.map_structure(tensor, batch), training)
+        return self(mapped(tensor, batch), training)
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
         """A batch transformed with no effect but to note the variables that take part."""
         with self.kept(), engine.step_scope(()), _Recorder() as scope:
-            result = self(batch, training) if on_host else self.inside(batch, training)
+            result = self.on_host(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
         self.observed.add(training)
         return result
@@ -150,7 +151,7 @@ class Transformed(BatchAdapter):
         batches = self.source.examples()
         if self.transform is None:
             return batches
-        return [plain(self.transform.observe(b, self.training, on_host=True)) for b in batches]
+        return [self.transform.observe(b, self.training, on_host=True) for b in batches]
 
     @property
     def num_batches(self) -> int | None:
@@ -198,11 +199,12 @@ class _Recorder(Scope):
 
 def plain(batch: Any) -> Any:
     """A batch as NumPy arrays."""
-    return standard(tree.map_structure(_plain, batch))
+    return mapped(_plain, batch)
 
 
 def _plain(leaf: Any) -> Any:
-    return leaf if leaf is None or isinstance(leaf, np.ndarray) else ops.convert_to_numpy(leaf)
+    is_array = leaf is None or isinstance(leaf, np.ndarray)
+    return single(leaf if is_array else ops.convert_to_numpy(leaf))
 
 
 # One step -----------------------------------------------------------------------------------
@@ -219,11 +221,11 @@ def _step(given: Any) -> Callable[[_Parts, bool], _Parts]:
         )
     if isinstance(given, keras.Layer):
         return lambda parts, training: _of_layer(given, parts, training)
-    named = _named(given)
+    places = {name: _OFFERED.index(name) for name in _named(given)}
 
     def step(parts: _Parts, training: bool) -> _Parts:
-        offered = dict(zip(_OFFERED, (*parts, training), strict=True))
-        return _merged(given, parts, given(**{name: offered[name] for name in named}))
+        offered = (*parts, training)
+        return _merged(given, parts, given(**{name: offered[i] for name, i in places.items()}))
 
     return step
 

@@ -15,6 +15,7 @@ from mlsystem import _keras
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.profile import Profile
+from mlsystem.data.batch import array, mapped
 
 # Where callbacks write, by the attribute that says so.
 _WRITE: dict[type, str] = {
@@ -88,7 +89,8 @@ class Batches(keras.utils.PyDataset):
 def keep_first(given: dict[str, Any], count: int) -> None:
     """Changes the arguments of a `fit` so that it trains and validates on its first batches."""
     of_data = ("x", "y", "sample_weight", "batch_size", "class_weight")
-    batches = _keras.first_batches(count, **{name: given[name] for name in of_data})
+    first = _keras.first_batches(count, **{name: given[name] for name in of_data})
+    batches = [mapped(array, batch) for batch in first]
     if len(batches) < count:
         warnings.warn(
             f"fit got overfit={count}, and the data have {len(batches)} batches: it trains on all.",

@@ -15,6 +15,7 @@ import numpy as np
 from keras import tree
 
 from mlsystem import _keras
+from mlsystem.data.batch import array
 from mlsystem.data.data_state import DataState
 from mlsystem.engine import engine
 
@@ -39,7 +40,7 @@ def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
         first = _keras.data_adapter(*tree.map_structure(_head, parts), batch_size=_ROWS)
     elif _is_read_again(parts[0]):
         first = epoch.data_adapter
-    batch = next(iter(_keras.numpy_batches(first)), None) if first is not None else None
+    batch = next(iter(_keras.batches(first)), None) if first is not None else None
     digest = None if batch is None else _digest(batch)
     return {"batches": epoch.num_batches, "shapes": shapes, "digest": digest}
 
@@ -88,7 +89,7 @@ def _is_read_again(data: Any) -> bool:
 def _digest(batch: Any) -> str:
     digest = hashlib.sha256()
     for leaf in _leaves(batch):
-        array = np.asarray(leaf)
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(str(array.tolist()).encode() if array.dtype == object else array.tobytes())
+        found = np.asarray(array(leaf))
+        digest.update(f"{found.shape} {found.dtype}".encode())
+        digest.update(str(found.tolist()).encode() if found.dtype == object else found.tobytes())
     return digest.hexdigest()
