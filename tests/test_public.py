@@ -260,3 +260,31 @@ def test_the_examples_in_docstrings_hold(name):
     module = importlib.import_module(f"mlsystem.{name}")
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
+
+
+# Where the parts of a model's `_mlsystem` are made, each whole.
+OWNERS = {
+    "call": {"fit/call.py"},
+    "step": {"step/context.py"},
+    "wiring": {"preparation/configuration.py"},
+    "setup": {"preparation/configuration.py", "preparation/setup.py", "models/model_learner.py"},
+    "known": {"step/forward.py"},
+    "condition": {"step/update_conditions.py"},
+    "logs": {"diagnostics/gradient_measurement.py"},
+}
+HOLDERS = {"learner", "self.learner", "model._mlsystem", "self._mlsystem"}
+
+
+def assigned(file):
+    """The parts that a file assigns to."""
+    holders = HOLDERS | ({"self"} if file.endswith("_learner.py") else set())
+    for node in ast.walk(FILES[file]):
+        is_stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if is_stored and node.attr in OWNERS and ast.unparse(node.value) in holders:
+            yield node.attr
+
+
+def test_only_its_owner_assigns_to_a_part_of_a_learner():
+    found = {file: set(assigned(file)) for file in FILES if file != "_learner.py"}
+    by_part = {part: {file for file, parts in found.items() if part in parts} for part in OWNERS}
+    assert by_part == OWNERS
