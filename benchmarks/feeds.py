@@ -1,8 +1,8 @@
 """How batches reach a program: the same way for all programs of a backend.
 
 PyTorch gets a `DataLoader` over batches in memory, JAX a generator of NumPy batches, TensorFlow a
-`tf.data.Dataset`. The first two tell the clock of each batch that is drawn; TensorFlow draws ahead,
-so that there a callback tells it of each step.
+`tf.data.Dataset`. The first two tell the clock of each batch that is drawn. TensorFlow draws ahead,
+so that a callback tells the clock of each step there.
 """
 
 from collections.abc import Iterator
@@ -62,11 +62,7 @@ def dataset(segment: Segment) -> Any:
     return found.prefetch(tf.data.AUTOTUNE)
 
 
-def for_keras(backend: str, segment: Segment) -> Any:
-    """What `fit` is given on a backend."""
-    if backend == "torch":
-        return torch_loader(segment)
-    return iter(segment) if backend == "jax" else dataset(segment)
+FOR_KERAS = {"torch": torch_loader, "jax": iter, "tensorflow": dataset}  # what `fit` gets
 
 
 def waiter(backend: str, device: str) -> Any:

@@ -1,45 +1,28 @@
 """What a program is to the worker that runs it."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.workloads import Workload
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a program is made from.
-
-    Attributes:
-        workload: what it trains.
-        batches: the data, each batch a tuple of NumPy arrays.
-        backend: `torch`, `jax` or `tensorflow`.
-        device: `cpu` or `gpu`.
-        options: what sets this program apart from others of its kind.
-    """
-
-    workload: Workload
-    batches: list[tuple[Any, ...]]
-    backend: str
-    device: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
+@dataclass
 class Program:
-    """Trains one workload in one way, segment by segment.
+    """Trains one workload in one way, segment by segment."""
 
-    Attributes:
-        every: number of steps that one execution takes together.
-    """
+    workload: Workload  # what it trains
+    given: list[tuple[Any, ...]]  # the data, each batch a tuple of NumPy arrays
+    backend: str  # torch, jax or tensorflow
+    device: str  # cpu or gpu
+    options: dict[str, Any]  # what sets this program apart from others of its kind
 
-    every = 1
-
-    def __init__(self, setting: Setting) -> None:
-        self.setting, self.workload = setting, setting.workload
+    every = 1  # number of steps that one execution takes together
 
     def batches(self) -> list[tuple[Any, ...]]:
         """The data as this program takes it; called once, before anything is timed."""
-        return self.setting.batches
+        return self.given
 
     def build(self) -> None:
         """Makes networks and optimizers."""
@@ -49,10 +32,18 @@ class Program:
         """Trains on the batches of a segment, until all is done; the mean losses by name."""
         raise NotImplementedError
 
-    def parameters(self) -> dict[str, int]:
-        """The number of trained weights of each network."""
+    def weights(self) -> dict[str, Iterable[Any]]:
+        """The trained weights of each network."""
         raise NotImplementedError
 
-    def operations(self, segment: Any) -> float | None:
-        """Floating-point operations of training on a segment; None where they are not counted."""
-        return None
+    def parameters(self) -> dict[str, int]:
+        """The number of trained weights of each network."""
+        return {n: sum(math.prod(w.shape) for w in own) for n, own in self.weights().items()}
+
+    def operations(self, segment: Any) -> float:
+        """Floating-point operations of training on a segment; by default what PyTorch counts."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.train(segment)
+        return float(counter.get_total_flops())

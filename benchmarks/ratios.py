@@ -1,4 +1,4 @@
-"""Ratios of time per step, each taken within a round."""
+"""Ratios of time per step, each taken within a round, and checks that programs are alike."""
 
 import statistics
 from typing import Any

@@ -9,51 +9,37 @@ are noise, and the learning rate is too small to change much: a discriminator th
 gradients so small that a CPU is slow with them.
 """
 
+import dataclasses
 import statistics
 import time
 
 import keras
 import numpy as np
 
-import mlsystem as ml
+from benchmarks.networks.keras import build
+from benchmarks.networks.layers import dense
+from benchmarks.peers.keras_systems import GAN
+from benchmarks.workloads import WORKLOADS
 
-EVERY, BATCH, STEPS, ROUNDS = 5, 64, 200, 18
+EVERY, STEPS, ROUNDS = 5, 200, 18
+WORKLOAD = dataclasses.replace(WORKLOADS["dcgan"], rate=1e-7)
 
 
-class GAN(ml.MLSystem):
+def gan(**schedule: dict[str, int]) -> GAN:
     """A GAN of dense layers, each model after its own loss."""
-
-    routing = "own"
-
-    def __init__(self, width: int = 256) -> None:
-        super().__init__()
-        self.generator, self.discriminator = _net(width, 784), _net(width, 1)
-        self.seed = keras.random.SeedGenerator(0)
-
-    def forward(self, images: object) -> dict[str, object]:
-        z = keras.random.normal((BATCH, 64), seed=self.seed)
-        fake = self.discriminator(self.generator(z))
-        return {"real": self.discriminator(images), "fake": fake}
-
-    def compute_losses(self, x: object, y: object, outputs: dict) -> dict[str, object]:
-        bce = keras.losses.BinaryCrossentropy(from_logits=True)
-        one, zero = keras.ops.ones((BATCH, 1)), keras.ops.zeros((BATCH, 1))
-        against = bce(one, outputs["real"]) + bce(zero, outputs["fake"])
-        return {"generator": bce(one, outputs["fake"]), "discriminator": against}
-
-
-def _net(width: int, outputs: int) -> ml.MLModel:
-    dense = [keras.layers.Dense(width, activation="relu") for _ in range(2)]
-    net = keras.Sequential([*dense, keras.layers.Dense(outputs)])
-    return ml.MLModel(net, optimizer=keras.optimizers.Adam(1e-7))
+    latent, hidden = WORKLOAD.sizes["latent"], (256, 256)
+    described = {"generator": dense(latent, hidden, 784), "discriminator": dense(784, hidden, 1)}
+    found = GAN(WORKLOAD, {name: build(network) for name, network in described.items()})
+    for name, value in schedule.items():
+        setattr(found, name, value)
+    return found
 
 
 def main() -> None:
     """Prints the time of each step, and the ratio."""
-    images = np.random.default_rng(0).random((BATCH * STEPS, 784), dtype="float32")
-    systems = {"with": GAN(), "without": GAN(), "every fifth": GAN()}
-    systems["without"].update_start = {"generator": 10**9}
-    systems["every fifth"].update_every = {"generator": EVERY}
+    images = np.random.default_rng(0).random((WORKLOAD.batch * STEPS, 784), dtype="float32")
+    systems = {"with": gan(), "without": gan(update_start={"generator": 10**9})}
+    systems["every fifth"] = gan(update_every={"generator": EVERY})
     rounds = []
     for n in range(ROUNDS):  # each comes first, second and third in turn
         names = list(systems)[n % 3 :] + list(systems)[: n % 3]
@@ -68,7 +54,7 @@ def main() -> None:
 
 def _time(system: GAN, images: np.ndarray) -> float:
     start = time.perf_counter()
-    system.fit(images, batch_size=BATCH, shuffle=False, verbose=0)
+    system.fit(images, batch_size=WORKLOAD.batch, shuffle=False, verbose=0)
     return (time.perf_counter() - start) / STEPS
 
 

@@ -1,41 +1,47 @@
-"""The process of one program. It is told what to do by lines of JSON, and answers with such lines.
+"""The process of one program. It does what it is told through a pipe, and sends back what it found.
 
-    python -m benchmarks.worker '{"path": ..., "workload": ..., ...}'
-
-`first` builds the program and trains one step, `run` trains a segment, `operations` counts. What
-libraries print goes where their warnings go.
+`open` makes the program, `first` builds it and trains one step, `run` trains a segment, and
+`operations` counts. What libraries print goes into a log.
 """
 
 import importlib
-import json
 import os
 import random
 import resource
-import sys
 import time
 import traceback
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from benchmarks import data, feeds
 from benchmarks.clock import Clock
-from benchmarks.program import Program, Setting
+from benchmarks.program import Program
 from benchmarks.workloads import WORKLOADS
+
+Answer = dict[str, Any]
+
+
+class Failed(Exception):
+    """A program ended, or met an error."""
 
 
 class Worker:
     """A program with its data, and the number of steps it has trained."""
 
-    def __init__(self, path: str, workload: str, backend: str, device: str, **more: Any) -> None:
+    program: Program
+
+    def open(self, path: str, workload: str, backend: str, device: str, **more: Any) -> Answer:
+        """Makes the program, without its networks."""
         prepare(backend, device)
         found = WORKLOADS[workload]
-        batches = data.load(found, more["data"])
+        given = (found, data.load(found, more["data"]), backend, device, more["options"])
         module, name = path.split(":")
-        setting = Setting(found, batches, backend, device, more["options"])
-        self.program: Program = getattr(importlib.import_module(module), name)(setting)
+        self.program = getattr(importlib.import_module(module), name)(*given)
         self.batches, self.wait = self.program.batches(), feeds.waiter(backend, device)
-        self.backend, self.device, self.done = backend, device, 0
+        self.done = 0
+        return {}
 
     def segment(self, steps: int) -> feeds.Segment:
         """The next batches."""
@@ -43,7 +49,7 @@ class Worker:
         start, self.done = self.done, self.done + steps
         return feeds.Segment(self.batches, steps, start, clock)
 
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Answer:
         """Builds, and trains one step; the seconds that took."""
         start = time.perf_counter()
         self.program.build()
@@ -51,19 +57,18 @@ class Worker:
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "losses": losses, "parameters": self.program.parameters()}
 
-    def run(self, steps: int) -> dict[str, Any]:
+    def run(self, steps: int) -> Answer:
         """Trains a segment; the seconds per step within it."""
         segment, start = self.segment(steps), time.perf_counter()
         losses = self.program.train(segment)
         whole = time.perf_counter() - start
         answer = {"seconds": segment.clock.seconds(), "whole": whole, "losses": losses}
-        return answer | {"memory": memory(self.backend, self.device)}
+        return answer | {"memory": memory(self.program.backend, self.program.device)}
 
-    def operations(self) -> dict[str, Any]:
+    def operations(self) -> Answer:
         """Floating-point operations of one step."""
         steps = self.program.every
-        found = self.program.operations(self.segment(steps))
-        return {"operations": found and found / steps}
+        return {"operations": self.program.operations(self.segment(steps)) / steps}
 
 
 def prepare(backend: str, device: str) -> None:
@@ -87,25 +92,17 @@ def memory(backend: str, device: str) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Answers until there are no more lines."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def answered(act: Any) -> None:
+def serve(pipe: Connection, log: str, settings: dict[str, str]) -> None:
+    """Does what it is told until the process ends; `settings` are variables of the environment."""
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(settings)
+    worker = Worker()
+    while True:
+        do, arguments = pipe.recv()
         try:
-            found = act()
+            pipe.send(getattr(worker, do)(**arguments))
         except Exception as error:
             traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(found) + "\n")
-
-    workers: list[Worker] = []
-    answered(lambda: workers.append(Worker(**json.loads(sys.argv[1]))) or {})
-    for line in sys.stdin:
-        command = json.loads(line)
-        answered(lambda c=command: getattr(workers[0], c.pop("do"))(**c))
-
-
-if __name__ == "__main__":
-    main()
+            pipe.send(Failed(f"{type(error).__name__}: {error}"))
