@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import EVERY, Workload
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Entry:
     """One program."""
 
     name: str  # as reports show it
-    path: str  # module and class
+    path: str  # module of `benchmarks.peers`, and class
     options: dict[str, Any] = field(default_factory=dict)  # what the class gets
     needs: tuple[str, ...] = ()  # packages that may be missing
     steps: int | None = None  # in a segment, where not the workload's own number
@@ -23,22 +23,23 @@ class Entry:
         return self.path.endswith(":MLSystem")
 
 
-OURS, GUIDE = "benchmarks.peers.keras_fit:MLSystem", "benchmarks.peers.keras_fit:Guide"
+OURS, GUIDE = "keras_fit:MLSystem", "keras_fit:Guide"
+EAGER = {"run_eagerly": True}
 TOGETHER = 32  # steps per execution on JAX
 MANY_STEPS = {1: 192, 4: 96, 16: 32, 64: 12}
 
 TORCH = [
     Entry("mlsystem auto", OURS, {"jit_compile": "auto"}),
     Entry("mlsystem True", OURS, {"jit_compile": True}),
-    Entry("mlsystem eager", OURS, {"run_eagerly": True}),
-    Entry("lightning", "benchmarks.peers.lightning_fit:Lightning", needs=("lightning",)),
-    Entry("raw loop", "benchmarks.peers.raw_torch:RawTorch"),
-    Entry("raw compiled", "benchmarks.peers.raw_torch:RawTorch", {"compile": True}),
+    Entry("mlsystem eager", OURS, EAGER),
+    Entry("lightning", "lightning_fit:Lightning", needs=("lightning",)),
+    Entry("raw loop", "raw_torch:RawTorch"),
+    Entry("raw compiled", "raw_torch:RawTorch", {"compile": True}),
     Entry("keras guide", GUIDE),
 ]
 JAX = [
     Entry("mlsystem", OURS),
-    Entry("raw optax+flax", "benchmarks.peers.raw_jax:RawJax", needs=("flax", "optax")),
+    Entry("raw optax+flax", "raw_jax:RawJax", needs=("flax", "optax")),
     Entry("keras guide", GUIDE),
 ]
 TENSORFLOW = [Entry("mlsystem", OURS), Entry("keras guide", GUIDE)]
@@ -47,15 +48,32 @@ MANY = [
     for routing in ("sum", "own")
     for count, steps in MANY_STEPS.items()
 ]
+SCHEDULES = [
+    Entry("with", OURS),
+    Entry("without", OURS, {"update_start": {"generator": 10**9}}),
+    Entry("every fifth", OURS, {"update_every": {"generator": EVERY}}),
+]
+NEEDS = {"tf_data": ("tensorflow",), "streams_tf_data": ("tensorflow",)}
+NEEDS |= {"data_loader": ("torch",), "grain": ("grain",)}
 
 
 def entries(backend: str, workload: Workload, device: str) -> list[Entry]:
     """The programs of a backend and workload."""
-    if workload.kind == "many":
-        return MANY
+    if workload.source:
+        return _from_source(backend, NEEDS.get(workload.source, ()))
+    if workload.kind in ("many", "dense_gan"):
+        return MANY if workload.kind == "many" else SCHEDULES
     if backend == "jax" and (device == "gpu" or workload.kind in ("mlp", "vae")):
         return [JAX[0], _together(workload.steps[device]), *JAX[1:]]
     return {"torch": TORCH, "jax": JAX, "tensorflow": TENSORFLOW}[backend]
+
+
+def _from_source(backend: str, needs: tuple[str, ...]) -> list[Entry]:
+    """Keras runs eagerly on torch: beside it, so does mlsystem."""
+    ours = [Entry("mlsystem", "data_path:MLSystem", needs=needs)]
+    if backend == "torch":
+        ours.append(Entry("mlsystem eager", "data_path:MLSystem", EAGER, needs))
+    return [*ours, Entry("keras fit", "data_path:Plain", needs=needs)]
 
 
 def _together(steps: int) -> Entry:

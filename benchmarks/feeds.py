@@ -5,14 +5,44 @@ PyTorch gets a `DataLoader` over batches in memory, JAX a generator of NumPy bat
 so that a callback tells the clock of each step there.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.clock import Clock
-
 Batch = tuple[Any, ...]
+
+
+class Clock:
+    """Notes the time before two steps of a segment, both with all work before them done.
+
+    What `fit` does before its first steps and after its last lies outside the two.
+
+    Args:
+        steps: number of steps in the segment.
+        every: number of steps that one execution takes together.
+        wait: waits until all that was started is done.
+    """
+
+    def __init__(self, steps: int, every: int, wait: Callable[[], object]) -> None:
+        skipped = min(16, max(1, steps // 4))
+        self.first = -(-skipped // every) * every
+        self.last = (steps - 1) // every * every
+        self.wait = wait
+        self.times: dict[int, float] = {}
+
+    def before(self, step: int) -> None:
+        """Called before each step, counted from 0. A peek at the data may repeat the first ones."""
+        if step in (self.first, self.last):
+            self.wait()
+            self.times[step] = time.perf_counter()
+
+    def seconds(self) -> float | None:
+        """Seconds per step in between; None for a segment that is too short."""
+        if self.first >= self.last:
+            return None
+        return (self.times[self.last] - self.times[self.first]) / (self.last - self.first)
 
 
 class Segment:
@@ -65,7 +95,7 @@ def dataset(segment: Segment) -> Any:
 FOR_KERAS = {"torch": torch_loader, "jax": iter, "tensorflow": dataset}  # what `fit` gets
 
 
-def waiter(backend: str, device: str) -> Any:
+def waiter(backend: str, device: str) -> Callable[[], object]:
     """A function that waits for all that was started."""
     if backend == "jax":
         import jax

@@ -10,7 +10,11 @@ from benchmarks.workloads import Workload
 
 @dataclass
 class Program:
-    """Trains one workload in one way, segment by segment."""
+    """Trains one workload in one way, segment by segment.
+
+    A subclass has `build`, which makes networks and optimizers, and `train`, which trains on the
+    batches of a segment until all is done, and returns the mean losses by name.
+    """
 
     workload: Workload  # what it trains
     given: list[tuple[Any, ...]]  # the data, each batch a tuple of NumPy arrays
@@ -23,14 +27,6 @@ class Program:
     def batches(self) -> list[tuple[Any, ...]]:
         """The data as this program takes it; called once, before anything is timed."""
         return self.given
-
-    def build(self) -> None:
-        """Makes networks and optimizers."""
-        raise NotImplementedError
-
-    def train(self, segment: Any) -> dict[str, float]:
-        """Trains on the batches of a segment, until all is done; the mean losses by name."""
-        raise NotImplementedError
 
     def weights(self) -> dict[str, Iterable[Any]]:
         """The trained weights of each network."""

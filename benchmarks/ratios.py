@@ -11,21 +11,18 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def between(group: Group, ours: str, theirs: str) -> dict[str, float] | None:
-    """How long a step of one program takes beside that of another, per model."""
-    if ours not in group.results or theirs not in group.results:
-        return None
-    above, below = group.results[ours], group.results[theirs]
-    share = below["models"] / above["models"]
-    pairs = zip(above["seconds"], below["seconds"], strict=True)
-    return spread([share * a / b for a, b in pairs])
-
-
-def table(group: Group) -> dict[str, dict[str, Any]]:
+def table(group: Group) -> dict[str, dict[str, dict[str, float]]]:
     """The ratio of each program of mlsystem to each peer: `{peer: {ours: ratio}}`."""
-    ours = [name for name, result in group.results.items() if result["is_ours"]]
-    peers = [name for name in group.results if name not in ours]
-    return {p: {name: between(group, name, p) for name in ours} for p in peers}
+    ours = {name: result for name, result in group.results.items() if result["is_ours"]}
+    peers = {name: result for name, result in group.results.items() if name not in ours}
+    return {
+        peer: {name: _between(our, their) for name, our in ours.items()}
+        for peer, their in peers.items()
+    }
+
+
+def _between(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+    return spread([a / b for a, b in zip(ours["seconds"], theirs["seconds"], strict=True)])
 
 
 def mismatches(group: Group) -> list[str]:
@@ -48,6 +45,6 @@ def astray(group: Group, tolerance: float = 0.25) -> list[str]:
     for name, result in alone.items():
         first, last = result["loss_first"]["loss"], result["loss_last"]["loss"]
         alike = last < first and abs(last / middle - 1) <= tolerance
-        if result["steps_per_segment"] == group.usual_steps() and not alike:
+        if result["steps_per_segment"] == group.usual_steps and not alike:
             found.append(f"{name}: {first:.4g} to {last:.4g}, in the middle of all {middle:.4g}")
     return found

@@ -1,15 +1,16 @@
 """Tables for people, and JSON for programs."""
 
+import importlib.metadata
+import importlib.util
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks import ratios, targets
 from benchmarks.turns import Group
 
-PACKAGES = ("keras", "jax", "torch", "tensorflow", "lightning", "flax", "optax")
+PACKAGES = ("keras", "jax", "torch", "tensorflow", "lightning", "flax", "optax", "grain")
 _HEAD = ["program", "ms/step", "range", "first step s", "then warm-up s", "peak MiB"]
 _HEAD += ["weights", "loss, first step", "last segment"]
 
@@ -47,13 +48,11 @@ def _ratio_lines(group: Group) -> list[str]:
     table = ratios.table(group)
     if not any(table.values()):
         return ["", "(ms per model and step)"] if group.workload.kind == "many" else []
-    ours = list(next(iter(table.values())))
-    rows = [[f"/ {peer}", *(as_text(table[peer][name]) for name in ours)] for peer in table]
-    return ["", *columns(["time per step", *ours], rows)]
+    rows = [[f"/ {peer}", *map(_ratio, table[peer].values())] for peer in table]
+    return ["", *columns(["time per step", *next(iter(table.values()))], rows)]
 
 
-def as_text(found: dict[str, float]) -> str:
-    """A ratio with its range."""
+def _ratio(found: dict[str, float]) -> str:
     return f"{found['median']:.2f} ({found['low']:.2f}-{found['high']:.2f})"
 
 
@@ -68,21 +67,11 @@ def columns(head: list[str], rows: list[list[str]]) -> list[str]:
 def target_table(found: list[dict[str, Any]]) -> str:
     """The targets that were looked at."""
     head = ["target", "where", "figure", "must", "aim", "verdict"]
-    limits = [[f"{t['figure']:.3f}", f"<= {t['must']}", f"<= {t['aim']}"] for t in found]
-    named = zip(found, limits, strict=True)
-    rows = [[t["what"], t["where"], *cells, t["verdict"]] for t, cells in named]
+    forms = ("{}", "{}", "{:.3f}", "<= {}", "<= {}", "{}")
+    rows = [
+        [form.format(cell) for form, cell in zip(forms, t.values(), strict=True)] for t in found
+    ]
     return "\n".join(["", "## Targets", "", *columns(head, rows)])
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of what is installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def as_json(group: Group) -> dict[str, Any]:
@@ -90,7 +79,7 @@ def as_json(group: Group) -> dict[str, Any]:
     return {
         "backend": group.backend,
         "workload": group.workload.name,
-        "device": group.device,
+        "device": group.given.device,
         "batch": group.workload.batch,
         "programs": group.results,
         "left_out": group.left_out,
@@ -101,8 +90,11 @@ def as_json(group: Group) -> dict[str, Any]:
 
 
 def write(groups: list[Group], path: Path) -> None:
-    """Writes the JSON."""
-    checked = [target for group in groups for target in targets.check(group)]
-    found = {"versions": versions(), "groups": [as_json(group) for group in groups]}
+    """Writes the JSON, with the versions of Python and of what is installed."""
+    installed = [name for name in PACKAGES if importlib.util.find_spec(name)]
+    versions = {name: importlib.metadata.version(name) for name in installed}
+    found = {"versions": {"python": platform.python_version()} | versions}
+    found["groups"] = [as_json(group) for group in groups]
+    found["targets"] = [target for group in groups for target in targets.check(group)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found | {"targets": checked}, indent=1) + "\n")
+    path.write_text(json.dumps(found, indent=1) + "\n")

@@ -55,6 +55,11 @@ def _judge(image: Any, down: tuple[int, ...], norm: bool) -> Network:
     return Network(image, (*convs, Layer("flatten"), Layer("dense", 1)))
 
 
+def _dense_gan(image: Any, latent: int, hidden: Any) -> dict[str, Network]:
+    judge = dense(image[0], hidden, 1)
+    return {"generator": dense(latent, hidden, image[0]), "discriminator": judge}
+
+
 def _gan(down: Any, **sizes: Any) -> dict[str, Network]:
     judge = _judge(sizes["image"], down, norm=True)
     return {"generator": _generator(**sizes), "discriminator": judge}
@@ -76,6 +81,7 @@ _KINDS: dict[str, Callable[..., dict[str, Network]]] = {
     "many": lambda **sizes: {"regressor": dense(**sizes)},
     "vae": _vae,
     "gan": _gan,
+    "dense_gan": _dense_gan,
     "wgan_gp": _wgan_gp,
     "byol": _byol,
 }

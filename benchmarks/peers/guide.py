@@ -12,13 +12,14 @@ import keras
 
 from benchmarks.networks.keras import adam
 from benchmarks.peers import guide_models, steps
+from benchmarks.peers.keras_functions import KerasFunctions
 from benchmarks.workloads import MOMENTUM, Workload
 
 backend = importlib.import_module(f"benchmarks.peers.guide_{keras.backend.backend()}")
 STEPS = steps.STEPS | {"gan": partial(steps.gan, anew=True)}
 
 
-class Functions(guide_models.GuideFunctions):
+class Functions(KerasFunctions):
     """See `Functions`."""
 
     constant, slope = staticmethod(backend.constant), staticmethod(backend.slope)

@@ -1,6 +1,5 @@
 """What the train steps of Keras' guides share on every backend."""
 
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,16 +12,10 @@ from benchmarks.peers.keras_functions import KerasFunctions
 from benchmarks.workloads import Workload
 
 
-class GuideFunctions(KerasFunctions):
-    """See `Functions`."""
-
-    constant = staticmethod(contextlib.nullcontext)
-
-
 class Tracked(keras.Model):
     """The networks of a workload, and the mean of each of its losses, as in the guides."""
 
-    functions = GuideFunctions
+    functions = KerasFunctions
 
     def __init__(self, workload: Workload, step: Callable[..., steps.Updates]) -> None:
         super().__init__()

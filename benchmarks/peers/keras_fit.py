@@ -10,6 +10,8 @@ from benchmarks import feeds
 from benchmarks.networks.layers import describe
 from benchmarks.program import Program
 
+COMPILED = ("jit_compile", "run_eagerly", "steps_per_execution")
+
 
 class Steps(keras.callbacks.Callback):
     """Tells the clock of each step, where drawing a batch does not."""
@@ -49,20 +51,20 @@ class KerasFit(Program):
 
 
 class MLSystem(KerasFit):
-    """The workload in mlsystem, compiled with the options of the program."""
+    """The workload in mlsystem, made and compiled with the options of the program."""
 
     def build(self) -> None:
         from benchmarks.peers.keras_systems import SYSTEMS
 
-        options = dict(self.options)
-        many = {name: options.pop(name) for name in ("models", "routing") if name in options}
-        self.every = options.get("steps_per_execution", 1)
-        self.model = SYSTEMS[self.workload.kind](self.workload, **many)
-        if options:
-            self.model.compile(**options)
+        compiled = {name: value for name, value in self.options.items() if name in COMPILED}
+        made = {name: value for name, value in self.options.items() if name not in COMPILED}
+        self.every = compiled.get("steps_per_execution", 1)
+        self.model = SYSTEMS[self.workload.kind](self.workload, **made)
+        if compiled:
+            self.model.compile(**compiled)
 
     def losses(self, logs: dict[str, float]) -> dict[str, float]:
-        if self.workload.kind in ("gan", "wgan_gp"):
+        if self.workload.kind in ("gan", "dense_gan", "wgan_gp"):
             return {name: logs[f"{name}_loss"] for name in describe(self.workload)}
         return {"loss": logs["loss"] / self.options.get("models", 1)}
 

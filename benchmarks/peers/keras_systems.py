@@ -1,6 +1,5 @@
 """The workloads in mlsystem: the same source on every backend."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -15,18 +14,34 @@ from benchmarks.workloads import CRITIC_STEPS, MOMENTUM, PENALTY, Workload
 f = KerasFunctions()
 
 
-class Encoder(ml.MLModel):
-    """Answers for the divergence."""
+class System(ml.MLSystem):
+    """Models of the networks of a workload, and random numbers."""
 
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        return f.divergence(outputs["mean"], outputs["log_var"])
+    def __init__(self, workload: Workload, **schedules: Any) -> None:
+        super().__init__()
+        for name, net in networks(workload).items():
+            setattr(self, name, self.model_of(name)(net, optimizer=adam(workload)))
+        for name, schedule in schedules.items():
+            setattr(self, name, schedule)
+        self.seed = keras.random.SeedGenerator(0)
+        self.f = KerasFunctions(workload.sizes.get("latent"), self.seed)
+
+    def model_of(self, name: str) -> Any:
+        """The class of one of the models."""
+        return ml.MLModel
 
 
-class Decoder(ml.MLModel):
-    """Answers for the reconstruction."""
+class VAE(System):
+    """Two models that follow the sum of their losses."""
 
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        return f.nats(x, outputs["logits"])
+    def forward(self, images: Any) -> Any:
+        mean, log_var = self.f.posterior(self.encoder(images))
+        logits = self.decoder(self.f.sample(mean, log_var))
+        return {"mean": mean, "log_var": log_var, "logits": logits}
+
+    def compute_losses(self, x: Any, y: Any, outputs: Any) -> Any:
+        divergence = f.divergence(outputs["mean"], outputs["log_var"])
+        return {"encoder": divergence, "decoder": f.nats(x, outputs["logits"])}
 
 
 class Generator(ml.MLModel):
@@ -43,51 +58,13 @@ class Discriminator(ml.MLModel):
         return f.tell(outputs["real"], outputs["fake"])
 
 
-class Faker(ml.MLModel):
-    """Wants its fakes to be scored high."""
-
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        return -ops.mean(outputs["fake"])
-
-
-class Critic(ml.MLModel):
-    """Scores real above fake, with slopes near one between them."""
-
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        slope = ml.grad(self)(outputs["between"])
-        score = ops.mean(outputs["fake"]) - ops.mean(outputs["real"])
-        return score + PENALTY * f.penalty(slope)
-
-
-class System(ml.MLSystem):
-    """Models of the networks of a workload, and random numbers."""
-
-    kinds: Mapping[str, Any]
-
-    def __init__(self, workload: Workload, nets: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        for name, net in (nets or networks(workload)).items():
-            setattr(self, name, self.kinds[name](net, optimizer=adam(workload)))
-        self.seed = keras.random.SeedGenerator(0)
-        self.f = KerasFunctions(workload.sizes.get("latent"), self.seed)
-
-
-class VAE(System):
-    """Two models that follow the sum of their losses."""
-
-    kinds: Mapping[str, Any] = {"encoder": Encoder, "decoder": Decoder}
-
-    def forward(self, images: Any) -> Any:
-        mean, log_var = self.f.posterior(self.encoder(images))
-        logits = self.decoder(self.f.sample(mean, log_var))
-        return {"mean": mean, "log_var": log_var, "logits": logits}
-
-
 class GAN(System):
     """Two models that each follow their own loss."""
 
-    kinds: Mapping[str, Any] = {"generator": Generator, "discriminator": Discriminator}
     routing = "own"
+
+    def model_of(self, name: str) -> Any:
+        return {"generator": Generator, "discriminator": Discriminator}[name]
 
     def forward(self, images: Any, training: Any = None) -> Any:
         fake = self.generator(self.f.noise(images), training=training)
@@ -100,7 +77,6 @@ class GAN(System):
 class WGANGP(System):
     """Several steps of the critic to one of the generator, on each batch."""
 
-    kinds: Mapping[str, Any] = {"generator": Faker, "critic": Critic}
     routing = "own"
     phases = (("critic",),) * CRITIC_STEPS + (("generator",),)
 
@@ -112,11 +88,15 @@ class WGANGP(System):
             "between": self.f.mixed(images, fake),
         }
 
+    def compute_losses(self, x: Any, y: Any, outputs: Any) -> Any:
+        fake = ops.mean(outputs["fake"])
+        slope = ml.grad(self.critic)(outputs["between"])
+        against = fake - ops.mean(outputs["real"]) + PENALTY * f.penalty(slope)
+        return {"critic": against, "generator": -fake}
+
 
 class BYOL(System):
     """A network that learns to predict what its moving average sees in another view."""
-
-    kinds: Mapping[str, Any] = {"online": ml.MLModel, "predictor": ml.MLModel}
 
     def __init__(self, workload: Workload) -> None:
         super().__init__(workload)
@@ -151,5 +131,5 @@ def mlp(workload: Workload) -> Any:
     return ml.MLModel(networks(workload)["model"], loss="mse", optimizer=adam(workload))
 
 
-SYSTEMS: dict[str, Any] = {"mlp": mlp, "vae": VAE, "gan": GAN}
+SYSTEMS: dict[str, Any] = {"mlp": mlp, "vae": VAE, "gan": GAN, "dense_gan": GAN}
 SYSTEMS |= {"wgan_gp": WGANGP, "byol": BYOL, "many": Many}
