@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from benchmarks import ratios, report, targets
+from benchmarks import report, targets
 from benchmarks.turns import Group
 from benchmarks.workloads import SETS, WORKLOADS
 
@@ -64,7 +64,7 @@ def main() -> int:
         print(report.group_tables(group), flush=True)
         report.write(done, given.json)
     print(report.target_table([target for group in done for target in targets.check(group)]))
-    return int(any(group.failed or ratios.mismatches(group) for group in done))
+    return int(any(group.failed or report.mismatches(group) for group in done))
 
 
 if __name__ == "__main__":

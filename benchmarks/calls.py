@@ -24,7 +24,6 @@ class Generator(ml.MLModel):
     """Wants fakes to be scored high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        """One term."""
         return -ops.mean(outputs["fake"])
 
 
@@ -32,7 +31,6 @@ class Discriminator(ml.MLModel):
     """Wants fakes to be scored low, and reals high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        """Two terms."""
         return {"fake": ops.mean(outputs["fake"]), "real": -ops.mean(outputs["real"])}
 
 
@@ -51,7 +49,7 @@ class GAN(ml.MLSystem):
 
 
 class Calls(collections.Counter[str]):
-    """The calls by file and function, while a training step runs, and the changes of file."""
+    """The calls by file and function while a training step runs, and the changes of file."""
 
     changes = running = 0
 

@@ -14,23 +14,30 @@ import numpy as np
 Batch = tuple[Any, ...]
 
 
-class Clock:
-    """Notes the time before two steps of a segment, both with all work before them done.
+class Segment:
+    """The batches of one segment, as a sequence that a `DataLoader` can draw from, and its clock.
 
-    What `fit` does before its first steps and after its last lies outside the two.
-
-    Args:
-        steps: number of steps in the segment.
-        every: number of steps that one execution takes together.
-        wait: waits until all that was started is done.
+    The time is noted before two of its steps, both with all work before them done. What `fit` does
+    before its first steps and after its last lies outside the two. `start` is the number of steps
+    before the segment, and `every` that of steps which one execution takes together.
     """
 
-    def __init__(self, steps: int, every: int, wait: Callable[[], object]) -> None:
+    def __init__(self, batches: list[Batch], steps: int, start: int, every: int, wait: Any) -> None:
+        self.batches, self.steps, self.start, self.wait = batches, steps, start, wait
         skipped = min(16, max(1, steps // 4))
         self.first = -(-skipped // every) * every
         self.last = (steps - 1) // every * every
-        self.wait = wait
         self.times: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        self.before(step)
+        return self.batches[(self.start + step) % len(self.batches)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[step] for step in range(self.steps))
 
     def before(self, step: int) -> None:
         """Called before each step, counted from 0. A peek at the data may repeat the first ones."""
@@ -43,23 +50,6 @@ class Clock:
         if self.first >= self.last:
             return None
         return (self.times[self.last] - self.times[self.first]) / (self.last - self.first)
-
-
-class Segment:
-    """The batches of one segment, as a sequence that a `DataLoader` can draw from."""
-
-    def __init__(self, batches: list[Batch], steps: int, start: int, clock: Clock) -> None:
-        self.batches, self.steps, self.start, self.clock = batches, steps, start, clock
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> Batch:
-        self.clock.before(step)
-        return self.batches[(self.start + step) % len(self.batches)]
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[step] for step in range(self.steps))
 
 
 def torch_batches(batches: list[Batch], device: str, channels_first: bool) -> list[Batch]:

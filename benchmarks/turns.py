@@ -11,26 +11,16 @@ from benchmarks import catalog, data
 from benchmarks.worker import Client, Failed
 from benchmarks.workloads import Workload
 
-# A captured or compiled step is not looked into: it computes what this one does.
-SAME_AS = {"mlsystem auto": "mlsystem eager", "mlsystem True": "mlsystem eager"}
-SAME_AS |= {"raw compiled": "raw loop"}
-SAME_AS |= dict.fromkeys(("mlsystem", "mlsystem x32", "keras guide"), "raw optax+flax")
-
 
 class Group:
-    """The programs of one backend and workload, with what came out of each.
-
-    Attributes:
-        given: the options of the command line.
-        results: a dict for each program that ran, by name.
-        left_out: the reason for each that did not.
-    """
+    """The programs of one backend and workload, with what came out of each."""
 
     def __init__(self, backend: str, workload: Workload, given: Namespace) -> None:
+        # `given` are the options of the command line.
         self.backend, self.workload, self.given = backend, workload, given
         self.usual_steps = given.steps or workload.steps[given.device]
-        self.results: dict[str, dict[str, Any]] = {}
-        self.left_out: dict[str, str] = {}
+        self.results: dict[str, dict[str, Any]] = {}  # of each program that ran
+        self.left_out: dict[str, str] = {}  # why others did not
         self.clients: dict[str, Client] = {}
         self.failed = False
 
@@ -81,10 +71,10 @@ class Group:
                 self.clients.pop(client.entry.name).close()
 
     def first(self, client: Client) -> None:
-        """The first step of one program."""
-        is_ours, models = client.entry.is_ours, client.entry.options.get("models", 1)
+        entry = client.entry
+        is_ours, models = entry.path.endswith(":MLSystem"), entry.options.get("models", 1)
         found = {"is_ours": is_ours, "models": models, "seconds": []}
-        self.results[client.entry.name] = found | client.ask("first")
+        self.results[entry.name] = found | client.ask("first")
 
     def steps(self, client: Client) -> int:
         """The steps in a segment of a program."""
@@ -107,7 +97,8 @@ class Group:
     def finish(self, client: Client) -> None:
         """Counts operations, where another program's do not count, and sums up."""
         result, steps = self.results[client.entry.name], self.steps(client)
-        if self.workload.bfloat16 and client.entry.name not in SAME_AS:
+        result["like"] = client.entry.like or client.entry.name
+        if self.workload.bfloat16 and not client.entry.like:
             result |= client.ask("operations")
         usual = steps * statistics.median(result["seconds"])
         result["warm_up_s"] = max(0.0, result["warm_up_s"] - usual)
@@ -115,7 +106,7 @@ class Group:
 
     def add_speeds(self) -> None:
         """Adds TFLOP/s to each result whose operations were counted, itself or in its like."""
-        for name, result in self.results.items():
-            like = self.results.get(SAME_AS.get(name, name), result)
+        for result in self.results.values():
+            like = self.results.get(result["like"], result)
             if operations := like.get("operations"):
                 result["tflops"] = operations / statistics.median(result["seconds"]) / 1e12

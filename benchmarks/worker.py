@@ -49,7 +49,6 @@ class Client:
         return self.answer()
 
     def answer(self) -> Answer:
-        """The next answer, which it waits for."""
         if not self.pipe.poll(LIMIT):
             raise Failed(f"no answer in {LIMIT} s")
         try:
@@ -62,7 +61,6 @@ class Client:
         return found
 
     def close(self) -> None:
-        """Ends the process."""
         self.process.kill()
         self.process.join()
 
@@ -112,10 +110,8 @@ class Worker:
         return {}
 
     def segment(self, steps: int) -> feeds.Segment:
-        """The next batches."""
-        clock = feeds.Clock(steps, self.program.every, self.wait)
         start, self.done = self.done, self.done + steps
-        return feeds.Segment(self.batches, steps, start, clock)
+        return feeds.Segment(self.batches, steps, start, self.program.every, self.wait)
 
     def first(self) -> Answer:
         """Builds, and trains one step; the seconds that took."""
@@ -130,7 +126,7 @@ class Worker:
         segment, start = self.segment(steps), time.perf_counter()
         losses = self.program.train(segment)
         whole = time.perf_counter() - start
-        found = {"seconds": segment.clock.seconds(), "whole": whole, "losses": losses}
+        found = {"seconds": segment.seconds(), "whole": whole, "losses": losses}
         return found | {"memory": memory(self.program.backend, self.program.device)}
 
     def operations(self) -> Answer:

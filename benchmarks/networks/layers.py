@@ -42,7 +42,6 @@ def _vae(inputs: int, hidden: int, latent: int) -> dict[str, Network]:
 
 
 def _generator(image: Any, latent: int, start: int, up: tuple[int, ...]) -> Network:
-    """Noise to images, by transposed convolutions."""
     first = Layer("dense", start * start * up[0], norm=True, activation="leaky")
     inner = [Layer("deconv", width, norm=True, activation="leaky") for width in up[1:]]
     last = Layer("deconv", image[-1], activation="sigmoid")
@@ -50,7 +49,6 @@ def _generator(image: Any, latent: int, start: int, up: tuple[int, ...]) -> Netw
 
 
 def _judge(image: Any, down: tuple[int, ...], norm: bool) -> Network:
-    """Images to one logit or score each, by convolutions."""
     convs = [Layer("conv", width, norm and i > 0, "leaky") for i, width in enumerate(down)]
     return Network(image, (*convs, Layer("flatten"), Layer("dense", 1)))
 

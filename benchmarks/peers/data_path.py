@@ -17,19 +17,15 @@ BATCH, STREAMS = 32, ("one", "two")  # the size of `fit`, `MLData` and `Streams`
 class Plain(KerasFit):
     """Plain Keras."""
 
-    side = 1  # of the pairs in `SOURCES`
+    side, wrap = 1, staticmethod(lambda network: network)  # `side` is that of pairs in `SOURCES`
 
     def build(self) -> None:
-        self.model = self.network()
-        self.model.compile(loss="mse", optimizer=adam(self.workload))
-
-    def network(self) -> Any:
-        """The network; a source of two streams has one for each."""
-        if "streams" not in self.workload.source:
-            return networks(self.workload)["model"]
-        nets = {name: networks(self.workload)["model"] for name in STREAMS}
-        inputs = {name: keras.Input(net.input_shape[1:], name=name) for name, net in nets.items()}
-        return keras.Model(inputs, {name: net(inputs[name]) for name, net in nets.items()})
+        network = networks(self.workload)["model"]
+        if "streams" in self.workload.source:
+            inputs = named(*(keras.Input(network.input_shape[1:]) for _ in STREAMS))
+            network = keras.Model(inputs, {name: network(x) for name, x in inputs.items()})
+        self.model = self.wrap(network)
+        self.model.compile(loss="mse", optimizer=adam(self.workload), **self.options)
 
     def batches(self) -> list[tuple[Any, ...]]:
         return self.given
@@ -39,22 +35,13 @@ class Plain(KerasFit):
         arrays = [np.concatenate(parts) for parts in zip(*given, strict=True)]
         data = SOURCES[self.workload.source][self.side](*arrays)
         data = data if isinstance(data, tuple) else (data,)
-        return {"loss": self.fit(*data, callbacks=[Steps(segment.clock)])["loss"]}
-
-    def weights(self) -> dict[str, Any]:
-        return {"model": self.model.trainable_weights}
+        return {"loss": self.fit(*data, callbacks=[Steps(segment)])["loss"]}
 
 
 class MLSystem(Plain):
     """A model alone."""
 
-    side = 0
-
-    def build(self) -> None:
-        loss = dict.fromkeys(STREAMS, "mse") if "streams" in self.workload.source else "mse"
-        self.model = ml.MLModel(self.network(), loss=loss, optimizer=adam(self.workload))
-        if self.options:
-            self.model.compile(**self.options)
+    side, wrap = 0, ml.MLModel
 
 
 def batches(x: Any, y: Any) -> Iterator[Any]:

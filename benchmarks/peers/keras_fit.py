@@ -1,6 +1,5 @@
 """Programs that train by Keras' `fit`: mlsystem, and train steps as in Keras' guides."""
 
-import importlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,11 +13,11 @@ COMPILED = ("jit_compile", "run_eagerly", "steps_per_execution")
 
 
 class Steps(keras.callbacks.Callback):
-    """Tells the clock of each step, where drawing a batch does not."""
+    """Tells the clock of a segment of each step, where drawing a batch does not."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, segment: feeds.Segment) -> None:
         super().__init__()
-        self.on_train_batch_begin = lambda step, logs=None: clock.before(step)
+        self.on_train_batch_begin = lambda step, logs=None: segment.before(step)
 
 
 class KerasFit(Program):
@@ -33,7 +32,7 @@ class KerasFit(Program):
         return feeds.torch_batches(self.given, self.device, False) if is_torch else self.given
 
     def train(self, segment: Any) -> dict[str, float]:
-        callbacks = [Steps(segment.clock)] if self.backend == "tensorflow" else None
+        callbacks = [Steps(segment)] if self.backend == "tensorflow" else None
         return self.fit(feeds.FOR_KERAS[self.backend](segment), callbacks=callbacks)
 
     def fit(self, *data: Any, **options: Any) -> dict[str, float]:
@@ -46,7 +45,8 @@ class KerasFit(Program):
         return logs
 
     def weights(self) -> dict[str, Iterable[Any]]:
-        nets = {name: getattr(self.model, name) for name in describe(self.workload)}
+        # A model alone is its own network.
+        nets = {name: getattr(self.model, name, self.model) for name in describe(self.workload)}
         return {name: net.trainable_weights for name, net in nets.items()}
 
 
@@ -68,17 +68,11 @@ class MLSystem(KerasFit):
             return {name: logs[f"{name}_loss"] for name in describe(self.workload)}
         return {"loss": logs["loss"] / self.options.get("models", 1)}
 
-    def weights(self) -> dict[str, Iterable[Any]]:
-        if self.workload.kind == "mlp":
-            return {"model": self.model.trainable_weights}
-        if self.workload.kind == "many":
-            return {"regressor": self.model.regressors[0].trainable_weights}
-        return super().weights()
-
 
 class Guide(KerasFit):
     """A Keras model with a train step as Keras' guide for the backend writes it."""
 
     def build(self) -> None:
-        name = "guide_jax" if self.backend == "jax" else "guide"
-        self.model = importlib.import_module(f"benchmarks.peers.{name}").Guide(self.workload)
+        from benchmarks.peers import guide
+
+        self.model = guide.Guide(self.workload)

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from benchmarks.peers.functions import Functions
+from benchmarks.peers import steps
 
 
-class KerasFunctions(Functions):
+class KerasFunctions(steps.Functions):
     """See `Functions`. `random` is a `keras.random.SeedGenerator`."""
 
     np = ops

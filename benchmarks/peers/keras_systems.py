@@ -20,15 +20,11 @@ class System(ml.MLSystem):
     def __init__(self, workload: Workload, **schedules: Any) -> None:
         super().__init__()
         for name, net in networks(workload).items():
-            setattr(self, name, self.model_of(name)(net, optimizer=adam(workload)))
+            setattr(self, name, ml.MLModel(net, optimizer=adam(workload)))
         for name, schedule in schedules.items():
             setattr(self, name, schedule)
         self.seed = keras.random.SeedGenerator(0)
         self.f = KerasFunctions(workload.sizes.get("latent"), self.seed)
-
-    def model_of(self, name: str) -> Any:
-        """The class of one of the models."""
-        return ml.MLModel
 
 
 class VAE(System):
@@ -44,34 +40,19 @@ class VAE(System):
         return {"encoder": divergence, "decoder": f.nats(x, outputs["logits"])}
 
 
-class Generator(ml.MLModel):
-    """Wants its fakes to be taken for real."""
-
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        return f.fool(outputs["fake"])
-
-
-class Discriminator(ml.MLModel):
-    """Tells real from fake."""
-
-    def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        return f.tell(outputs["real"], outputs["fake"])
-
-
 class GAN(System):
     """Two models that each follow their own loss."""
 
     routing = "own"
 
-    def model_of(self, name: str) -> Any:
-        return {"generator": Generator, "discriminator": Discriminator}[name]
-
     def forward(self, images: Any, training: Any = None) -> Any:
+        real = self.discriminator(images, training=training)
         fake = self.generator(self.f.noise(images), training=training)
-        return {
-            "real": self.discriminator(images, training=training),
-            "fake": self.discriminator(fake, training=training),
-        }
+        return {"real": real, "fake": self.discriminator(fake, training=training)}
+
+    def compute_losses(self, x: Any, y: Any, outputs: Any) -> Any:
+        against = f.tell(outputs["real"], outputs["fake"])
+        return {"generator": f.fool(outputs["fake"]), "discriminator": against}
 
 
 class WGANGP(System):
@@ -81,12 +62,10 @@ class WGANGP(System):
     phases = (("critic",),) * CRITIC_STEPS + (("generator",),)
 
     def forward(self, images: Any, training: Any = None) -> Any:
+        real = self.critic(images, training=training)
         fake = self.generator(self.f.noise(images), training=training)
-        return {
-            "real": self.critic(images, training=training),
-            "fake": self.critic(fake, training=training),
-            "between": self.f.mixed(images, fake),
-        }
+        between = self.f.mixed(images, fake)
+        return {"real": real, "fake": self.critic(fake, training=training), "between": between}
 
     def compute_losses(self, x: Any, y: Any, outputs: Any) -> Any:
         fake = ops.mean(outputs["fake"])
@@ -104,10 +83,8 @@ class BYOL(System):
 
     def forward(self, images: Any, training: Any = None) -> Any:
         views = [self.f.view(images) for _ in range(2)]
-        return {
-            "predicted": [self.predictor(self.online(v, training=training)) for v in views],
-            "seen": [self.target(v, training=training) for v in views],
-        }
+        predicted = [self.predictor(self.online(view, training=training)) for view in views]
+        return {"predicted": predicted, "seen": [self.target(v, training=training) for v in views]}
 
     def compute_losses(self, x: Any, y: Any, outputs: Any) -> Any:
         return {"byol": f.distance(outputs["predicted"], outputs["seen"])}
@@ -124,6 +101,10 @@ class Many(ml.MLSystem):
 
     def forward(self, x: Any) -> Any:
         return {model.key: model(x) for model in self.regressors}
+
+    @property
+    def regressor(self) -> Any:
+        return self.regressors[0]
 
 
 def mlp(workload: Workload) -> Any:

@@ -14,7 +14,6 @@ import optax
 
 from benchmarks.networks.flax import networks
 from benchmarks.peers import steps
-from benchmarks.peers.functions import Functions
 from benchmarks.program import Program
 from benchmarks.workloads import EPSILON, MOMENTUM
 
@@ -42,15 +41,12 @@ class RawJax(Program):
         optimizers = {loss: self.optimizer.init(weights) for loss, weights in groups.items()}
         for part in (params, stats) if "online" in params else ():
             part["target"] = jax.tree.map(jnp.copy, part["online"])
-        state = {"params": params, "stats": stats, "optimizers": optimizers, "key": key}
-        return state | {"totals": self.totals()}
-
-    def totals(self) -> dict[str, Any]:
-        """The sums of the losses, which start at zero."""
-        return {loss: jnp.zeros(()) for loss in self.trained}
+        totals = {loss: jnp.zeros(()) for loss in self.trained}
+        state = {"params": params, "stats": stats, "optimizers": optimizers}
+        return state | {"totals": totals, "key": key}
 
     def train(self, segment: Any) -> dict[str, float]:
-        self.state["totals"] = self.totals()
+        self.state["totals"] = jax.tree.map(jnp.zeros_like, self.state["totals"])
         for batch in segment:
             self.state = self.jitted(self.state, batch)
         return {name: float(v) / len(segment) for name, v in self.state["totals"].items()}
@@ -100,17 +96,17 @@ class Networks:
         self.modules, self.params, self.stats = modules, state["params"], dict(state["stats"])
 
     def __getitem__(self, name: str) -> Callable[[Any], Any]:
-        return lambda x: self.apply(name, x)
-
-    def apply(self, name: str, x: Any) -> Any:
-        """The outputs of a network in training, which changes its statistics."""
         module = self.modules["online" if name == "target" else name]
-        variables = {"params": self.params[name], **self.stats[name]}
-        outputs, self.stats[name] = module.apply(variables, x, mutable=["batch_stats"])
-        return outputs
+
+        def network(x: Any) -> Any:
+            variables = {"params": self.params[name], **self.stats[name]}
+            outputs, self.stats[name] = module.apply(variables, x, mutable=["batch_stats"])
+            return outputs
+
+        return network
 
 
-class JaxFunctions(Functions):
+class JaxFunctions(steps.Functions):
     """See `Functions`. `random` are the keys of a step."""
 
     np = jnp
