@@ -1,9 +1,5 @@
 """Runs the benchmarks.
 
-    python -m benchmarks --backend torch,jax --workload dcgan --rounds 7
-    python -m benchmarks --workload data_path
-    python -m benchmarks --device gpu
-
 Each program runs in a process of its own, and those of one backend and workload take turns.
 """
 

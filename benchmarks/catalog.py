@@ -21,7 +21,6 @@ class Entry:
 
 OURS, GUIDE = "keras_fit:MLSystem", "keras_fit:Guide"
 EAGER = {"run_eagerly": True}
-TOGETHER = 32  # steps per execution on JAX
 MANY_STEPS = {1: 192, 4: 96, 16: 32, 64: 12}
 
 LOOP, FLAX = "raw loop", "raw optax+flax"
@@ -37,6 +36,7 @@ TORCH = [
 ]
 JAX = [
     Entry("mlsystem", OURS, like=FLAX),
+    Entry("mlsystem x32", OURS, {"steps_per_execution": 32}, like=FLAX),
     Entry(FLAX, "raw_jax:RawJax", needs=("flax", "optax")),
     Entry("keras guide", GUIDE, like=FLAX),
 ]
@@ -61,8 +61,8 @@ def entries(backend: str, workload: Workload, device: str) -> list[Entry]:
         return _from_source(backend, NEEDS.get(workload.source, ()))
     if workload.kind in ("many", "dense_gan"):
         return MANY if workload.kind == "many" else SCHEDULES
-    if backend == "jax" and (device == "gpu" or workload.kind in ("mlp", "vae")):
-        return [JAX[0], _together(workload.steps[device]), *JAX[1:]]
+    if backend == "jax" and device == "cpu" and workload.kind not in ("mlp", "vae"):
+        return [JAX[0], *JAX[2:]]  # where steps are long, 32 of them together save little
     return {"torch": TORCH, "jax": JAX, "tensorflow": TENSORFLOW}[backend]
 
 
@@ -72,12 +72,6 @@ def _from_source(backend: str, needs: tuple[str, ...]) -> list[Entry]:
     if backend == "torch":
         ours.append(Entry("mlsystem eager", "data_path:MLSystem", EAGER, needs))
     return [*ours, Entry("keras fit", "data_path:Plain", needs=needs)]
-
-
-def _together(steps: int) -> Entry:
-    """Many steps per execution. Where steps are long the saving does not show."""
-    steps = max(steps // TOGETHER, 4) * TOGETHER
-    return Entry("mlsystem x32", OURS, {"steps_per_execution": TOGETHER}, steps=steps, like=FLAX)
 
 
 def left_out(entry: Entry, backend: str, workload: Workload) -> str | None:

@@ -13,10 +13,12 @@ from benchmarks.workloads import Workload
 
 
 class Group:
-    """The programs of one backend and workload, with what came out of each."""
+    """The programs of one backend and workload, with what came out of each.
+
+    `given` are the options of the command line.
+    """
 
     def __init__(self, backend: str, workload: Workload, given: Namespace) -> None:
-        # `given` are the options of the command line.
         self.backend, self.workload, self.given = backend, workload, given
         self.usual_steps = given.steps or workload.steps[given.device]
         self.results: dict[str, dict[str, Any]] = {}  # of each program that ran
@@ -78,10 +80,9 @@ class Group:
 
     def steps(self, client: Client) -> int:
         """The steps in a segment of a program."""
+        steps = self.given.steps or client.entry.steps or self.usual_steps
         together = client.entry.options.get("steps_per_execution", 1)
-        if self.given.steps is None:
-            return client.entry.steps or self.usual_steps
-        return max(self.given.steps // together, 3) * together
+        return steps if together == 1 else max(steps // together, 4) * together
 
     def warm(self, client: Client) -> None:
         """A segment whose whole time is kept: the program may still be compiling."""
@@ -89,7 +90,6 @@ class Group:
         self.results[client.entry.name]["warm_up_s"] = found["whole"]
 
     def segment(self, client: Client) -> None:
-        """A segment that counts."""
         found, result = client.ask("run", steps=self.steps(client)), self.results[client.entry.name]
         result["seconds"].append(found["seconds"])
         result |= {"loss_last": found["losses"], "memory_mib": found["memory"]}

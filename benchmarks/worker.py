@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import feeds
 from benchmarks.catalog import Entry
 from benchmarks.data import load
-from benchmarks.program import Program
+from benchmarks.program import Program, Segment, waiter
 from benchmarks.workloads import WORKLOADS
 
 LIMIT = 900  # seconds for one answer
@@ -61,6 +60,9 @@ class Client:
         return found
 
     def close(self) -> None:
+        """Ends the process: by itself, unless it hangs."""
+        self.pipe.close()
+        self.process.join(10)
         self.process.kill()
         self.process.join()
 
@@ -68,9 +70,9 @@ class Client:
 def environment(backend: str, device: str, folder: Path) -> dict[str, str]:
     """The environment of a program: nobody's settings, and nothing compiled before."""
     found = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    found["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     for name in ("KERAS_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         found[name] = str(folder / name.lower())
-    found["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     if device == "cpu":
         return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     return found | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -106,12 +108,12 @@ class Worker:
         found = WORKLOADS[workload]
         self.program = program(found, load(found, data), **given)
         self.batches = self.program.batches()
-        self.wait = feeds.waiter(given["backend"], given["device"])
+        self.wait = waiter(given["backend"], given["device"])
         return {}
 
-    def segment(self, steps: int) -> feeds.Segment:
+    def segment(self, steps: int) -> Segment:
         start, self.done = self.done, self.done + steps
-        return feeds.Segment(self.batches, steps, start, self.program.every, self.wait)
+        return Segment(self.batches, steps, start, self.program.every, self.wait)
 
     def first(self) -> Answer:
         """Builds, and trains one step; the seconds that took."""
@@ -130,7 +132,6 @@ class Worker:
         return found | {"memory": memory(self.program.backend, self.program.device)}
 
     def operations(self) -> Answer:
-        """Floating-point operations of one step."""
         steps = self.program.every
         return {"operations": self.program.operations(self.segment(steps)) / steps}
 

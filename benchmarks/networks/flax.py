@@ -27,7 +27,6 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        """The outputs in training."""
         for block in self.layers:
             x = _apply(block, x, self.dtype)
         return x

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from benchmarks.networks.layers import Layer, Network, describe
+from benchmarks.networks.layers import Layer, describe
 from benchmarks.workloads import EPSILON, Workload
 
 _KINDS = {
@@ -18,19 +18,17 @@ _KINDS = {
 
 def networks(workload: Workload) -> dict[str, Any]:
     """The networks of a workload by name, built."""
-    return {name: build(network) for name, network in describe(workload).items()}
+    found = {}
+    for name, network in describe(workload).items():
+        stack = [layer for block in network.layers for layer in _block(block)]
+        found[name] = keras.Sequential([keras.Input(network.inputs), *stack])
+    return found
 
 
 def adam(workload: Workload) -> keras.optimizers.Adam:
     """One optimizer of a workload."""
     beta_1, beta_2 = workload.betas
     return keras.optimizers.Adam(workload.rate, beta_1, beta_2, epsilon=EPSILON)
-
-
-def build(network: Network) -> keras.Sequential:
-    """One network."""
-    stack = [layer for block in network.layers for layer in _block(block)]
-    return keras.Sequential([keras.Input(network.inputs), *stack])
 
 
 def _block(block: Layer) -> list[Any]:

@@ -1,6 +1,7 @@
 """The networks of each workload, described once as layers that each framework builds."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.workloads import Workload
@@ -58,13 +59,8 @@ def _dense_gan(image: Any, latent: int, hidden: Any) -> dict[str, Network]:
     return {"generator": dense(latent, hidden, image[0]), "discriminator": judge}
 
 
-def _gan(down: Any, **sizes: Any) -> dict[str, Network]:
-    judge = _judge(sizes["image"], down, norm=True)
-    return {"generator": _generator(**sizes), "discriminator": judge}
-
-
-def _wgan_gp(down: Any, **sizes: Any) -> dict[str, Network]:
-    return {"generator": _generator(**sizes), "critic": _judge(sizes["image"], down, norm=False)}
+def _game(judge: str, norm: bool, down: Any, **sizes: Any) -> dict[str, Network]:
+    return {"generator": _generator(**sizes), judge: _judge(sizes["image"], down, norm)}
 
 
 def _byol(image: Any, down: Any, features: int, projection: int) -> dict[str, Network]:
@@ -78,8 +74,8 @@ _KINDS: dict[str, Callable[..., dict[str, Network]]] = {
     "mlp": lambda **sizes: {"model": dense(**sizes)},
     "many": lambda **sizes: {"regressor": dense(**sizes)},
     "vae": _vae,
-    "gan": _gan,
+    "gan": partial(_game, "discriminator", True),
     "dense_gan": _dense_gan,
-    "wgan_gp": _wgan_gp,
+    "wgan_gp": partial(_game, "critic", False),
     "byol": _byol,
 }

@@ -31,7 +31,6 @@ def _build(network: Network) -> nn.Module:
 
 
 def _block(block: Layer) -> list[nn.Module]:
-    """A layer with its norm and its activation."""
     if block.kind == "flatten":
         return [nn.Flatten()]
     if block.kind == "image":

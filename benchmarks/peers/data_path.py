@@ -11,7 +11,8 @@ import mlsystem as ml
 from benchmarks.networks.keras import adam, networks
 from benchmarks.peers.keras_fit import KerasFit, Steps
 
-BATCH, STREAMS = 32, ("one", "two")  # the size of `fit`, `MLData` and `Streams` where none is said
+BATCH = 32  # in `fit`, `MLData` and `Streams`, where nothing else is said
+_made: dict[int, Any] = {}  # loaders with workers, by number of samples
 
 
 class Plain(KerasFit):
@@ -22,7 +23,7 @@ class Plain(KerasFit):
     def build(self) -> None:
         network = networks(self.workload)["model"]
         if "streams" in self.workload.source:
-            inputs = named(*(keras.Input(network.input_shape[1:]) for _ in STREAMS))
+            inputs = named(*(keras.Input(network.input_shape[1:]) for _ in range(2)))
             network = keras.Model(inputs, {name: network(x) for name, x in inputs.items()})
         self.model = self.wrap(network)
         self.model.compile(loss="mse", optimizer=adam(self.workload), **self.options)
@@ -69,17 +70,20 @@ def tf_data(x: Any, y: Any) -> Any:
 
 def zipped(x: Any, y: Any) -> Any:
     """Two of them side by side, as Keras takes them."""
-    pairs = tf_data(x, y).zip(tf_data(x, y))
-    return pairs.map(lambda *parts: tuple(named(*part) for part in zip(*parts, strict=True)))
+    import tensorflow as tf
+
+    pairs = tf.data.Dataset.zip(tf_data(x, y), tf_data(x, y))
+    return pairs.map(lambda one, two: (named(one[0], two[0]), named(one[1], two[1])))
 
 
 def data_loader(x: Any, y: Any) -> Any:
-    """A `DataLoader` with two workers that read whole batches."""
+    """A `DataLoader` with two workers, which read whole batches and stay for the next segment."""
     from torch import from_numpy
     from torch.utils.data import DataLoader, TensorDataset
 
     parts = [from_numpy(array).reshape(-1, BATCH, array.shape[-1]) for array in (x, y)]
-    return DataLoader(TensorDataset(*parts), batch_size=None, num_workers=2)
+    workers = {"num_workers": 2, "multiprocessing_context": "spawn", "persistent_workers": True}
+    return _made.setdefault(len(x), DataLoader(TensorDataset(*parts), batch_size=None, **workers))
 
 
 def grain_data(x: Any, y: Any) -> Any:
@@ -91,7 +95,7 @@ def grain_data(x: Any, y: Any) -> Any:
 
 def named(one: Any, two: Any) -> dict[str, Any]:
     """What two streams hold, by name."""
-    return dict(zip(STREAMS, (one, two), strict=True))
+    return {"one": one, "two": two}
 
 
 # For each source, what `fit` of mlsystem gets, and what that of Keras.

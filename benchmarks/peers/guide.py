@@ -1,8 +1,7 @@
 """Train steps as Keras' guides to custom training write them, in PyTorch, TensorFlow and JAX.
 
-In PyTorch, the guide zeroes the gradients of the whole model, so that the generator's update
-computes gradients of the discriminator too. In TensorFlow it has a tape for each update. There the
-GAN draws noise and generates anew for each of its two updates.
+In PyTorch, the generator's update computes gradients of the discriminator too. In TensorFlow there
+is a tape for each update. In both, the GAN draws noise and generates anew for each of its updates.
 
 In JAX, the guide has no step for several optimizers, and `fit` carries the state of one. The GAN
 gives all weights to one Adam, which is the same as two with the same settings, updated together.
@@ -10,7 +9,6 @@ WGAN-GP, which updates one network more often, and BYOL, whose target no optimiz
 its batch norm trains, have no such form and are left out.
 """
 
-import contextlib
 import importlib
 from functools import partial
 from typing import Any
@@ -19,7 +17,7 @@ import keras
 
 from benchmarks.networks.keras import adam, networks
 from benchmarks.peers import steps
-from benchmarks.peers.keras_functions import KerasFunctions
+from benchmarks.peers.keras_fit import KerasFunctions
 from benchmarks.workloads import MOMENTUM, Workload
 
 BACKEND = keras.backend.backend()
@@ -48,10 +46,7 @@ class TorchFunctions(KerasFunctions):
 
 
 class TensorFlowFunctions(KerasFunctions):
-    """How the guide for TensorFlow takes gradients."""
-
-    def constant(self) -> Any:
-        return contextlib.nullcontext()  # what is outside of a tape is constant
+    """How the guide for TensorFlow takes gradients. What is outside of a tape is constant."""
 
     def descend(self, model: Any, loss_of: Any, weights: list[Any], optimizer: Any) -> Any:
         with module.GradientTape() as tape:
@@ -121,7 +116,6 @@ class Imperative(Tracked):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
     def follow(self) -> None:
-        """Moves the target of BYOL towards the online network."""
         target, source = self.target.trainable_weights, self.online.trainable_weights
         with self.f.constant():
             for mine, its in zip(target, source, strict=True):

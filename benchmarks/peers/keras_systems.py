@@ -6,9 +6,8 @@ import keras
 from keras import ops
 
 import mlsystem as ml
-from benchmarks.networks.keras import adam, build, networks
-from benchmarks.networks.layers import dense
-from benchmarks.peers.keras_functions import KerasFunctions
+from benchmarks.networks.keras import adam, networks
+from benchmarks.peers.keras_fit import KerasFunctions
 from benchmarks.workloads import CRITIC_STEPS, MOMENTUM, PENALTY, Workload
 
 f = KerasFunctions()
@@ -96,7 +95,7 @@ class Many(ml.MLSystem):
     def __init__(self, workload: Workload, models: int, routing: str) -> None:
         super().__init__()
         self.routing = routing
-        nets = [build(dense(**workload.sizes)) for _ in range(models)]
+        nets = [networks(workload)["regressor"] for _ in range(models)]
         self.regressors = [ml.MLModel(net, loss="mse", optimizer=adam(workload)) for net in nets]
 
     def forward(self, x: Any) -> Any:

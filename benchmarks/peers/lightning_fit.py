@@ -12,8 +12,8 @@ from typing import Any
 import lightning
 import torch
 
-from benchmarks import feeds
 from benchmarks.peers.raw_torch import TorchProgram, gan
+from benchmarks.program import torch_loader
 
 QUIET = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -30,7 +30,7 @@ class Lightning(TorchProgram):
         precision = "bf16-mixed" if self.workload.bfloat16 else "32-true"
         options = {"accelerator": self.device, "devices": 1, "precision": precision}
         trainer = lightning.Trainer(max_epochs=1, **options, **dict.fromkeys(QUIET, False))
-        trainer.fit(self.module, feeds.torch_loader(segment))
+        trainer.fit(self.module, torch_loader(segment))
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

@@ -84,7 +84,6 @@ class RawJax(Program):
         return {name: jax.tree.leaves(self.state["params"][name]) for name in self.networks}
 
     def operations(self, segment: Any) -> float | None:
-        """What XLA counts in the compiled step."""
         compiled = self.jitted.lower(self.state, self.given[0]).compile()
         return len(segment) * float(compiled.cost_analysis()["flops"])
 

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks import feeds
 from benchmarks.networks.torch import networks
 from benchmarks.peers import steps
-from benchmarks.program import Program
+from benchmarks.program import Program, torch_batches, torch_loader
 from benchmarks.workloads import EPSILON, MOMENTUM
 
 Tensor = torch.Tensor
@@ -26,7 +25,7 @@ class TorchProgram(Program):
     """Networks, the target of BYOL, and an optimizer of what each loss trains."""
 
     def batches(self) -> list[tuple[Any, ...]]:
-        return feeds.torch_batches(self.given, self.device, channels_first=True)
+        return torch_batches(self.given, self.device, channels_first=True)
 
     def build(self, layout: Any = torch.preserve_format, **options: Any) -> None:
         self.at = "cuda" if self.device == "gpu" else "cpu"
@@ -115,7 +114,7 @@ class RawTorch(TorchProgram):
 
     def train(self, segment: Any) -> dict[str, float]:
         totals: dict[str, Any] = {}
-        for batch in feeds.torch_loader(segment):
+        for batch in torch_loader(segment):
             found = self.update([self.to_device(x) for x in batch])
             totals = {name: totals.get(name, 0) + loss for name, loss in found.items()}
         return {name: float(total) / len(segment) for name, total in totals.items()}

@@ -103,7 +103,6 @@ class Functions:
         return codes[..., :latent], codes[..., latent:]
 
     def sample(self, mean: Any, log_var: Any) -> Any:
-        """A draw from the posterior of each sample."""
         return mean + self.np.exp(0.5 * log_var) * self.normal(mean, mean.shape[-1])
 
     def divergence(self, mean: Any, log_var: Any) -> Any:
