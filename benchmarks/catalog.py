@@ -4,45 +4,74 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import EVERY, Workload
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One program.
+    """One program."""
 
-    Attributes:
-        name: as reports show it.
-        path: module and class.
-        options: what the class is given beside the workload.
-        needs: packages that may be missing.
-        steps: steps in a segment, where the workload's own number does not do.
-    """
-
-    name: str
-    path: str
-    options: dict[str, Any] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    steps: int | None = None
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether this is mlsystem itself."""
-        return self.path.endswith(":MLSystem")
+    name: str  # as reports show it
+    path: str  # module of `benchmarks.peers`, and class
+    options: dict[str, Any] = field(default_factory=dict)  # what the class gets
+    needs: tuple[str, ...] = ()  # packages that may be missing
+    steps: int | None = None  # in a segment, where not the workload's own number
+    like: str = ""  # what computes the same, and can be counted: a compiled step cannot
 
 
-OURS, GUIDE = "benchmarks.peers.keras_fit:MLSystem", "benchmarks.peers.keras_fit:Guide"
-RAW_TORCH, RAW_JAX = "benchmarks.peers.raw_torch:RawTorch", "benchmarks.peers.raw_jax:RawJax"
-LIGHTNING = "benchmarks.peers.lightning_fit:Lightning"
-TOGETHER = 32  # steps per execution on JAX
+OURS, GUIDE = "keras_fit:MLSystem", "keras_fit:Guide"
+EAGER = {"run_eagerly": True}
 MANY_STEPS = {1: 192, 4: 96, 16: 32, 64: 12}
+
+LOOP, FLAX = "raw loop", "raw optax+flax"
+
+TORCH = [
+    Entry("mlsystem auto", OURS, {"jit_compile": "auto"}, like="mlsystem eager"),
+    Entry("mlsystem True", OURS, {"jit_compile": True}, like="mlsystem eager"),
+    Entry("mlsystem eager", OURS, EAGER),
+    Entry("lightning", "lightning_fit:Lightning", needs=("lightning",)),
+    Entry(LOOP, "raw_torch:RawTorch"),
+    Entry("raw compiled", "raw_torch:RawTorch", {"compile": True}, like=LOOP),
+    Entry("keras guide", GUIDE),
+]
+JAX = [
+    Entry("mlsystem", OURS, like=FLAX),
+    Entry("mlsystem x32", OURS, {"steps_per_execution": 32}, like=FLAX),
+    Entry(FLAX, "raw_jax:RawJax", needs=("flax", "optax")),
+    Entry("keras guide", GUIDE, like=FLAX),
+]
+TENSORFLOW = [Entry("mlsystem", OURS), Entry("keras guide", GUIDE)]
+MANY = [
+    Entry(f"{routing} {count}", OURS, {"models": count, "routing": routing}, steps=steps)
+    for routing in ("sum", "own")
+    for count, steps in MANY_STEPS.items()
+]
+SCHEDULES = [
+    Entry("with", OURS),
+    Entry("without", OURS, {"update_start": {"generator": 10**9}}),
+    Entry("every fifth", OURS, {"update_every": {"generator": EVERY}}),
+]
+NEEDS = {"tf_data": ("tensorflow",), "streams_tf_data": ("tensorflow",)}
+NEEDS |= {"data_loader": ("torch",), "grain": ("grain",)}
 
 
 def entries(backend: str, workload: Workload, device: str) -> list[Entry]:
     """The programs of a backend and workload."""
-    if workload.kind == "many":
-        return _many()
-    return {"torch": _torch, "jax": _jax, "tensorflow": _tensorflow}[backend](workload, device)
+    if workload.source:
+        return _from_source(backend, NEEDS.get(workload.source, ()))
+    if workload.kind in ("many", "dense_gan"):
+        return MANY if workload.kind == "many" else SCHEDULES
+    if backend == "jax" and device == "cpu" and workload.kind not in ("mlp", "vae"):
+        return [JAX[0], *JAX[2:]]  # where steps are long, 32 of them together save little
+    return {"torch": TORCH, "jax": JAX, "tensorflow": TENSORFLOW}[backend]
+
+
+def _from_source(backend: str, needs: tuple[str, ...]) -> list[Entry]:
+    """Keras runs eagerly on torch: beside it, so does mlsystem."""
+    ours = [Entry("mlsystem", "data_path:MLSystem", needs=needs)]
+    if backend == "torch":
+        ours.append(Entry("mlsystem eager", "data_path:MLSystem", EAGER, needs))
+    return [*ours, Entry("keras fit", "data_path:Plain", needs=needs)]
 
 
 def left_out(entry: Entry, backend: str, workload: Workload) -> str | None:
@@ -53,40 +82,3 @@ def left_out(entry: Entry, backend: str, workload: Workload) -> str | None:
     if entry.path == GUIDE and backend == "jax" and workload.kind in ("wgan_gp", "byol"):
         return "Keras' fit on JAX carries the state of one optimizer, which gets every weight"
     return None
-
-
-def _torch(workload: Workload, device: str) -> list[Entry]:
-    return [
-        Entry("mlsystem auto", OURS, {"jit_compile": "auto"}),
-        Entry("mlsystem True", OURS, {"jit_compile": True}),
-        Entry("mlsystem eager", OURS, {"run_eagerly": True}),
-        Entry("lightning", LIGHTNING, needs=("lightning",)),
-        Entry("raw loop", RAW_TORCH),
-        Entry("raw compiled", RAW_TORCH, {"compile": True}),
-        Entry("keras guide", GUIDE),
-    ]
-
-
-def _jax(workload: Workload, device: str) -> list[Entry]:
-    found = [
-        Entry("mlsystem", OURS),
-        Entry("raw optax+flax", RAW_JAX, needs=("flax", "optax")),
-        Entry("keras guide", GUIDE),
-    ]
-    if device == "cpu" and workload.kind not in ("mlp", "vae"):
-        return found  # 32 of their steps are long: the saving does not show
-    steps = max(workload.steps[device] // TOGETHER, 4) * TOGETHER
-    together = {"steps_per_execution": TOGETHER}
-    return [found[0], Entry("mlsystem x32", OURS, together, steps=steps), *found[1:]]
-
-
-def _tensorflow(workload: Workload, device: str) -> list[Entry]:
-    return [Entry("mlsystem", OURS), Entry("keras guide", GUIDE)]
-
-
-def _many() -> list[Entry]:
-    return [
-        Entry(f"{routing} {count}", OURS, {"models": count, "routing": routing}, steps=steps)
-        for routing in ("sum", "own")
-        for count, steps in MANY_STEPS.items()
-    ]

