@@ -24,6 +24,7 @@ class Generator(ml.MLModel):
     """Wants fakes to be scored high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
+        """One term."""
         return -ops.mean(outputs["fake"])
 
 
@@ -31,6 +32,7 @@ class Discriminator(ml.MLModel):
     """Wants fakes to be scored low, and reals high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
+        """Two terms."""
         return {"fake": ops.mean(outputs["fake"]), "real": -ops.mean(outputs["real"])}
 
 
@@ -45,22 +47,28 @@ class GAN(ml.MLSystem):
         self.discriminator = Discriminator(layers.Dense(1), optimizer="adam")
 
     def forward(self, x: Any) -> dict[str, Any]:
+        """What both losses look at."""
         return {"real": self.discriminator(x), "fake": self.discriminator(self.generator(x))}
 
 
-class Calls(collections.Counter[str]):
-    """The calls by file and function while a training step runs, and the changes of file."""
+def counted(step: Any, batch: Any) -> tuple[collections.Counter[str], int]:
+    """The calls by file and function, and the number of changes of file."""
+    calls: collections.Counter[str] = collections.Counter()
+    changes = 0
 
-    changes = running = 0
-
-    def look(self, frame: Any, event: str, _: Any) -> None:
-        """What Python calls at each call and return."""
+    def look(frame: Any, event: str, _: Any) -> None:
+        nonlocal changes
         code = frame.f_code
-        is_step = code is ml.MLSystem.train_step.__code__
-        self.running += is_step * {"call": 1, "return": -1}.get(event, 0)
-        if event == "call" and self.running and _is_ours(code) and code.co_name[0] != "<":
-            self[f"{Path(code.co_filename).relative_to(PACKAGE)}: {code.co_name}"] += 1
-            self.changes += _caller(frame) != code.co_filename
+        if event == "call" and _is_ours(code) and code.co_name[0] != "<":
+            calls[f"{Path(code.co_filename).relative_to(PACKAGE)}: {code.co_name}"] += 1
+            changes += _caller(frame) != code.co_filename
+
+    sys.setprofile(look)
+    try:
+        step(batch)
+    finally:
+        sys.setprofile(None)
+    return calls, changes
 
 
 def _is_ours(code: Any) -> bool:
@@ -77,17 +85,16 @@ def _caller(frame: Any) -> str | None:
 
 def main() -> None:
     """Prints the counts."""
-    gan, x, calls = GAN(), np.ones((8, 3), "float32"), Calls()
+    gan, x = GAN(), np.ones((8, 3), "float32")
     gan.compile(run_eagerly=True)
     gan.fit(x, batch_size=8, verbose=0)
-    sys.setprofile(calls.look)
-    gan.fit(x, batch_size=8, verbose=0)
-    sys.setprofile(None)
+    calls, changes = counted(gan.train_step, x)
     files = {name.split(":")[0] for name in calls}
-    where, count = f"in {len(files)} files", f"{calls.changes} changes of file"
-    print(f"{keras.backend.backend()}: {calls.total()} calls {where}, {count}")
-    for name, count in calls.most_common(50 if "--list" in sys.argv else 0):
-        print(f"{count:5} {name}")
+    backend = keras.backend.backend()
+    print(f"{backend}: {calls.total()} calls in {len(files)} files, {changes} changes of file")
+    if "--list" in sys.argv:
+        for name, count in calls.most_common(50):
+            print(f"{count:5} {name}")
 
 
 if __name__ == "__main__":
