@@ -24,7 +24,6 @@ class Generator(ml.MLModel):
     """Wants fakes to be scored high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        """One term."""
         return -ops.mean(outputs["fake"])
 
 
@@ -32,7 +31,6 @@ class Discriminator(ml.MLModel):
     """Wants fakes to be scored low, and reals high."""
 
     def loss(self, x: Any, y: Any, outputs: Any) -> Any:
-        """Two terms."""
         return {"fake": ops.mean(outputs["fake"]), "real": -ops.mean(outputs["real"])}
 
 
@@ -47,7 +45,6 @@ class GAN(ml.MLSystem):
         self.discriminator = Discriminator(layers.Dense(1), optimizer="adam")
 
     def forward(self, x: Any) -> dict[str, Any]:
-        """What both losses look at."""
         return {"real": self.discriminator(x), "fake": self.discriminator(self.generator(x))}
 
 
@@ -64,10 +61,8 @@ def counted(step: Any, batch: Any) -> tuple[collections.Counter[str], int]:
             changes += _caller(frame) != code.co_filename
 
     sys.setprofile(look)
-    try:
-        step(batch)
-    finally:
-        sys.setprofile(None)
+    step(batch)
+    sys.setprofile(None)
     return calls, changes
 
 
@@ -90,11 +85,10 @@ def main() -> None:
     gan.fit(x, batch_size=8, verbose=0)
     calls, changes = counted(gan.train_step, x)
     files = {name.split(":")[0] for name in calls}
-    backend = keras.backend.backend()
-    print(f"{backend}: {calls.total()} calls in {len(files)} files, {changes} changes of file")
-    if "--list" in sys.argv:
-        for name, count in calls.most_common(50):
-            print(f"{count:5} {name}")
+    found = f"{calls.total()} calls in {len(files)} files, {changes} changes of file"
+    print(f"{keras.backend.backend()}: {found}")
+    for name, count in calls.most_common(50 if "--list" in sys.argv else 0):
+        print(f"{count:5} {name}")
 
 
 if __name__ == "__main__":
