@@ -127,7 +127,7 @@ class Source:
         if self.once is not None:
             return self.once
         if self.again is not None:
-            return self.again()  # type: ignore[no-any-return]
+            return self.again()
         if isinstance(self.data, keras.utils.PyDataset):
             self.adapter = self.make()  # workers keep what they read for an epoch broken off
         if self.shuffles:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from test_data import grain, only_tensorflow, only_torch, unsized
+from test_data import BACKEND, grain, only_tensorflow, only_torch, unsized
 from test_resume import Interrupt, Interrupted
 from toys import Target
 
@@ -117,6 +117,21 @@ def test_double_precision_becomes_that_of_keras():
     )
     [batch] = batches
     assert {part.dtype for part in batch[0].values()} == {np.dtype("float32")}
+
+
+@pytest.mark.each_backend
+def test_tensors_of_the_backend_stay_as_they_are():
+    tensor = ops.convert_to_tensor(A)
+    streams = ml.Streams({"a": lambda: (x for x in [(tensor, tensor)]), "b": B}, 4, 1)
+    [(x, y)] = streams
+    assert x["a"] is tensor is y["a"] and isinstance(x["b"], np.ndarray)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX has no double precision by default")
+def test_double_precision_of_tensors_becomes_that_of_keras():
+    double = ops.convert_to_tensor(A.astype("float64"))
+    [(x,)] = ml.Streams({"a": lambda: (x for x in [(double,)])}, length=1)
+    assert keras.backend.standardize_dtype(x["a"].dtype) == "float32"
 
 
 # Data sets of every kind --------------------------------------------------------------------
