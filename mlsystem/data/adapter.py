@@ -7,8 +7,9 @@ from mlsystem import _keras
 
 
 class BatchAdapter(_keras.DataAdapter):
-    """A data set whose iterator gives one epoch of batches: NumPy arrays or tensors of the backend.
+    """A data set whose iterator gives one epoch of batches.
 
+    They hold NumPy arrays, and tensors of the backend where the data are made of such.
     Keras takes it in place of the adapter that it makes of other data. Each batch is made between
     two steps, in the same thread, so that what draws at random does so in a known order.
     """

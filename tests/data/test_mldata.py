@@ -535,6 +535,9 @@ def test_a_transform_on_the_host_is_given_arrays():
     system = Linear()
     system.gradient_report(data)
     system.evaluate(ml.MLData(test=(X, Y), transform=flipped), verbose=0)
+    tensors = tuple(map(ops.convert_to_tensor, (X, Y)))
+    made = ml.MLData(lambda: (batch for batch in [tensors]), transform=flipped)
+    system.fit(made, steps_per_epoch=1, **PLAIN)
 
 
 @pytest.mark.once

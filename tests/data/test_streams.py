@@ -10,6 +10,8 @@ from toys import Target
 
 import mlsystem as ml
 
+BACKEND = keras.backend.backend()
+
 # The host mixes the batches, before an engine sees them.
 pytestmark = pytest.mark.once
 
@@ -117,6 +119,21 @@ def test_double_precision_becomes_that_of_keras():
     )
     [batch] = batches
     assert {part.dtype for part in batch[0].values()} == {np.dtype("float32")}
+
+
+@pytest.mark.each_backend
+def test_tensors_of_the_backend_stay_as_they_are():
+    tensor = ops.convert_to_tensor(A)
+    streams = ml.Streams({"a": lambda: (x for x in [(tensor, tensor)]), "b": B}, 4, 1)
+    [(x, y)] = streams
+    assert x["a"] is tensor is y["a"] and isinstance(x["b"], np.ndarray)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX has no double precision by default")
+def test_double_precision_of_tensors_becomes_that_of_keras():
+    double = ops.convert_to_tensor(A.astype("float64"))
+    [(x,)] = ml.Streams({"a": lambda: (x for x in [(double,)])}, length=1)
+    assert keras.backend.standardize_dtype(x["a"].dtype) == "float32"
 
 
 # Data sets of every kind --------------------------------------------------------------------
