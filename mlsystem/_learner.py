@@ -190,7 +190,7 @@ class Learner:
         """Update the state that depends on frozen weights."""
         raise NotImplementedError
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
         """Return the trained models by name."""
@@ -213,7 +213,7 @@ class Learner:
         """The balance of the losses, or None."""
         return None
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def has_loss(self) -> bool:
         """Return whether the model has its own loss: a method, or a loss that was given to it."""

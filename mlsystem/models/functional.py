@@ -1,7 +1,7 @@
 """Functional models: `MLModel(inputs=..., outputs=...)`.
 
-Keras makes a subclass of `keras.Model` functional by rewriting the bases of its class, and of the
-classes above it, for the whole process. Here, only the one instance gets a new class.
+To make a subclass of `keras.Model` functional, Keras rewrites the bases of its class and of the
+classes above it. This affects the whole process. Here, only the one instance gets a new class.
 """
 
 from typing import Any

@@ -366,8 +366,8 @@ class MLModel(TrainStep, Trainer, _Attached):
 
         The model must have its weights. Call `setup` to create them. A file that is damaged or does
         not fit changes nothing. If the file lacks the state of the model's optimizer, the weights
-        are loaded, the optimizer starts from scratch, and a warning says so. In a system, each
-        model's optimizer must be in the file.
+        are loaded and the optimizer starts from scratch, with a warning. In a system, each model's
+        optimizer must be in the file.
 
         Args:
             filepath: a `.weights.h5` or `.keras` file. Keras loads other files.

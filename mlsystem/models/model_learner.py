@@ -75,7 +75,7 @@ class ModelLearner(Learner):
         assert self.setup is not None
         self.compiled.trained = trained(self.setup.weights)
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
         """Return the model itself by its name, if it has weights to train."""
@@ -99,7 +99,7 @@ class ModelLearner(Learner):
         """Return whether the loss is an overridden `compute_loss`, which adds regularizers."""
         return not self.overrides("loss") and self.overrides("compute_loss")
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def compute_loss(self, x: Any, y: Any, outputs: Any, sample_weight: Any, training: Any) -> Any:
         """Compute the `loss` method plus the regularizers. Store the terms in `losses`."""

@@ -251,11 +251,11 @@ class MLSystem(MLModel):
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Print Keras' summary, and a table of each model's training.
 
-        A row shows the number of weights, the number of trained weights, the optimizer and its
-        learning rate, when the model is updated, and the losses it follows with their weights. A
-        schedule is shown by class and present value, and a variable by its value. The losses are
-        known after the system has seen a batch. `setup` is enough if `compute_losses` can run on
-        shapes alone.
+        A row shows the number of weights and of trained weights, and the optimizer with its
+        learning rate. It also shows when the model is updated, and the losses it follows with
+        their weights. A schedule is shown by class and present value, a variable by its value.
+        The losses are known after the system has seen a batch. `setup` is enough if
+        `compute_losses` can run on shapes alone.
 
         Args:
             args: as in `keras.Model.summary`.

@@ -68,7 +68,7 @@ class SystemLearner(SystemBase, ModelLearner):
         """Update the state that depends on frozen models."""
         configuration.retrain(self)
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
         """Return the members with weights to train, by path."""
@@ -111,7 +111,7 @@ class SystemLearner(SystemBase, ModelLearner):
         """Return True: a system always has a loss, the sum of its losses."""
         return True
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
         """Compute the losses of all members, and of the system itself."""

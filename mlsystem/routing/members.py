@@ -10,7 +10,7 @@ from mlsystem import _learner
 
 
 def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the layers in one attribute with their paths, including those in lists and dicts.
+    """Yield the layers in one attribute with their paths, including layers in lists and dicts.
 
     >>> [path for path, _ in walk("critics", [keras.layers.Dense(1), keras.layers.Dense(1)])]
     ['critics/0', 'critics/1']

@@ -88,7 +88,7 @@ def check_branch(learner: Learner) -> None:
 
 @contextlib.contextmanager
 def differentiated(learner: Learner) -> Iterator[None]:
-    """Count a loss whose gradient is computed in this context."""
+    """Record, while the context is open, that losses are computed for a gradient."""
     this = learner.step
     if this is None:
         yield

@@ -1,4 +1,4 @@
-"""`LossLedger`: decide which losses of a step are logged, those of models that were updated.
+"""`LossLedger`: decide which losses of a step are logged: the losses of updated models.
 
 A loss is logged if a model that follows it was updated. It waits (`pend`) until the gradients of
 the model are applied. Then it is counted (`settle`). At the end of the step, its mean over the

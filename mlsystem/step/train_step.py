@@ -204,7 +204,7 @@ def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | 
 
 
 def _step_logs(learner: Learner) -> Any:
-    """Return the logs of a step: those of Keras' `compute_metrics`, or the running means."""
+    """Return the logs of a step: from Keras' `compute_metrics`, or the running means."""
     this = learner.step
     return this.logs if this and this.logs is not None else learner.model.get_metrics_result()
 
