@@ -1,13 +1,14 @@
 """mlsystem: models that learn together, on Keras 3, from one source on every backend.
 
 - `MLModel`: a Keras model with its own loss and its own optimizer.
+- `MLModel`: a Keras model with its own loss and its own optimizer.
 - `MLSystem`: a model made of models, with a routing of losses to models.
-- `MLData`: what a system is trained, validated and tested on, in one object.
+- `MLData`: the training, validation and test data of a system, in one object.
 - `Streams`: several data sets read side by side.
-- `EMA`: a frozen copy of a model that follows it.
-- `balance`: ways to balance several losses while they are minimized.
-- `callbacks`: callbacks of `fit`, beside those of Keras.
-- `setup`: readies a system from data, before it is trained.
+- `EMA`: a frozen copy of a model, whose weights are a moving average.
+- `balance`: ways to balance several losses during training.
+- `callbacks`: callbacks of `fit`, beside the callbacks of Keras.
+- `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """
 

@@ -1,9 +1,8 @@
 """Choosing Keras' backend before Keras is imported, so that a missing TensorFlow is no error.
 
-Keras falls back on TensorFlow where nobody has chosen. Importing mlsystem first picks an installed
-backend instead, and leaves every choice alone that has been made: `KERAS_BACKEND`, a Keras
-configuration file (other than the one that Keras writes by itself), or a Keras that is already
-imported.
+Keras uses TensorFlow if nobody chose a backend. Importing mlsystem picks an installed backend
+first. It respects every choice that exists: `KERAS_BACKEND`, a Keras configuration file (except
+the file that Keras itself writes), or a Keras that is already imported.
 """
 
 import importlib.util
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 
 BACKENDS = ("jax", "torch", "tensorflow")
-# Keras leaves this file behind wherever it is imported first; nobody has chosen it.
+# Keras writes this file on its first import, so it is not a user's choice.
 KERAS_DEFAULT = {
     "floatx": "float32",
     "epsilon": 1e-07,
@@ -23,7 +22,7 @@ KERAS_DEFAULT = {
 
 
 def choose() -> None:
-    """Sets `KERAS_BACKEND` to the first installed of `BACKENDS`, if nobody has chosen."""
+    """Set `KERAS_BACKEND` to the first installed of `BACKENDS`, if nobody chose a backend."""
     if not _chosen():
         os.environ["KERAS_BACKEND"] = _installed()
 

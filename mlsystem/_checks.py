@@ -6,12 +6,12 @@ from typing import Any
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 1."""
+    """Return whether a value is a whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def as_folder(given: Any, what: str) -> Path:
-    """The path of a folder that a callback is to write to."""
+    """Return the path of the folder for a callback. Raise an error if it is not a folder."""
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{what} got the folder {given!r}; give its path.")
     folder = Path(given).expanduser()

@@ -8,7 +8,7 @@ from keras import ops, tree
 
 
 def check_data(value: Any, what: str) -> None:
-    """Refuses a class in the place of its instance, text, and what holds no arrays at all."""
+    """Raise an error if data is a class, a number or text, or holds no arrays."""
     if isinstance(value, type):
         name = value.__name__
         raise ValueError(f"{what} is the class {name}. Give an instance of it: {name}().")
@@ -30,7 +30,7 @@ def check_data(value: Any, what: str) -> None:
 
 
 def _is_text(leaf: Any) -> bool:
-    """Whether it is text, or an array of text or objects that the backend has no tensors of."""
+    """Return whether a leaf is text, or an array of text or objects that no tensor can hold."""
     if not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in "USO":
         return isinstance(leaf, (str, bytes))
     try:

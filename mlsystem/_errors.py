@@ -11,7 +11,7 @@ _PLACE = "The error comes from: "
 
 @contextlib.contextmanager
 def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
-    """Has an error inside say where it came up; a KeyError also which keys exist."""
+    """Add the place to an error raised inside. A KeyError also lists the existing keys."""
     try:
         yield
     except KeyError as error:

@@ -1,8 +1,8 @@
 """`Learner`: the state and behaviour that mlsystem attaches to each model as `model._mlsystem`.
 
-This is the only attribute that the library sets on a user's model. Its parts are made whole at one
-place and replaced whole. Two kinds of learner say what differs: that of a model alone
-(`models/model_learner.py`) and that of a system (`models/system_learner.py`).
+This is the only attribute that the library sets on a user's model. Each part of it is created in
+one place and replaced as a whole. Two subclasses hold the differences: the learner of a single
+model (`models/model_learner.py`) and the learner of a system (`models/system_learner.py`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Given:
-    """What the constructor and `compile` got. `optimized` is what a file says of optimizers."""
+    """The arguments of the constructor and of `compile`, and optimizer weights from a file."""
 
     loss: Any = None
     optimizer: Any = None
@@ -30,12 +30,12 @@ class Role:
 
     key: str = ""
     optimizer: Any = None
-    has_name: bool = True  # one that the user gave, and not that of an attribute
+    has_name: bool = True  # whether the user gave the name, not an attribute
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """The members of a system, and the losses and metrics that `compile` gave to them."""
+    """The members of a system, and their losses and metrics from `compile`."""
 
     direct: Mapping[str, Any]
     nested: Mapping[str, Any]
@@ -45,9 +45,9 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Setup:
-    """What training needs to know of a model whose weights are built.
+    """The data for training a model whose weights are built.
 
-    `members` are the models by name, the leaves of a system, and `copies` those of them that follow
+    `members` are the models by name, the leaves of a system. `copies` are the members that follow
     others. `weights` are all weights that may be frozen and unfrozen.
     """
 
@@ -61,7 +61,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class KnownLosses:
-    """The names of the losses of the last training step, and of the parts they are sums of."""
+    """The names of the losses of the last training step, and of the parts that sum to them."""
 
     names: Sequence[str] = ()
     parts: Sequence[str] = ()
@@ -69,21 +69,23 @@ class KnownLosses:
 
 @dataclass
 class Compiled:
-    """What is known of the compiled steps, so that they are made again only where they must.
+    """The state of the compiled steps, so that they are compiled again only if necessary.
 
     Attributes:
-        rehearsed: the shapes that each step was rehearsed on.
+        rehearsed: for each step, the shapes on which it was rehearsed.
         transforms: the transform in each step.
-        made_from: what the steps hold of attributes and methods, `restless` what of that changes by
-            itself, `hasty` the calls in a row before which it changed. See `fingerprint`.
+        made_from: the attributes and methods in the compiled steps. See
+            `preparation/recompilation.py`.
+        restless: the attributes that change by themselves.
+        hasty: for each attribute, the number of calls in a row before which it changed.
         changes: how often a number in an attribute has changed.
-        trained: whether each weight was trained when the step at hand was made.
-        reached: the weights, by id, that some loss was found to reach.
-        warned: what the user was warned of, by model.
-        due: the models updated on this batch; None for all.
-        batches: the number of batches seen, as far as the host knows.
+        trained: for each weight, whether it was trained when the current step was compiled.
+        reached: the ids of the weights that some loss reaches.
+        warned: the names of the models about which the user was warned.
+        due: the models updated on this batch. None for all models.
+        batches: the number of batches seen, as counted on the host.
         shown: the logs of the epoch so far.
-        cache: what is the same in each step of one call, by what it is: rows, metrics, state.
+        cache: the values that stay the same during one call, by name: rows, metrics, state.
     """
 
     rehearsed: dict[str, set[str]] = field(default_factory=dict)
@@ -101,29 +103,29 @@ class Compiled:
     cache: dict[Any, Any] = field(default_factory=dict)
 
     def reset(self) -> None:
-        """Forgets what a new configuration may change."""
+        """Forget everything that a new configuration may change."""
         for known in (self.rehearsed, self.warned, self.reached, self.cache):
             known.clear()
 
 
 class Learner:
-    """What trains one model. The Keras model itself is `model`.
+    """The state and behaviour for training one model. The Keras model itself is `model`.
 
     Attributes:
-        arguments: those of the constructor by name; None where some have no names.
+        arguments: the constructor's arguments by name. None if some have no names.
         given, role, wiring, setup, known, compiled: see their classes. `wiring` and `setup` are
             None until the model is set up.
-        step: the step that is running; None outside of one.
-        call: the call of `fit`, `evaluate` or their kin in progress; None outside of one.
+        step: the step that is running. None outside of a step.
+        call: the running call of `fit`, `evaluate` or `predict`. None outside of a call.
         logs: the running means.
-        losses: what the losses of the forward pass in progress tell each other.
-        symbols: the shapes of the batch that the weights were built from.
-        data: what the model's own method `data` returned.
-        condition: the `when` of the update in progress, a boolean tensor.
-        told: the names that the user was told are not read.
+        losses: the data that the losses of the current forward pass share.
+        symbols: the shapes of the batch from which the weights were built.
+        data: the result of the model's own method `data`.
+        condition: the `when` of the current update, a boolean tensor.
+        told: the names of attributes that are not read, about which the user was warned.
     """
 
-    shuffles_anew = False  # whether the order of arrays is drawn anew in each epoch, by us
+    shuffles_anew = False  # whether this library draws a new order of arrays in each epoch
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
         self.model, self.logs, self.losses = model, logs, losses
@@ -140,7 +142,7 @@ class Learner:
         self.told: set[str] = set()
 
     def reset(self) -> None:
-        """Starts over with a new configuration."""
+        """Forget the setup, for a new configuration."""
         self.wiring = self.setup = None
         self.known = KnownLosses()
         self.compiled.reset()
@@ -153,7 +155,7 @@ class Learner:
 
     @property
     def ready(self) -> Setup:
-        """The setup, where a step needs it."""
+        """The setup. Raise an error if a step runs before it exists."""
         if self.setup is None:
             raise ValueError(
                 f"'{self.name}' is not set up. Call `setup(data)` before you call its steps."
@@ -162,12 +164,12 @@ class Learner:
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
-        """The optimizer of each model that is trained."""
+        """The optimizer of each trained model."""
         found: Mapping[str, Any] = self.model.optimizers
         return found
 
     def once(self, what: Any, find: Callable[[], Any]) -> Any:
-        """What is the same in each step of a call, found once."""
+        """Return a value that stays the same during a call. It is computed once."""
         if self.setup is None:
             return find()
         if what not in self.compiled.cache:
@@ -177,132 +179,132 @@ class Learner:
     # Before the first step -------------------------------------------------------------------
 
     def ensure_compiled(self) -> None:
-        """Compiles the model where nobody has."""
+        """Compile the model if it is not compiled yet."""
         raise NotImplementedError
 
     def finish_build(self) -> None:
-        """Makes optimizers and all else that needs weights; sets `setup`."""
+        """Create optimizers and everything else that needs weights, and set `setup`."""
         raise NotImplementedError
 
     def retrain(self) -> None:
-        """Sees to weights that were frozen or unfrozen."""
+        """Update the state that depends on frozen weights."""
         raise NotImplementedError
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
-        """The models that are trained, by name."""
+        """Return the trained models by name."""
         raise NotImplementedError
 
     def known_models(self) -> list[str]:
-        """The names of the models that are trained, or would be if they were not frozen."""
+        """Return the names of the models that are trained, or would be if they were not frozen."""
         return list(self.models())
 
     def phases(self) -> Sequence[Sequence[str]]:
-        """The models of each phase."""
+        """Return the models of each phase."""
         return [list(self.models())]
 
     def rows(self, losses: Sequence[str]) -> dict[str, Any]:
-        """Which of the losses each model follows, with which weights."""
+        """Return the losses that each model follows, with their weights."""
         raise NotImplementedError
 
     @property
     def balance(self) -> Any:
-        """What balances the losses, if anything does."""
+        """The balance of the losses, or None."""
         return None
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def has_loss(self) -> bool:
-        """Whether the model has a loss of its own: a method, or one that was given."""
+        """Return whether the model has its own loss: a method, or a loss that was given to it."""
         raise NotImplementedError
 
     def compares_targets(self) -> bool:
-        """Whether the loss is one that was given, between the model's own targets and outputs."""
+        """Return whether the loss was given and compares the model's own targets and outputs."""
         return False
 
     def counts_layer_losses(self) -> bool:
-        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
+        """Return whether the loss is an overridden `compute_loss`, which adds regularizers."""
         return False
 
     def find_losses(self, batch: Any, outputs: Any, training: bool) -> Any:
-        """The losses of one forward pass, and their named terms: a `LossValues`."""
+        """Compute the losses of one forward pass, and their named terms, as a `LossValues`."""
         raise NotImplementedError
 
     def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether those of each model are finite, boolean tensors; None where nobody asks."""
+        """Return, by model, whether its gradients are finite, a boolean tensor. None: unchecked."""
         return dict.fromkeys(gradients)
 
     def forward_state(self, is_conditional: bool) -> list[Any]:
-        """The variables that are put back where the update of any of the models is skipped."""
+        """Return the variables to restore if the update of any of the models is skipped."""
         raise NotImplementedError
 
     def follow(self, updated: Mapping[str, Any]) -> None:
-        """Moves the copies that follow some models, where these were updated."""
+        """Update the copies that follow some models, if these were updated."""
 
     def update_metrics(self, batch: Any, outputs: Any, updated: Mapping[str, Any] | None) -> None:
-        """Updates the metrics of models that were updated, where they were, or of all."""
+        """Update the metrics of the updated models, under their conditions, or of all models."""
         raise NotImplementedError
 
     # State and logs --------------------------------------------------------------------------
 
     def state_variables(self) -> list[Any]:
-        """All variables that a step may read or assign, each once."""
+        """Return all variables that a step may read or assign, each once."""
         raise NotImplementedError
 
     def counted_variables(self) -> list[Any]:
-        """The variables of all that counts what happens in an update."""
+        """Return the variables that count events of an update."""
         return list(self.model.metrics_variables)
 
     def batches_seen(self) -> Any:
-        """The number of batches before this one."""
+        """Return the number of batches before this one."""
         return self.model.optimizer.iterations
 
     def to_logs(self, step: Any) -> None:
-        """Moves the losses of a step into the running means."""
+        """Move the losses of a step into the running means."""
         raise NotImplementedError
 
     def close_step(self, step: Any) -> None:
-        """Ends a step: its losses go to the logs, and the batch is counted."""
+        """End a step: move its losses to the logs."""
         self.to_logs(step)
 
     def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """The logs of an epoch, given those of its last step."""
+        """Return the logs of an epoch, from the logs of its last step."""
         raise NotImplementedError
 
     def metric_names(self) -> set[str]:
-        """The names in the logs that belong to metrics."""
+        """Return the names in the logs that belong to metrics."""
         raise NotImplementedError
 
 
 class SystemBase(Learner):
-    """What trains a system of several models."""
+    """The learner of a system of several models."""
 
 
 class CopyBase(Learner):
-    """What stands for a copy that follows another model, and is not trained."""
+    """The learner of a copy that follows another model and is not trained."""
 
     def averaged_state(self) -> list[Any]:
-        """The averages that a call in training mode moves."""
+        """Return the averages that a call in training mode changes."""
         raise NotImplementedError
 
 
 def of(layer: Any) -> Learner | None:
-    """What trains a model of this library; None for any other layer."""
+    """Return the learner of a model of this library. None for any other layer."""
     found: Learner | None = vars(layer).get("_mlsystem")
     return found
 
 
 def is_system(layer: Any) -> bool:
-    """Whether a layer is a system of this library."""
+    """Return whether a layer is a system of this library."""
     return isinstance(of(layer), SystemBase)
 
 
 def is_copy(layer: Any) -> bool:
-    """Whether a layer is a copy that follows another model."""
+    """Return whether a layer is a copy that follows another model."""
     return isinstance(of(layer), CopyBase)
 
 
 def variables_once(variables: Iterable[Any]) -> list[Any]:
-    """Variables, each once."""
+    """Return the variables, each once."""
     return list({id(variable): variable for variable in variables}.values())

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def by_name(fn: Any) -> Any:
-    """Lets Keras pass `*inputs` and `**kwargs` by name, as it does where it builds a layer."""
+    """Let Keras pass `*inputs` and `**kwargs` by name, as it does when it builds a layer."""
     kinds = {p.kind: name for name, p in inspect.signature(fn).parameters.items()}
     args = kinds.get(inspect.Parameter.VAR_POSITIONAL, "")
     kwargs = kinds.get(inspect.Parameter.VAR_KEYWORD, "")
@@ -18,14 +18,14 @@ def by_name(fn: Any) -> Any:
     def call(self: Any, *given: Any, **named: Any) -> Any:
         given += tuple(named.pop(args, ()))
         named |= named.pop(kwargs, {})
-        return call.__wrapped__(self, *given, **named)  # which a reloaded module replaces
+        return call.__wrapped__(self, *given, **named)  # a reloaded module replaces it
 
     return call
 
 
 @functools.lru_cache(512)
 def _taken(fn: Callable[..., Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of some arguments that a function names; all where it takes any."""
+    """Return the arguments that a function names. If it takes `**kwargs`, return all of them."""
     parameters = _signature(fn).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return tuple(name for name in names if takes_all or name in parameters)
@@ -37,7 +37,7 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-    """The arguments of a call of a method, `self` and the defaults included."""
+    """Return the arguments of a call of a method, including `self` and the defaults."""
     try:
         call = _signature(method.__func__).bind(method.__self__, *args, **kwargs)
     except TypeError as error:
@@ -48,20 +48,20 @@ def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
 
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:
-    """Those of the arguments on offer that a user's function names."""
+    """Return the offered arguments that a user's function names."""
     return {name: given[name] for name in _taken(getattr(fn, "__func__", fn), tuple(given))}
 
 
 def _is_swapped(names: list[str]) -> bool:
-    """Whether targets and predictions stand where a loss function of Keras has them."""
+    """Return whether targets and predictions are in the places of a Keras loss function."""
     places = {"y_true": 1, "y_pred": 2}
     return any(name in places and i != places[name] for i, name in enumerate(names))
 
 
 def call_loss(owner: Any, name: str, parts: tuple[Any, ...], offered: dict[str, Any]) -> Any:
-    """Calls a user's loss method with those of `x, y, outputs` that it names, in any order.
+    """Call a user's loss method with the arguments of `x, y, outputs` that it names, in any order.
 
-    Names of one's own stand for these three by position.
+    If the method uses other names, the three arguments are passed by position.
     """
     method = getattr(owner, name)
     fn, where = getattr(method, "__func__", method), f"{type(owner).__name__}.{name}"
@@ -78,7 +78,7 @@ _PARTS = ("x", "y", "outputs")
 def _named_parts(
     fn: Callable[..., Any], is_method: bool, offered: tuple[str, ...], where: str
 ) -> tuple[str, ...] | None:
-    """Those of `x, y, outputs` that a loss method names; None where it takes them by position."""
+    """Return the parts that a loss method names. None if it takes them by position."""
     parameters = list(_signature(fn).parameters.values())[is_method:]
     free = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -8,7 +8,7 @@ from keras import ops, tree
 
 
 def tensor(leaf: Any) -> Any:
-    """A leaf as a tensor; double precision NumPy becomes Keras' float, as in Keras' array data."""
+    """Return a leaf as a tensor. NumPy double precision becomes Keras' float, as in Keras."""
     if not hasattr(leaf, "__array__") or not hasattr(leaf, "dtype"):
         return leaf
     double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
@@ -16,7 +16,7 @@ def tensor(leaf: Any) -> Any:
 
 
 def describe(structure: Any) -> str:
-    """A structure of arrays in words, for messages: shapes and dtypes in place of numbers."""
+    """Describe a structure of arrays for messages: shapes and dtypes in place of numbers."""
     return str(tree.map_structure(_describe_leaf, structure))
 
 
@@ -25,6 +25,6 @@ def _describe_leaf(leaf: Any) -> Any:
         return leaf
     try:
         dtype = keras.backend.standardize_dtype(leaf.dtype)
-    except ValueError:  # of text
+    except ValueError:  # the dtype of text
         dtype = leaf.dtype
     return f"{dtype}{list(leaf.shape)}"

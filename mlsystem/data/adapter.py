@@ -18,27 +18,27 @@ class BatchAdapter(_keras.DataAdapter):
         raise NotImplementedError
 
     def examples(self) -> list[Any]:
-        """One batch of each structure, without which the epochs that follow go on as with it."""
+        """Return one batch of each structure, without an effect on the following epochs."""
         raise NotImplementedError
 
     def in_order(self) -> "BatchAdapter":
-        """The same data as they are read to evaluate: none shuffled or left out."""
+        """Return the same data for an evaluation: nothing is shuffled or left out."""
         return self
 
     def sized(self, batch_size: int) -> "BatchAdapter":
-        """The same data in batches of a size, where they have none of their own; else itself."""
+        """Return the data in batches of this size, or itself if it makes batches of its own."""
         return self
 
     def catch_up(self, state: Any) -> None:
-        """Sets what a transform draws from, of what `get_state` gave; nothing of the data."""
+        """Set the state of a transform, from a result of `get_state`. The data stay as they are."""
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in an epoch; None where nobody knows."""
+        """The number of batches in an epoch. None if it is unknown."""
         raise NotImplementedError
 
     def get_numpy_iterator(self) -> Iterator[Any]:
-        """Called by Keras; so are the others."""
+        """Return the iterator. Keras calls this method and the following ones."""
         return iter(self)
 
     def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
@@ -50,7 +50,7 @@ class BatchAdapter(_keras.DataAdapter):
         return _keras.torch_loader(self)
 
     def get_tf_dataset(self) -> Any:
-        """See Keras, whose trainer reads any iterator; a data set is of one structure only."""
+        """See Keras. Its trainer reads any iterator, but a data set has one structure only."""
         return self
 
     @property

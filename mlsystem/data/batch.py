@@ -17,8 +17,8 @@ from mlsystem._tensors import tensor
 class Batch:
     """One batch of data.
 
-    `x`, `y` and `sample_weight` are as in Keras: tensors or structures of tensors, None where
-    the data has none.
+    `x`, `y` and `sample_weight` are as in Keras: tensors or structures of tensors. `y` and
+    `sample_weight` are None if the data has none.
     """
 
     x: Any
@@ -27,21 +27,21 @@ class Batch:
 
     @functools.cached_property
     def size(self) -> Any:
-        """The number of samples, read from the first tensor of `x` that is no scalar."""
+        """The number of samples, read from the first tensor of `x` that is not a scalar."""
         leaves = [leaf for leaf in tree.flatten(self.x) if leaf is not None and len(leaf.shape)]
         return ops.shape(leaves[0])[0]
 
 
 def make_batch(data: Any) -> Batch:
-    """Splits what a data set yields, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
+    """Split a batch, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
     return Batch(*(mapped(tensor, part) for part in parts))
 
 
 def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:
-    """A structure with another leaf for each of its leaves: `tree.map_structure`, but faster.
+    """Apply a function to each leaf of a structure, faster than `tree.map_structure`.
 
-    Each batch that is made in Python goes through here between two steps.
+    Each batch made in Python passes through here between two steps.
     """
     kind = type(structure)
     if kind is dict:
@@ -53,19 +53,19 @@ def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def array(leaf: Any) -> Any:
-    """A leaf as a NumPy array, where it is an array or tensor of any library."""
+    """Return an array or tensor of any library as a NumPy array, and other leaves unchanged."""
     if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array__"):
         return leaf
     return np.asarray(leaf.cpu() if _keras.is_torch_tensor(leaf) else leaf)
 
 
 def own_entry(structure: Any, key: str) -> Any:
-    """A model's own entry of `y` or of the outputs, where these are dicts with its key."""
+    """Return a model's own entry of `y` or of the outputs, if these are dicts with its key."""
     return structure[key] if isinstance(structure, dict) and key in structure else structure
 
 
 def first_batch(data: Any) -> Any:
-    """One batch of anything that `fit` takes: arrays as they are, of a data set the first."""
+    """Return one batch of any data for `fit`: arrays unchanged, or a data set's first batch."""
     if isinstance(data, keras.utils.PyDataset):
         return data[0]
     if isinstance(data, (tuple, list, dict)) or hasattr(data, "shape"):

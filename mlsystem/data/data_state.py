@@ -1,11 +1,11 @@
 """`DataState`: read and restore a data set's own state (order, generators) for checkpoints.
 
-The state of a data set is the first of these that it has:
+The state of a data set is the first of these that exists:
 
-- what its `get_state` and `set_state`, or its `state_dict` and `load_state_dict`, exchange
+- the state that `get_state` and `set_state`, or `state_dict` and `load_state_dict`, exchange
 - the generator of a torch data loader
 - some attributes of a `keras.utils.PyDataset`: random generators, orders (lists and vectors of
-  integers), and numbers and strings that have changed since training began.
+  integers), and numbers and strings that have changed since training started.
 """
 
 import copy
@@ -21,27 +21,27 @@ _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
 
 class DataState:
-    """Reads and sets the state of one data set.
+    """The reader and writer of the state of one data set.
 
     Args:
-        data: what was given to `fit`.
+        data: the data given to `fit`.
     """
 
     def __init__(self, data: Any) -> None:
         self.holder, self.pair = _holder(data)
         self.attributes = data if isinstance(data, keras.utils.PyDataset) else None
-        # A path may be another today; what was drawn at random when the data were made may not.
+        # A path may differ after a resume. Values drawn at random at creation must not.
         self.start = {n: v for n, v in _attributes(self.attributes).items() if _is_plain(v)}
 
     def read(self) -> Any:
-        """The state, as numbers and arrays; None for a data set that has none."""
+        """Return the state, as numbers and arrays. None for a data set without a state."""
         if self.pair is not None:
             return copy.deepcopy(getattr(self.holder, self.pair[0])())
         now = _attributes(self.attributes)
         return {n: v for n, v in now.items() if not _is_plain(v) or v != self.start.get(n)}
 
     def write(self, state: Any) -> None:
-        """Sets the state again."""
+        """Restore the state."""
         if self.pair is not None:
             getattr(self.holder, self.pair[1])(state)
             return
@@ -49,16 +49,16 @@ class DataState:
             _set(self.attributes, name, value)
 
     def catch_up(self, state: Any) -> None:
-        """Sets what a transform draws from, once the batches up to the state are read again.
+        """Restore the state of a transform, after the batches up to the state are read again.
 
-        Evaluations between them, which are not done again, may have drawn from it too.
+        Evaluations between these batches are not repeated, but may have drawn from it too.
         """
         if isinstance(self.holder, BatchAdapter):
             self.holder.catch_up(state)
 
 
 def _holder(data: Any) -> tuple[Any, tuple[str, str] | None]:
-    # A generator that a PyDataset holds is one of its attributes.
+    # A generator in a PyDataset is one of its attributes.
     inner = None if isinstance(data, keras.utils.PyDataset) else getattr(data, "generator", None)
     for holder in (data, inner):
         for pair in _PAIRS:
@@ -74,7 +74,7 @@ def _attributes(data: Any) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """A copy of what an attribute holds, if it is of a kind that is kept."""
+    """Return a copy of an attribute's value, if its kind is saved."""
     if transform_generators.is_generator(value):
         return {"generator": transform_generators.read(value)}
     if isinstance(value, np.ndarray):

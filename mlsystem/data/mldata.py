@@ -13,9 +13,9 @@ PARTS = ("train", "validation", "test")
 
 
 class MLData:
-    """The data of a system: to train on, to validate on and to test on.
+    """The training, validation and test data of a system.
 
-    Give the parts, or override the methods that return them:
+    Pass the parts to the constructor, or override the methods that return them:
 
     ```python
     class Digits(ml.MLData):
@@ -41,33 +41,39 @@ class MLData:
     system.evaluate(data)
     ```
 
-    `fit` takes the training and validation data, `evaluate` the test data (the validation data
-    where there are none), `predict` the inputs of the test data, `setup` the first batch. A system
-    whose method `data` returns it needs no data in `fit` and `evaluate`.
+    Each method reads its own part:
 
-    A part is anything that `fit` takes as x, `ml.Streams` included; a tuple of arrays is
-    (x, y[, sample_weight]). A function is called for its data, and one that returns a generator is
-    called again for each epoch. Several validation sets are a dict by name of tuples or data sets;
-    a dict of arrays is one set of inputs by name. Each part is made once, when it is first needed.
+    - `fit` reads the training and validation data.
+    - `evaluate` reads the test data, or the validation data if there are no test data.
+    - `predict` reads the inputs of the test data.
+    - `setup` reads the first batch.
+
+    A system whose method `data` returns an `MLData` needs no data in `fit` and `evaluate`.
+
+    A part is anything that `fit` takes as x, including `ml.Streams`. A tuple of arrays is
+    (x, y[, sample_weight]). A function is called and returns the data. A function that returns a
+    generator is called again for each epoch. Several validation sets are a dict of tuples or data
+    sets by name. A dict of arrays is one set, of inputs by name. Each part is made once, on
+    first use.
 
     Args:
-        train: what to train on.
-        validation: what to validate on; one set, or several in a dict by name.
-        test: what to test on.
-        batch_size: of arrays, also of those in an `ml.Streams` that has no batch size for them;
-            what `fit` is given comes first.
-        transform: a function, a Keras layer, or a list of these, applied to each batch in turn. A
-            function takes what it names of x, y, sample_weight and training, and returns x, (x, y)
-            or (x, y, sample_weight); what it does not return stays. A layer is given x. `training`
-            is False for validation and test data.
-        transform_on_device: whether the transform is part of the compiled step, and so in
-            `keras.ops`, or runs before it, batch by batch, on NumPy arrays and in whatever it
-            likes. Noise in a step is drawn with a `keras.random.SeedGenerator`; before it, by a
-            generator of NumPy or Python too. Checkpoints keep those that the transform can draw
-            from: in attributes of the MLData, and in what the functions and objects hold.
+        train: the training data.
+        validation: the validation data: one set, or several in a dict by name.
+        test: the test data.
+        batch_size: batch size of arrays, also in an `ml.Streams` without a batch size for them.
+            The argument of `fit` has priority.
+        transform: a function, a Keras layer, or a list of these, applied in turn to each batch. A
+            function takes any of the arguments x, y, sample_weight and training. It returns x,
+            (x, y) or (x, y, sample_weight). Parts that it does not return stay unchanged. A layer
+            takes x. `training` is False for validation and test data.
+        transform_on_device: if True, the transform is part of the compiled step and must use
+            `keras.ops`. If False, it runs before the step on NumPy arrays, with any library. Draw
+            noise in a step with a `keras.random.SeedGenerator`. Before a step, a generator of NumPy
+            or Python works too. Checkpoints save the generators in attributes of the MLData, and
+            in the functions and objects of the transform.
 
     Attributes:
-        batch_size: as above; so is `transform_on_device`. Subclasses may set them in the class.
+        batch_size: as above, like `transform_on_device`. A subclass may set both in its class.
     """
 
     batch_size: int | None = None
@@ -101,38 +107,38 @@ class MLData:
         if transform_on_device is not None:
             self.transform_on_device = transform_on_device
 
-    # What users override ---------------------------------------------------------------------
+    # Methods to override ---------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Loads what the parts are made of. Called once, before the first of them is asked for."""
+        """Load the sources of the parts. Called once, before the first part is read."""
 
     def train(self) -> Any:
-        """What to train on."""
+        """Return the training data."""
         return self._given.get("train")
 
     def validation(self) -> Any:
-        """What to validate on: one set, or several in a dict by name."""
+        """Return the validation data: one set, or several in a dict by name."""
         return self._given.get("validation")
 
     def test(self) -> Any:
-        """What to test on."""
+        """Return the test data."""
         return self._given.get("test")
 
     def transform(self, x: Any) -> Any:
-        """What is done to each batch; override it with what it needs of y and the others too."""
+        """Transform each batch. An override may also take y, sample_weight and training."""
         return x
 
-    # What `fit` and its kin ask for ----------------------------------------------------------
+    # Used by `fit`, `evaluate`, `predict` and `setup` ----------------------------------------
 
     def part(self, name: str) -> Any:
-        """One part, made when it is first asked for.
+        """Return one part. It is made on first use.
 
         Args:
             name: "train", "validation" or "test".
 
         Returns:
-            What the method of that name returned, or what a function that was given returned. None
-            without such a part.
+            The result of the method of that name. If the part is a function, its result. None
+            if there is no such part.
         """
         if name not in PARTS:
             raise ValueError(f"MLData has no part {name!r}; its parts are {', '.join(PARTS)}.")
@@ -149,7 +155,7 @@ class MLData:
             self._prepared = True
 
     def _sets(self, name: str) -> dict[str | None, Any]:
-        """The sets of a part by name; one that stands alone under None."""
+        """Return the sets of a part by name. A single set has the name None."""
         part = self.part(name)
         if part is None:
             return {}
@@ -159,7 +165,7 @@ class MLData:
 
     @property
     def _transform(self) -> Transform | None:
-        """The transform, made ready; None where nothing is done."""
+        """The transform, ready for use. None if there is none."""
         if "_ready" not in self.__dict__:
             own = type(self).transform is not MLData.transform
             given = self.transform if own else self._given.get("transform")
@@ -167,7 +173,7 @@ class MLData:
         return self._ready
 
     def _source(self, data: Any, what: str, **given: Any) -> Source:
-        """One of the sets to be read in batches. A generator goes on where it was left."""
+        """Return a set as a source of batches. A generator continues where it stopped."""
         if _keras.kind_of_data(data) != "generator":
             return Source(data, what, **({"batch_size": self.batch_size} | given))
         known = self.__dict__.setdefault("_generators", {})
@@ -176,7 +182,10 @@ class MLData:
     def _sized(
         self, data: Any, what: str, asked: int | None = None, default: int | None = None
     ) -> Any:
-        """Streams with the batch size that was asked for, which they must take, or another."""
+        """Return streams with the requested, the default or the own batch size.
+
+        Raises a ValueError if streams cannot use the requested size.
+        """
         size = asked or default or self.batch_size
         if not isinstance(data, BatchAdapter) or size is None:
             return data
@@ -197,9 +206,10 @@ class MLData:
         default: int | None = None,
         **given: Any,
     ) -> Any:
-        """One of the sets of a part, as `fit` takes it: transformed, or itself where it may.
+        """Return one of the sets of a part for `fit`: transformed, or unchanged if possible.
 
-        `asked` is a batch size for this set, and `default` one for others that may serve here.
+        `asked` is the requested batch size of this set. `default` is a batch size requested for
+        other sets that may apply here.
         """
         what = f"The {name} data of {type(self).__name__}"
         _check_class_weight(data, what, given.get("class_weight"))
@@ -215,7 +225,7 @@ class MLData:
         return Transformed(self._source(data, what, **given), transform, name == "train")
 
     def _examples(self) -> list[Any]:
-        """One transformed batch of each structure of the first part that there is."""
+        """Return one transformed batch of each structure, from the first part that exists."""
         for name in PARTS:
             for data in self._sets(name).values():
                 what = f"The {name} data of {type(self).__name__}"
@@ -225,7 +235,7 @@ class MLData:
 
 
 def _check_class_weight(data: Any, what: str, class_weight: Any) -> None:
-    """Refuses class weights for data that nobody applies them to."""
+    """Raise an error for class weights with data to which Keras cannot apply them."""
     is_plain = not (isinstance(data, BatchAdapter) or is_function(data) or _is_generator(data))
     if class_weight is not None and not is_plain:
         kind = type(data).__name__ if isinstance(data, BatchAdapter) else "a generator"
@@ -236,13 +246,13 @@ def _check_class_weight(data: Any, what: str, class_weight: Any) -> None:
 
 
 def _is_set(value: Any) -> bool:
-    """Whether what a dict holds is a data set of its own, and no array of inputs."""
+    """Return whether a value in a dict is a data set of its own, not an array of inputs."""
     is_data = _keras.kind_of_data(value) in ("dataset", "generator")
     return isinstance(value, tuple) or is_data or is_function(value)
 
 
 def _called(part: Any) -> Any:
-    """What a function returns; itself where that is a generator, to be called again."""
+    """Call a function and return its result. A function of a generator is returned unchanged."""
     if not is_function(part):
         return part
     made = part()

@@ -23,16 +23,16 @@ TAKEN = (
 
 
 class Source:
-    """Iterating it gives one epoch. Arrays are put into another order in each, if at all.
+    """Any data that `fit` takes, as an iterable of one epoch. Shuffled arrays change their order.
 
     Args:
-        data: what `fit` takes as x; a tuple is (x, y[, sample_weight]). A function is called for
-            it; one that returns a generator is called again for each epoch.
-        what: its name in messages.
-        batch_size: of arrays, and of those in an `ml.Streams` that has none for them.
-        shuffle: of arrays and of a PyDataset, as in `fit`.
-        drop_last: whether to leave out the last batch of arrays where it is smaller, and not the
-            only one.
+        data: data as `fit` takes it as x. A tuple is (x, y[, sample_weight]). A function is called
+            and returns the data. A function that returns a generator is called for each epoch.
+        what: the name of the data in messages.
+        batch_size: batch size of arrays, also in an `ml.Streams` without a batch size for them.
+        shuffle: whether to shuffle arrays and a PyDataset, as in `fit`.
+        drop_last: whether to leave out the last batch of arrays, if it is smaller and not the
+            only batch.
         class_weight: as in `fit`.
 
     Raises:
@@ -71,7 +71,7 @@ class Source:
             raise self._empty()
 
     def in_order(self) -> "Source":
-        """The same data, not shuffled and with the last batch."""
+        """Return the same data, not shuffled and with the last batch."""
         if self.adapter is None:
             return self
         data = self.data.in_order() if isinstance(self.data, BatchAdapter) else self.data
@@ -79,7 +79,7 @@ class Source:
         return Source(data, self.what, size, class_weight=self.class_weight)
 
     def sized(self, batch_size: int) -> "Source":
-        """The same data in batches of a size, where they have none of their own; else itself."""
+        """Return the data in batches of this size, or itself if it makes batches of its own."""
         data = self.data.sized(batch_size) if isinstance(self.data, BatchAdapter) else self.data
         is_open = self.has_arrays and self.options["batch_size"] is None
         if data is self.data and not is_open:
@@ -111,12 +111,12 @@ class Source:
             self.length = max(self.length - 1, 1)
 
     def __iter__(self) -> Iterator[Any]:
-        self.stop()  # an epoch that was broken off
+        self.stop()  # ends an epoch that was interrupted
         self.under_way = True
         drawn = 0
         for drawn, batch in enumerate(self._epoch(), 1):
             if drawn == self.length:
-                self.stop()  # now: nobody may ask for another one
+                self.stop()  # now, because the reader may not ask for another batch
             yield standard(batch)
             if drawn == self.length:
                 return
@@ -130,14 +130,14 @@ class Source:
         if self.again is not None:
             return self.again()
         if isinstance(self.data, keras.utils.PyDataset):
-            self.adapter = self.make()  # workers keep what they read for an epoch broken off
+            self.adapter = self.make()  # workers keep batches of an interrupted epoch
         if self.shuffles:
             _keras.draw_order(self.adapter)
         self.adapter.on_epoch_begin()
         return _keras.batches(self.adapter)
 
     def stop(self) -> None:
-        """Ends an epoch, if one is under way."""
+        """End an epoch, if one is in progress."""
         if self.under_way and self.adapter is not None:
             self.adapter.on_epoch_end()
         self.under_way = False
@@ -151,7 +151,7 @@ class Source:
         return ValueError(f"{self.what} is empty: it yields no batch.")
 
     def examples(self) -> list[Any]:
-        """One batch of each structure that the data has, of which none is lost."""
+        """Return one batch of each structure in the data, without losing a batch."""
         if isinstance(self.data, BatchAdapter):
             return self.data.examples()
         if self.once is not None:
@@ -169,12 +169,12 @@ class Source:
         raise self._empty()
 
     def get_state(self) -> dict[str, Any]:
-        """What the next epoch depends on, beside the random generators of the process."""
+        """Return the state behind the next epoch, except the process' random generators."""
         read = self.once.read if self.once is not None else 0
         return {"under_way": self.under_way, "read": read, "data": self.state.read()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to where the state was taken; a generator is read up to there."""
+        """Restore a state. A generator is read up to the position of the state."""
         self.under_way = state["under_way"]
         self.state.write(state["data"])
         if self.once is not None:
@@ -182,7 +182,7 @@ class Source:
 
 
 class _Once:
-    """A generator, which goes on where it was left, and can be looked into."""
+    """A generator that continues where it stopped, with a preview of its next batch."""
 
     def __init__(self, batches: Iterator[Any]) -> None:
         self.batches, self.read = batches, 0
@@ -203,12 +203,12 @@ class _Once:
 
 
 def is_function(data: Any) -> bool:
-    """Whether the data are what a function returns."""
+    """Return whether the data is a function that returns the data."""
     return callable(data) and _keras.kind_of_data(data) is None
 
 
 def read(data: Any, what: str) -> tuple[str, tuple[Any, ...]]:
-    """The kind of some data, and x, y and sample_weight as `fit` takes them."""
+    """Return the kind of some data, and x, y and sample_weight as `fit` takes them."""
     parts = data if isinstance(data, tuple) else (data,)
     kind = _keras.kind_of_data(data) if len(parts) in (1, 2, 3) and parts[0] is not None else None
     if kind is None:
@@ -219,9 +219,9 @@ def read(data: Any, what: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def standard(batch: Any) -> Any:
-    """A batch of NumPy arrays, and of tensors of the backend where the data set yields such.
+    """Return a batch of NumPy arrays. Tensors of the backend stay tensors.
 
-    Double precision becomes Keras' float, as Keras makes it of arrays.
+    Double precision becomes Keras' default float type, as in Keras' own array data.
     """
     return mapped(_standard, batch)
 
@@ -233,6 +233,6 @@ def _standard(leaf: Any) -> Any:
 
 
 def single(leaf: Any) -> Any:
-    """A leaf whose double precision, if it is a NumPy array, is Keras' float."""
+    """Return a leaf. A NumPy array of double precision becomes Keras' default float type."""
     is_double = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
     return leaf.astype(keras.config.floatx()) if is_double else leaf

@@ -15,10 +15,11 @@ _LENGTHS = ("min", "cycle", "sequential")
 
 
 class Streams(BatchAdapter):
-    """Several data sets side by side, by name: a batch holds one batch of each.
+    """Several data sets side by side, by name. Each batch holds one batch of each data set.
 
-    `forward` gets `x[name]`, and losses `y[name]` and `sample_weight[name]` of the data sets that
-    have them; `y` is None where none has:
+    Use it to train on several data sets at once, such as labelled and unlabelled data. `forward`
+    gets `x[name]`. Losses get `y[name]` and `sample_weight[name]` of the data sets that have them.
+    `y` is None if no data set has it:
 
     ```python
     streams = ml.Streams(
@@ -27,42 +28,44 @@ class Streams(BatchAdapter):
     system.fit(streams, epochs=10)
     ```
 
-    It is data as `fit`, `evaluate`, `setup` and a part of an `ml.MLData` take it. A loss may be one
-    number per sample of any of the streams, and its log is then weighted by these samples; so is
-    that of a loss given by name, by the samples of its own targets. Of a loss that is a scalar
-    nobody knows which samples it is the mean of: like the logs of `self.log`, and the sum of terms
-    over several streams, it is weighted by the samples of the first stream in the order of the
-    names. `loss` is the sum of the losses: in an evaluation, of their means.
+    Pass it to `fit`, `evaluate` and `setup`, or make it a part of an `ml.MLData`. Keras'
+    `tf.distribute` strategies do not accept it.
 
-    Keras' `tf.distribute` strategies do not take it.
+    The log of a loss is a mean over samples. Its weight depends on the loss:
 
-    Orders are drawn from NumPy's generator, so that they are the same after
-    `keras.utils.set_random_seed`, and `fit(resume=)` goes on exactly with arrays, and with other
-    data sets as far as it does with these alone.
+    - One number per sample of a stream: weighted by the samples of that stream.
+    - A loss given by name: weighted by the samples of its own targets.
+    - A scalar, a `self.log` value, or a sum of terms over several streams: weighted by the samples
+      of the first stream, in the order of the names.
+
+    `loss` is the sum of the losses. In an evaluation, it is the sum of their means.
+
+    Orders are drawn from NumPy's generator. They are the same after `keras.utils.set_random_seed`.
+    `fit(resume=)` resumes exactly with arrays. With other data sets, it resumes as exactly as with
+    these data sets alone.
 
     Args:
-        streams: anything that `fit` takes as x, by name; a tuple of arrays is
-            (x, y[, sample_weight]). A function is called for it; one that returns a generator is
-            called again each time the stream starts over.
-        batch_size: of arrays: one number, or a dict by name; by default that of the `ml.MLData`
-            that the streams are a part of, else 32. Other data sets make their own batches.
-        length: where an epoch ends. "cycle": with the longest stream. Shorter streams start over,
-            in another order where they are shuffled. "min": with the shortest stream.
-            "sequential": the streams are read one after another. A batch holds one stream alone,
-            as `name in x` tells. Your own `train_step` can update the models of that stream only.
-            A number: after so many batches. Streams that end start over, and generators go on.
-            (`fit(steps_per_epoch=)` divides what is one epoch here, as in Keras.)
-        shuffle: whether to read arrays, and the batches of a `PyDataset`, in another order each
-            time; True, False or a dict by name. None is where they are evaluated, and with
-            `fit(shuffle=False)`; nor is a batch left out there.
-        drop_last: whether to leave out the last batch of arrays where it is smaller than the
-            others, which would have a step compiled anew for each mixture of sizes. By default
-            where they are shuffled: then others are left out each time.
+        streams: anything that `fit` takes as x, by name. A tuple of arrays is
+            (x, y[, sample_weight]). A function is called and returns the data. A function that
+            returns a generator is called again each time the stream starts over.
+        batch_size: batch size of arrays: one number, or a dict by name. By default the batch size
+            of the `ml.MLData` around the streams, else 32. Other data sets make their own batches.
+        length: when an epoch ends. "cycle": with the longest stream. Shorter streams start over,
+            reshuffled if they are shuffled. "min": with the shortest stream. "sequential": the
+            streams are read one after another. A batch then holds one stream: test `name in x`.
+            Your own `train_step` can update the models of that stream only. A number: after so many
+            batches. Finished streams start over, and generators continue.
+            (`fit(steps_per_epoch=)` splits such an epoch into several, as in Keras.)
+        shuffle: whether to read arrays, and the batches of a `PyDataset`, in a new order each
+            time. True, False or a dict by name. Evaluations and `fit(shuffle=False)` do not
+            shuffle and leave out no batch.
+        drop_last: whether to leave out the last batch of arrays if it is smaller. Each mixture of
+            sizes would compile another step. By default true for shuffled arrays, because then
+            each epoch leaves out other samples.
 
     Raises:
-        TypeError: a stream is of a kind that `fit` does not take.
-        ValueError: a name does not exist, a stream is empty, or nobody knows a length that must be
-            known.
+        TypeError: `fit` does not take a stream of this kind.
+        ValueError: a name does not exist, a stream is empty, or a required length is unknown.
     """
 
     def __init__(
@@ -104,11 +107,11 @@ class Streams(BatchAdapter):
             self._check_lengths()
 
     def in_order(self) -> "Streams":
-        """The same streams as they are read to evaluate: none shuffled, no last batch left out."""
+        """Return the same streams for an evaluation: not shuffled, with all last batches."""
         return self._of({name: source.in_order() for name, source in self.sources.items()})
 
     def sized(self, batch_size: int) -> "Streams":
-        """The same streams, arrays without a batch size of their own in batches of this one."""
+        """Return the streams with this batch size for arrays without a batch size of their own."""
         sources = {name: source.sized(batch_size) for name, source in self.sources.items()}
         is_same = all(sources[name] is source for name, source in self.sources.items())
         return self if is_same else self._of(sources)
@@ -126,7 +129,7 @@ class Streams(BatchAdapter):
                 )
 
     def _check_lengths(self) -> None:
-        """Refuses what the end of an epoch cannot be told from."""
+        """Raise an error if the end of an epoch cannot be known."""
         if unknown := [name for name, s in self.sources.items() if s.length is None]:
             raise ValueError(
                 f"Streams cannot tell which is the longest: nobody knows the length of "
@@ -136,7 +139,7 @@ class Streams(BatchAdapter):
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in an epoch; None where nobody knows."""
+        """The number of batches in an epoch. None if it is unknown."""
         lengths = [source.length for source in self.sources.values()]
         if isinstance(self.length, int):
             return self.length
@@ -145,8 +148,8 @@ class Streams(BatchAdapter):
         return {"cycle": max, "min": min, "sequential": sum}[self.length](lengths)  # type: ignore
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of batches, as tuples (x,), (x, y) or (x, y, sample_weight)."""
-        self._stop()  # an epoch that was broken off
+        """Yield one epoch of batches, as tuples (x,), (x, y) or (x, y, sample_weight)."""
+        self._stop()  # ends an epoch that was interrupted
         if self.length == "sequential":
             for name, source in self.sources.items():
                 yield from (_joined({name: batch}) for batch in source)
@@ -182,11 +185,11 @@ class Streams(BatchAdapter):
         return [_joined(first)]
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the streams, by name."""
+        """Return the state of the streams for a checkpoint, by name."""
         return {name: source.get_state() for name, source in self.sources.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to where the state was taken."""
+        """Restore a state."""
         for name, part in state.items():
             self.sources[name].set_state(part)
 
@@ -205,7 +208,7 @@ def _endless(source: Source) -> Iterator[Any]:
 
 
 def _joined(batches: Mapping[str, Any]) -> tuple[Any, ...]:
-    """One batch of the batches of some streams."""
+    """Join the batches of some streams to one batch."""
     parts = {name: keras.utils.unpack_x_y_sample_weight(batch) for name, batch in batches.items()}
     x, y, weight = (
         {name: found[i] for name, found in parts.items() if found[i] is not None} for i in range(3)
@@ -214,7 +217,7 @@ def _joined(batches: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _by_name(given: Any, names: Iterable[str], what: str, default: Any) -> dict[str, Any]:
-    """A value for each stream, of one for all or of a dict by name."""
+    """Return a value for each stream, from one value for all or a dict by name."""
     names = list(names)
     if not isinstance(given, Mapping):
         return dict.fromkeys(names, given)

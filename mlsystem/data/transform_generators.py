@@ -14,18 +14,18 @@ from mlsystem import _keras
 
 _KINDS = (np.random.Generator, np.random.RandomState, random.Random)
 _NOTHING = (str, bytes, int, float, complex, type(None), np.ndarray, type, ModuleType)
-_DEPTH = 20  # of attributes and items in one another; cycles end before
+_DEPTH = 20  # of nested attributes and items; cycles end earlier
 _LIBRARIES = ("builtins", "mlsystem", "keras", "numpy", "jax", "torch", "tensorflow", "optree")
-_LONGEST = 1000  # lists and dicts of more are data
+_LONGEST = 1000  # longer lists and dicts are data
 
 
 def is_generator(value: Any) -> bool:
-    """Whether that is a random generator of NumPy or Python."""
+    """Return whether a value is a random generator of NumPy or Python."""
     return isinstance(value, _KINDS)
 
 
 def read(generator: Any) -> Any:
-    """The state of a generator, as numbers and arrays."""
+    """Return the state of a generator, as numbers and arrays."""
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     if isinstance(generator, np.random.RandomState):
@@ -34,7 +34,7 @@ def read(generator: Any) -> Any:
 
 
 def write(generator: Any, state: Any) -> None:
-    """Sets the state of a generator."""
+    """Set the state of a generator."""
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):
@@ -45,7 +45,7 @@ def write(generator: Any, state: Any) -> None:
 
 @contextlib.contextmanager
 def kept(generators: Iterable[Any]) -> Iterator[None]:
-    """The context after which some generators are where they were."""
+    """Restore the state of some generators after the context."""
     before = [(generator, read(generator)) for generator in generators]
     try:
         yield
@@ -55,10 +55,10 @@ def kept(generators: Iterable[Any]) -> Iterator[None]:
 
 
 def find(root: Any) -> dict[str, Any]:
-    """The generators, and the Keras variables, that a function or an object can draw from.
+    """Return the generators and Keras variables from which a function or object can draw.
 
-    By where they are: in attributes, in lists and dicts, and among the names that functions use.
-    Data sets are not looked into, which remember by themselves.
+    Their keys are their paths: attributes, items of lists and dicts, and names in functions.
+    Data sets are not searched, because they save their own state.
 
     >>> rng = np.random.default_rng(0)
     >>> find(lambda x: x + rng.normal()) == {".rng": rng}
@@ -70,7 +70,7 @@ def find(root: Any) -> dict[str, Any]:
 def _walk(value: Any, path: str, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
     if id(value) in seen or isinstance(value, _NOTHING) or path.count(".") > _DEPTH:
         return
-    seen[id(value)] = value  # which keeps it, and with it its id
+    seen[id(value)] = value  # keeps the object alive, so that its id stays unique
     if is_generator(value) or isinstance(value, keras.Variable):
         yield path, value
         return
@@ -79,7 +79,7 @@ def _walk(value: Any, path: str, seen: dict[int, Any]) -> Iterator[tuple[str, An
 
 
 def _held(value: Any) -> Mapping[str, Any]:
-    """What an object or a function holds, by name."""
+    """Return the contents of an object or a function, by name."""
     if isinstance(value, keras.Layer):
         seeds = [v for v in value.variables if v.name == "seed_generator_state"]
         own = {name: part for name, part in vars(value).items() if is_generator(part)}
@@ -99,7 +99,7 @@ def _held(value: Any) -> Mapping[str, Any]:
 
 
 def _of_class(cls: type) -> dict[str, Any]:
-    """The attributes and methods of a class, but for those of libraries."""
+    """Return the attributes and methods of a class, without the classes of libraries."""
     own = [
         base for base in cls.__mro__[::-1] if base.__module__.partition(".")[0] not in _LIBRARIES
     ]
@@ -107,13 +107,13 @@ def _of_class(cls: type) -> dict[str, Any]:
 
 
 def _named(function: FunctionType) -> dict[str, Any]:
-    """What a function takes from outside, by the names that it uses."""
+    """Return the values that a function takes from outside, by name."""
     code, cells = function.__code__, function.__closure__ or ()
     found = {name: function.__globals__.get(name) for name in _names(code)}
     found |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
     found |= function.__kwdefaults__ or {}
     for name, cell in zip(code.co_freevars, cells, strict=True):
-        with contextlib.suppress(ValueError):  # one that is not set yet
+        with contextlib.suppress(ValueError):  # a variable that is not set yet
             found[name] = cell.cell_contents
     return {name: part for name, part in found.items() if not _is_far(part, code)}
 
@@ -126,6 +126,6 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _is_far(value: Any, code: CodeType) -> bool:
-    """Whether that is a function of another file: those of libraries are not looked into."""
+    """Return whether a value is a function of another file. Libraries are not searched."""
     is_function = isinstance(value, FunctionType)
     return is_function and value.__code__.co_filename != code.co_filename

@@ -24,17 +24,17 @@ _OFFERED = ("x", "y", "sample_weight", "training")
 
 
 class Transform:
-    """Functions and Keras layers that a batch goes through, one after another.
+    """Functions and Keras layers that are applied to a batch, one after another.
 
-    A function gets those of x, y, sample_weight and training that it names, and returns x, (x, y)
-    or (x, y, sample_weight); what it does not return stays. A layer gets x, and `training` where
-    it takes it.
+    A function takes any of the arguments x, y, sample_weight and training. It returns x, (x, y) or
+    (x, y, sample_weight). Parts that it does not return stay unchanged. A layer gets x, and
+    `training` if its `call` has this argument.
 
     Args:
         given: a function, a Keras layer, or a list of these.
 
     Raises:
-        TypeError: it is none of these, or a function asks for something else.
+        TypeError: it is none of these, or a function has another argument.
     """
 
     def __init__(self, given: Any) -> None:
@@ -45,7 +45,7 @@ class Transform:
         self.observed: set[bool] = set()
 
     def __call__(self, batch: Any, training: bool) -> tuple[Any, ...]:
-        """A batch of tensors transformed."""
+        """Transform a batch of tensors."""
         parts = keras.utils.unpack_x_y_sample_weight(batch)
         with named_in_errors("The transform of the data", x=parts[0], y=parts[1]):
             for step in self.steps:
@@ -54,16 +54,16 @@ class Transform:
         return (x, y, weight) if weight is not None else (x,) if y is None else (x, y)
 
     def on_host(self, batch: Any, training: bool) -> Any:
-        """A batch transformed, of NumPy arrays before and after."""
+        """Transform a batch of NumPy arrays to a batch of NumPy arrays."""
         with engine.step_scope(()):
             return plain(self(mapped(array, batch), training))
 
     def inside(self, batch: Any, training: bool) -> Any:
-        """A batch transformed within a step."""
+        """Transform a batch inside a step."""
         return self(mapped(tensor, batch), training)
 
     def observe(self, batch: Any, training: bool, on_host: bool = False) -> Any:
-        """A batch transformed with no effect but to note the variables that take part."""
+        """Transform a batch without side effects, to record the variables that take part."""
         with self.kept(), engine.step_scope(()), _Recorder() as scope:
             result = self.on_host(batch, training) if on_host else self.inside(batch, training)
         self.found |= scope.used
@@ -72,7 +72,7 @@ class Transform:
 
     @property
     def variables(self) -> list[Any]:
-        """The variables that it holds, those of its layers, and those seen to take part."""
+        """The variables of the transform: in its functions, in its layers, and recorded ones."""
         held = [
             v
             for v in transform_generators.find(self.given).values()
@@ -80,18 +80,18 @@ class Transform:
         ]
         known = [*held, *(v for layer in self.layers for v in layer.variables)]
         found = {id(v): v for v in known} | self.found
-        # On torch a step holds this one anyway; elsewhere a step cannot draw from it.
+        # On torch a step holds this seed anyway. Elsewhere a step cannot draw from it.
         seed = _keras.known_global_seed()
         return [v for v in found.values() if v is not seed]
 
     @property
     def _generators(self) -> dict[str, Any]:
-        """The generators of NumPy and Python that it holds."""
+        """The generators of NumPy and Python in the transform."""
         found = transform_generators.find(self.given).items()
         return {path: value for path, value in found if transform_generators.is_generator(value)}
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
-        """The context of a rehearsal, after which the generators are where they were."""
+        """Return the context of a rehearsal. It restores the generators afterwards."""
         return transform_generators.kept(self._generators.values())
 
     def _write(self, states: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Transform:
                 transform_generators.write(generator, states[path])
 
     def get_state(self) -> dict[str, Any]:
-        """All that what it does next depends on: the values of variables, and the generators."""
+        """Return the state of the transform: the values of variables and generators."""
         return {
             "variables": [np.array(ops.convert_to_numpy(v)) for v in self.variables],
             "generators": {
@@ -109,7 +109,7 @@ class Transform:
         }
 
     def check(self, state: dict[str, Any]) -> None:
-        """Refuses the state of a transform with other variables."""
+        """Raise an error if a state belongs to a transform with other variables."""
         now = [tuple(variable.shape) for variable in self.variables]
         if now != (then := [np.shape(value) for value in state["variables"]]):
             raise ValueError(
@@ -118,7 +118,7 @@ class Transform:
             )
 
     def set_state(self, state: dict[str, Any] | None) -> None:
-        """Goes to where the state was taken; there may have been no transform then."""
+        """Restore a state. None belongs to a checkpoint without a transform."""
         if state is None:
             return
         self.check(state)
@@ -132,8 +132,8 @@ class Transformed(BatchAdapter):
 
     Args:
         source: the data set.
-        transform: what is done to each batch; None leaves it as it is.
-        training: whether it is data to train on.
+        transform: the transform of each batch. None leaves batches unchanged.
+        training: whether the data is training data.
     """
 
     def __init__(self, source: Source, transform: Transform | None, training: bool) -> None:
@@ -141,7 +141,7 @@ class Transformed(BatchAdapter):
         self.source, self.transform, self.training = source, transform, training
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of transformed batches."""
+        """Yield one epoch of transformed batches."""
         for batch in self.source:
             transform = self.transform
             yield batch if transform is None else transform.on_host(batch, self.training)
@@ -155,17 +155,17 @@ class Transformed(BatchAdapter):
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in an epoch; None where nobody knows."""
+        """The number of batches in an epoch. None if it is unknown."""
         return self.source.length
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the states of the data set and of the transform."""
+        """Return the state for a checkpoint: the states of the data set and of the transform."""
         self._observe()
         transform = None if self.transform is None else self.transform.get_state()
         return {"source": self.source.get_state(), "transform": transform}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to where the state was taken."""
+        """Restore a state."""
         self._observe()
         self.source.set_state(state["source"])
         self.catch_up(state)
@@ -176,13 +176,13 @@ class Transformed(BatchAdapter):
             self.transform.set_state(state["transform"])
 
     def _observe(self) -> None:
-        """Finds the variables of the transform, unless they are known."""
+        """Find the variables of the transform, unless they are known."""
         if self.transform is not None and self.training not in self.transform.observed:
             self.examples()
 
 
 class _Recorder(Scope):
-    """Notes which variables are read or assigned, and lets none change."""
+    """A scope that records the variables that are read or assigned, and changes none."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -198,7 +198,7 @@ class _Recorder(Scope):
 
 
 def plain(batch: Any) -> Any:
-    """A batch as NumPy arrays."""
+    """Return a batch as NumPy arrays."""
     return mapped(_plain, batch)
 
 
@@ -213,7 +213,7 @@ _Parts = tuple[Any, Any, Any]
 
 
 def _step(given: Any) -> Callable[[_Parts, bool], _Parts]:
-    """A function or layer as a function of x, y and sample_weight, which are returned."""
+    """Turn a function or layer into a function from (x, y, sample_weight) to the same three."""
     if isinstance(given, type) or not callable(given):
         raise TypeError(
             f"transform got {given!r}. Give a function of {_listed()}, a Keras layer, or a list of "
@@ -236,7 +236,7 @@ def _of_layer(layer: Any, parts: _Parts, training: bool) -> _Parts:
 
 
 def _named(fn: Any) -> list[str]:
-    """What a function asks for."""
+    """Return the names of the arguments that a function takes."""
     try:
         parameters = inspect.signature(fn).parameters.values()
     except ValueError:
@@ -254,7 +254,7 @@ def _named(fn: Any) -> list[str]:
 
 
 def _merged(fn: Any, parts: _Parts, result: Any) -> _Parts:
-    """What a function returned, with what it left out as it was."""
+    """Return the result of a function, with the parts that it left out unchanged."""
     found = result if isinstance(result, tuple) else (result,)
     leaves = [leaf for leaf in tree.flatten(found) if leaf is not None]
     is_batch = bool(leaves) and all(len(getattr(leaf, "shape", ())) for leaf in leaves)

@@ -7,14 +7,17 @@ from typing import Any
 
 @dataclass
 class LossValues:
-    """The losses and their named terms in one forward pass, as scalars by the name they go by.
+    """The losses of one forward pass and their named terms, as scalars by name.
 
-    `parts` are what such a loss is the sum of: `encoder/kl`, and `encoder/` for regularizers.
-    `owners` says which loss each term is part of, `sizes` how many samples each was averaged over
-    (None where nobody knows), and `whole` whether these are the losses of the learner, and not one
-    that somebody else minimizes. `then` is called, once, when gradients of these losses are
-    applied. `before` are variables that the forward pass may have assigned, with their values of
-    before.
+    Attributes:
+        losses: the losses by name.
+        terms: the named terms of the losses.
+        owners: for each term, the name of its loss.
+        sizes: for each name, the number of samples in its average. None if it is unknown.
+        whole: whether these are all losses of the learner, not one loss passed to `minimize`.
+        then: functions called once, when gradients of these losses are applied.
+        before: variables that the forward pass may have assigned, with their earlier values.
+        parts: the summands of such a loss: `encoder/kl`, and `encoder/` for regularizers.
     """
 
     losses: dict[str, Any] = field(default_factory=dict)
@@ -29,12 +32,12 @@ class LossValues:
 
 @dataclass
 class ForwardLosses:
-    """What losses leave for each other in one forward pass. Each pass begins with a new one.
+    """The data that losses share during one forward pass. Each pass starts with a new object.
 
     Attributes:
         of_members: the losses of members by name, with their terms.
-        weighted: the names of those that have regarded the sample weights.
-        taken: the losses of a model or a system whose `loss` was called, for the system around it.
+        weighted: the names of the losses that already used the sample weights.
+        taken: the losses of a model or system whose `loss` was called, for the system around it.
     """
 
     of_members: dict[str, Any] = field(default_factory=dict)

@@ -14,10 +14,10 @@ from mlsystem.data.batch import Batch, own_entry
 
 @dataclass
 class Loss:
-    """A loss as a scalar, and the named terms that it is the sum of.
+    """A loss as a scalar, with the named terms that sum to it.
 
-    `size` is the number of samples that it was averaged over, and `sizes` that of each term; None
-    where a scalar was returned, of which nobody knows.
+    `size` is the number of samples in its average, and `sizes` the same for each term. They are
+    None for a loss that returned a scalar, because the number is then unknown.
     """
 
     value: Any
@@ -27,7 +27,7 @@ class Loss:
 
 
 def reduced(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> Loss:
-    """What a loss function returned, a scalar, a vector or a dict of these, as scalars."""
+    """Reduce the result of a loss function (a scalar, a vector or a dict of these) to scalars."""
     if not isinstance(value, dict):
         return Loss(*reduce(value, where, x, sample_weight, ignored))
     found: dict[str, tuple[Any, Any]] = {}
@@ -40,7 +40,7 @@ def reduced(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -
 
 
 def common(sizes: Iterable[Any]) -> Any:
-    """The one number of samples of several losses; None where they differ, or may do so."""
+    """Return the number of samples that several losses share. None if it differs or may differ."""
     first, *others = [*sizes] or [None]
     return first if all(other is first or _equal(other, first) for other in others) else None
 
@@ -50,11 +50,11 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def reduce(value: Any, where: str, x: Any, sample_weight: Any, ignored: bool) -> tuple[Any, Any]:
-    """A loss as a scalar: a scalar is itself, a per-sample vector is weighted and averaged.
+    """Reduce a loss to a scalar: keep a scalar, weight and average a vector of samples' losses.
 
-    With the number of samples; None for a scalar. The samples are those of `x`, or of one of the
-    streams in it. `ignored` says that nobody has looked at the sample weights yet: then a vector is
-    weighted here, and a scalar, which cannot be any more, is an error.
+    Returns the loss and its number of samples, None for a scalar. The samples belong to `x`, or to
+    one of the streams in it. `ignored` says that the sample weights are not applied yet. Then a
+    vector is weighted here. A scalar can no longer be weighted and raises an error.
     """
     value = _tensor(value, where)
     if len(value.shape) == 0:
@@ -97,7 +97,7 @@ def _not_a_number(value: Any, where: str) -> ValueError:
 
 
 def _same(found: Any, size: Any) -> bool:
-    # Shapes that TensorFlow does not know until it runs fit any size.
+    # TensorFlow does not know some shapes before it runs. They match any size.
     return not (isinstance(found, int) and isinstance(size, int)) or found == size
 
 
@@ -112,7 +112,7 @@ def _vector(sample_weight: Any, value: Any, where: str) -> Any:
 
 
 def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
-    """What a model's `loss` returns, as a scalar, and the named terms that it is the sum of."""
+    """Compute a model's `loss` as a scalar, with the named terms that sum to it."""
     offered = extras(model.loss, sample_weight=sample_weight, training=training)
     where = f"The loss of '{model.key}'"
     with named_in_errors(where, outputs=outputs, y=y, x=x):
@@ -121,21 +121,21 @@ def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, train
 
 
 def _sizes(x: Any) -> list[Any]:
-    """The numbers of samples in a batch: one, or that of each stream."""
+    """Return the numbers of samples in a batch: one number, or one per stream."""
     leaves = [leaf for leaf in tree.flatten(x) if leaf is not None and len(leaf.shape)]
     return list(dict.fromkeys(leaf.shape[0] for leaf in leaves))
 
 
 def own_size(y: Any, key: str) -> Any:
-    """The number of samples in a model's own targets; None where these are several tensors."""
+    """Return the number of samples in a model's own targets. None if they are several tensors."""
     own = own_entry(y, key)
     return ops.shape(own)[0] if len(getattr(own, "shape", ())) else None
 
 
 def scalar(value: Any, where: str) -> tuple[Any, Any]:
-    """A loss that nothing is known of but that it is one: a scalar, or a vector to average.
+    """Reduce any loss to a scalar: keep a scalar, average a vector.
 
-    With the number of samples; None for a scalar.
+    Returns the loss and its number of samples, None for a scalar.
     """
     value = _tensor(value, where)
     if len(value.shape) > 1:
@@ -147,7 +147,7 @@ def scalar(value: Any, where: str) -> tuple[Any, Any]:
 
 
 def check_targets(key: str, y: Any) -> None:
-    """Refuses data without targets for a loss that compares with them."""
+    """Raise an error if the data has no targets for a loss that needs them."""
     if y is None:
         raise ValueError(
             f"The loss given to '{key}' compares its outputs with y, and the data has no y. Give "
@@ -156,7 +156,7 @@ def check_targets(key: str, y: Any) -> None:
 
 
 def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> Any:
-    """A loss given by name, object or function, between a model's own targets and outputs."""
+    """Compute a loss (name, object or function) between a model's own targets and outputs."""
     check_targets(key, y)
     if isinstance(y, dict) and isinstance(outputs, dict) and key in outputs and key not in y:
         raise ValueError(
@@ -168,9 +168,9 @@ def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> A
 
 
 def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str, Loss]:
-    """What `compute_losses` returns, as scalars.
+    """Reduce the result of `compute_losses` to scalars.
 
-    `weighted` are the losses that have regarded the sample weights already.
+    `weighted` holds the names of the losses that already used the sample weights.
     """
     if not isinstance(given, dict):
         raise ValueError(
@@ -185,5 +185,5 @@ def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str,
 
 
 def total(losses: list[Any]) -> Any:
-    """The sum of what layers gave to `add_loss` and of regularizers."""
+    """Return the sum of regularizers and of the losses that layers gave to `add_loss`."""
     return sum((ops.sum(loss) for loss in losses), 0.0)

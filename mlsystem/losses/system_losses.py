@@ -15,7 +15,7 @@ from mlsystem.routing import members
 
 
 def member_losses(learner: SystemBase, batch: Batch, outputs: Any, training: Any) -> dict[str, Any]:
-    """Each member's own loss, or the one given to `compile`, under the member's name."""
+    """Compute each member's loss, its own or the one from `compile`, under the member's name."""
     given = learner.wiring.losses if learner.wiring else {}
     direct = members.direct(learner.model)
     found = {
@@ -32,9 +32,9 @@ def _with_loss(direct: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]
 
 
 def has_own_loss(member: Any) -> bool:
-    """Whether a member brings a loss with it.
+    """Return whether a member has its own loss.
 
-    A plain Keras model does not: it may have been compiled for something else.
+    The loss of a plain Keras model does not count, because it may be for another purpose.
     """
     learner = _learner.of(member)
     return learner is not None and learner.has_loss()
@@ -60,7 +60,7 @@ def _member_loss(
 
 
 def find(learner: SystemBase, batch: Batch, outputs: Any, training: bool) -> LossValues:
-    """All losses after one forward pass, as scalars, and their named terms."""
+    """Compute all losses after one forward pass, as scalars, with their named terms."""
     system = learner.model
     of_layers, inside = _layer_losses(learner), members.nested(system)
     for part in (learner, *(inner._mlsystem for inner in inside.values())):
@@ -82,13 +82,13 @@ def find(learner: SystemBase, batch: Batch, outputs: Any, training: bool) -> Los
     for name, extra in of_layers.items():
         values[name] = values[name] + extra if name in values else extra
     taken = _with_nested(inside, values, found)
-    learner.losses = ForwardLosses()  # nothing of a trace or a graph is kept
+    learner.losses = ForwardLosses()  # keep nothing from a trace or a graph
     taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
     return taken
 
 
 def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
-    """A loss with the terms and the size of the member's own, where it is no other."""
+    """Add the terms and the size of the member's own loss, unless the loss has its own terms."""
     if of_member is None or loss.terms:
         return loss
     size = of_member.size if loss.size is None else loss.size
@@ -96,7 +96,7 @@ def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
 
 
 def _layer_losses(learner: SystemBase) -> dict[str, Any]:
-    """Regularizers and `add_loss` of each member's layers, and of the system itself."""
+    """Return regularizers and `add_loss` of each member's layers, and of the system itself."""
     by_member, others, own = learner.once("layers with losses", lambda: _layers(learner.model))
     found = {name: member.losses for name, member in by_member.items()}
     found["self"] = [
@@ -108,8 +108,8 @@ def _layer_losses(learner: SystemBase) -> dict[str, Any]:
 
 
 def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """The members whose layers' losses are counted here, other layers, and regularized weights."""
-    direct, inside = members.direct(system), members.nested(system)  # which count their own
+    """Return the members whose layer losses count here, other layers, and regularized weights."""
+    direct, inside = members.direct(system), members.nested(system)  # nested ones count their own
     known = {id(member) for member in direct.values()}
     others = [layer for layer in system.layers if id(layer) not in known]  # without weights
     held = {id(v) for layer in others for v in layer.weights}
@@ -125,7 +125,7 @@ def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
 def _with_nested(
     inside: Mapping[str, Any], values: dict[str, Any], found: dict[str, Loss]
 ) -> LossValues:
-    """Adds what is inside the nested systems, under their path."""
+    """Add the losses of the nested systems, under their path."""
     flat = {f"{n}_{term}": v for n, loss in found.items() for term, v in loss.terms.items()}
     owners = {f"{n}_{term}": n for n, loss in found.items() for term in loss.terms}
     parts = {f"{n}/{term}": v for n, loss in found.items() for term, v in loss.terms.items()}

@@ -9,7 +9,7 @@ from mlsystem.routing import members
 
 
 def metrics_of(system: Any) -> dict[str, Any]:
-    """The metrics of each member that has any, its own or given to `compile`, by path."""
+    """Return by path the metrics of each member that has metrics, its own or from `compile`."""
     own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
     found = {n: metrics for n, metrics in own.items() if metrics is not None}
     if (wiring := system._mlsystem.wiring) is not None:
@@ -21,7 +21,7 @@ def metrics_of(system: Any) -> dict[str, Any]:
 
 
 def measure(name: str, metrics: Any, y: Any, outputs: Any, sample_weight: Any) -> None:
-    """Updates the metrics of one member."""
+    """Update the metrics of one member."""
     try:
         metrics.update_state(y, outputs, sample_weight)
     except Exception as error:
@@ -33,7 +33,7 @@ def measure(name: str, metrics: Any, y: Any, outputs: Any, sample_weight: Any) -
 
 
 def entry(system: Any, structure: Any, path: str) -> Any:
-    """A member's own entry of `y` or of the outputs, through those of the systems it is in."""
+    """Return a member's own entry of `y` or of the outputs, through the systems around it."""
     for name, inner in members.nested(system).items():
         if path.startswith(f"{name}/"):
             return entry(inner, own_entry(structure, name), path.removeprefix(f"{name}/"))

@@ -10,9 +10,9 @@ from mlsystem import _keras
 
 
 class Logs:
-    """The trackers of a system: one `keras.metrics.Mean` per name, and who owns the name.
+    """The trackers of a system: one `keras.metrics.Mean` per name, with the owner of the name.
 
-    Once `sealed` no name can be added: a compiled step cannot make variables.
+    Once `sealed`, no name can be added, because a compiled step cannot create variables.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class Logs:
         self.skips: dict[str, Any] = {}
         self.known_skips: dict[
             str, int
-        ] = {}  # the models that ever skipped, with this epoch's number
+        ] = {}  # the models that ever skipped an update, with their count in this epoch
         self.evaluated: dict[str, None] = {}  # the losses that an evaluation adds up
 
     def claim(self, name: str, owner: str) -> None:
-        """Takes a name for one owner; a name that is taken by another is an error."""
+        """Reserve a name for an owner. Raise an error if another owner has the name."""
         if (known := self.owners.setdefault(name, owner)) != owner:
             is_loss = any(text.startswith(("the loss ", "the term ")) for text in (known, owner))
             twice = is_loss and "self.log(" in f"{known} {owner}"
@@ -39,19 +39,19 @@ class Logs:
             )
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
-        """Adds one value to a running mean, made at the first one."""
+        """Add one value to a running mean. The first value creates the mean."""
         if name not in self.trackers or self.owners.get(name) != owner:
             self.make(name, owner)
         self.trackers[name].update_state(value, sample_weight=weight)
 
     def make(self, name: str, owner: str) -> None:
-        """Makes the running mean of a name, where there is none."""
+        """Create the running mean of a name, if it does not exist."""
         self.claim(name, owner)
         if name not in self.trackers:
             self.trackers[name] = self._new(name)
 
     def count_skips(self, models: Iterable[str]) -> None:
-        """Makes a counter of the skipped updates of each model."""
+        """Create a counter of the skipped updates of each model."""
         for model in models:
             name = f"{model}_skipped"
             self.claim(name, f"the number of skipped updates of '{model}'")
@@ -60,10 +60,10 @@ class Logs:
                     self.skips[model] = keras.metrics.Sum(name=name, dtype="float32")
 
     def skipped(self) -> dict[str, int]:
-        """How many updates of each model were skipped since the logs were emptied."""
+        """Return how many updates of each model were skipped since the logs were reset."""
         if not self.skips:
             return {}
-        # Read at once: each read may wait for the device.
+        # Read all at once: each read may wait for the device.
         totals = ops.stack([total.total.value for total in self.skips.values()])
         return dict(zip(self.skips, map(int, ops.convert_to_numpy(totals)), strict=True))
 
@@ -73,12 +73,12 @@ class Logs:
                 f"'{name}' is logged for the first time in the middle of training. "
                 "Log it in the first step too."
             )
-        # On its own, or Keras would take it for a metric of the layer that is being called.
+        # Not tracked, or Keras would add it to the metrics of the layer that is being called.
         with _keras.DotNotTrackScope():
             return keras.metrics.Mean(name=name)
 
     def check(self, taken: set[str]) -> None:
-        """Refuses names that are those of metrics."""
+        """Raise an error if the name of a log is also the name of a metric."""
         for name in self.owners:
             if name in taken:
                 raise ValueError(
@@ -87,22 +87,22 @@ class Logs:
                 )
 
     def metrics(self) -> list[Any]:
-        """The trackers, as Keras asks for a model's metrics."""
+        """Return the trackers, for a model's `metrics` property in Keras."""
         return [*loss_first(self.trackers).values(), *self.skips.values()]
 
     def results(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """The running means of some names, or of all that hold a value."""
+        """Return the running means of some names, or of all names that have a value."""
         if names is None:
             names = [name for name, tracker in self.trackers.items() if _filled(tracker)]
         return {name: self.trackers[name].result() for name in names}
 
     def total(self, names: Iterable[str]) -> Any:
-        """The sum of some running means, which may be of different numbers of samples."""
+        """Return the sum of some running means, which may be over different numbers of samples."""
         return sum(self.trackers[name].result() for name in names if name in self.trackers)
 
     def visible(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """A step's logs without the means that a condition has kept empty so far."""
-        for name in self.gated - self.filled:  # looking at one waits for the step that made it
+        """Return a step's logs without the means that a condition has kept empty so far."""
+        for name in self.gated - self.filled:  # reading a mean waits for the step behind it
             if name not in self.trackers or _filled(self.trackers[name]):
                 self.filled.add(name)
         if not (empty := self.gated - self.filled):
@@ -110,12 +110,12 @@ class Logs:
         return {name: value for name, value in logs.items() if name not in empty}
 
     def reset(self) -> None:
-        """Called when the running means were emptied."""
+        """Forget which means have a value. Called after the running means were reset."""
         self.filled.clear()
 
 
 def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
-    """Logs with `loss` in front, where Keras' users look for it."""
+    """Return logs with `loss` first, where users of Keras look for it."""
     if next(iter(logs), "") == "loss":
         return logs
     return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}

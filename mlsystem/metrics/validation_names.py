@@ -5,7 +5,7 @@ from typing import Any
 
 
 def front(log: str, sets: Iterable[str]) -> str:
-    """What stands before a log for saying where it was measured: `val_`, the name of a set.
+    """Return the prefix of a log: `val_`, the name of a validation set, both, or nothing.
 
     >>> front("val_loss", ["clean"]), front("val_clean_loss", ["clean"]), front("loss", ["clean"])
     ('val_', 'val_clean_', '')
@@ -16,6 +16,6 @@ def front(log: str, sets: Iterable[str]) -> str:
 
 
 def names(model: Any) -> list[str]:
-    """The names of the sets that the `fit` in progress validates on."""
+    """Return the names of the validation sets of the running `fit`."""
     call = model._mlsystem.call
     return [] if call is None else call.validation_names

@@ -15,16 +15,16 @@ from mlsystem.models.model_learner import ModelLearner
 
 
 class Copy(ModelLearner, CopyBase):
-    """What stands for a copy. It holds the source out of the sight of Keras."""
+    """The learner of a copy. It stores the source where Keras does not see it."""
 
     source: Any = None
 
     def has_loss(self) -> bool:
-        """It has nothing to learn."""
+        """Return False: a copy does not learn."""
         return False
 
     def averaged_state(self) -> list[Any]:
-        """The averages that a call in training mode moves, as those of batch norm's statistics."""
+        """Return the averages that a call in training mode changes, as in batch norm."""
         layers = _keras.flat_layers(self.source)
         state = {id(variable) for layer in layers for variable in _keras.own_state(layer)}
         pairs = zip(self.source.weights, self.model.averages, strict=False)
@@ -33,33 +33,9 @@ class Copy(ModelLearner, CopyBase):
 
 @keras.saving.register_keras_serializable("mlsystem")
 class EMA(MLModel):
-    r"""A frozen copy of a model whose weights follow those of the model.
+    r"""A frozen copy of a model. Its weights are a moving average of the model's weights.
 
-    After each `every`-th update of the source, each weight of the copy becomes
-    `momentum * copy + (1 - momentum) * source`: trained weights and batch-norm statistics alike;
-    integer weights are copied. The copy starts equal to its source. This is the mean teacher of
-    Tarvainen & Valpola (2017, arXiv:1703.01780, eq. 2), the target network of BYOL
-    (Grill et al. 2020, arXiv:2006.07733, eq. 1) and the weight average for sampling from GANs.
-
-    It follows updates, not batches: with an optimizer that accumulates gradients over 4 batches, it
-    moves on one batch of 4.
-
-    The averages of float16 and bfloat16 weights are kept in float32, since small steps would be
-    rounded away. A call casts them to the dtype of the weights.
-
-    It is a model: it can be called in `forward` (in inference mode, unless `training` is given),
-    evaluated, exported. It has no trainable weights and no loss. Its `weights` are the averages, in
-    the order of the weights of its source, and last the number of updates, `updates`.
-
-    Call `start()` after you have loaded or set the weights of the source: it makes the copy equal
-    to them again.
-
-    Args:
-        model: the source, an MLModel or any Keras model.
-        momentum: number from 0 to 1, or a Keras schedule of the number of the source's updates
-            before this one.
-        every: number of updates of the source per update of the copy.
-        name: name of the copy, by default that of the source with `_ema` behind it.
+    Use it as a teacher, as a target network, or to evaluate a model with averaged weights.
 
     ```python
     class BYOL(ml.MLSystem):
@@ -68,6 +44,32 @@ class EMA(MLModel):
             self.online, self.predictor = encoder, predictor
             self.target = ml.EMA(self.online, momentum=0.99)
     ```
+
+    After every `every`-th update of the source, each weight of the copy becomes
+    `momentum * copy + (1 - momentum) * source`. This applies to trained weights and to batch-norm
+    statistics. Integer weights are copied. The copy starts equal to its source. It is the mean
+    teacher of Tarvainen & Valpola (2017, arXiv:1703.01780, eq. 2), the target network of BYOL
+    (Grill et al. 2020, arXiv:2006.07733, eq. 1) and the weight average for sampling from GANs.
+
+    The copy counts updates, not batches. If an optimizer accumulates gradients over 4 batches, the
+    copy changes on one batch of 4.
+
+    The averages of float16 and bfloat16 weights are stored in float32, because small steps would be
+    rounded away. A call casts them to the dtype of the weights.
+
+    The copy is a model. You can call it in `forward`, evaluate it and export it. A call runs in
+    inference mode, unless you pass `training`. The copy has no trainable weights and no loss. Its
+    `weights` are the averages, in the order of the source's weights, and then the number of
+    updates, `updates`.
+
+    Call `start()` after you load or set the weights of the source. It makes the copy equal to them.
+
+    Args:
+        model: the source, an MLModel or any Keras model.
+        momentum: number from 0 to 1, or a Keras schedule of the number of the source's updates
+            before this one.
+        every: number of updates of the source per update of the copy.
+        name: name of the copy. By default the name of the source with `_ema` appended.
     """
 
     _mlsystem: Copy
@@ -82,36 +84,36 @@ class EMA(MLModel):
         self.updates = self.add_weight(shape=(), dtype="int32", trainable=False, name="updates")
         self.averages: list[Any] = []
         self.started = False
-        self.built = True  # its weights are made when those of the source are
+        self.built = True  # its weights are created together with the source's weights
         if model.built:
             self.start()
 
     @property
     def weights(self) -> list[Any]:
-        """The averages, in the order of the weights of the source, then the count of updates."""
+        """The averages, in the order of the source's weights, then the number of updates."""
         return [v for v in super().weights if v is not self.updates] + [self.updates]
 
     @property
     def source(self) -> Any:
-        """The model that is followed."""
+        """The model that the copy follows."""
         return self._mlsystem.source
 
     def __dir__(self) -> list[str]:
-        # Keras saves what it finds among these names, and would save the source a second time.
+        # Keras saves the attributes among these names, and would save the source a second time.
         return [name for name in super().__dir__() if name != "source"]
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the copy; the first call builds it, and its source if need be."""
+        """Call the copy. The first call builds the copy, and its source if necessary."""
         if not self.source.built:
             _keras.compute_output_spec(self.source, *inputs)
         _make_averages(self)
         if not _keras.was_called(self):
-            self.built = False  # so that Keras notes the shapes, which export needs
-        kwargs.setdefault("training", False)  # or Keras would take that of the model around it
+            self.built = False  # so that Keras stores the shapes, because export needs them
+        kwargs.setdefault("training", False)  # or Keras would use the mode of the model around it
         return super().__call__(*inputs, **kwargs)
 
     def call(self, inputs: Any, *more: Any, training: Any = False, **kwargs: Any) -> Any:
-        """Runs the source with the averaged weights, in inference mode unless told otherwise."""
+        """Run the source with the averaged weights, in inference mode by default."""
         pairs = list(zip(self.source.weights, self.averages, strict=True))
         with Scope((w, _as(average.value, w)) for w, average in pairs) as scope:
             outputs = self.source(inputs, *more, training=training, **kwargs)
@@ -121,22 +123,22 @@ class EMA(MLModel):
         return outputs
 
     def start(self) -> None:
-        """Makes the copy equal to its source. `updates` stays.
+        """Make the copy equal to its source. `updates` does not change.
 
-        This is done by itself when the source gets its weights, and when a system is set up whose
-        source was not updated yet. Call it where you set the weights of the source later, as after
-        `source.load_weights(path)`.
+        This happens automatically when the source gets its weights. It also happens when a system
+        is set up before the first update of the source. Call it yourself after you set the weights
+        of the source, for example after `source.load_weights(path)`.
         """
         _make_averages(self)
         for weight, average in zip(self.source.weights, self.averages, strict=True):
-            average.assign(ops.copy(weight.value))  # its own buffer: jax gives the state away
+            average.assign(ops.copy(weight.value))  # its own buffer, because jax donates the state
         self.started = True
 
     def follow(self, updated: Any = None) -> None:
-        """Moves the copy towards its source; called after each update of the source.
+        """Move the copy towards its source. Called after each update of the source.
 
         Args:
-            updated: a boolean scalar tensor, whether there was an update; None where there was.
+            updated: a boolean scalar tensor: whether the source was updated. None means it was.
         """
         momentum = self.momentum
         if isinstance(momentum, keras.optimizers.schedules.LearningRateSchedule):

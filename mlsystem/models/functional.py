@@ -1,7 +1,7 @@
 """Functional models: `MLModel(inputs=..., outputs=...)`.
 
-Keras turns a subclass of `keras.Model` functional by rewriting the bases of its class, and of the
-classes above it, for the whole process. Here the one instance gets a class of its own instead.
+To make a subclass of `keras.Model` functional, Keras rewrites the bases of its class and of the
+classes above it. This affects the whole process. Here, only the one instance gets a new class.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ _classes: dict[type, type] = {}
 
 
 def become(model: Any, base: Any) -> None:
-    """Makes a model of a subclass of `base` an instance of Keras' `Functional` too."""
+    """Make a model of a subclass of `base` an instance of Keras' `Functional` too."""
     cls = type(model)
     if not issubclass(cls, _keras.Functional):
         object.__setattr__(model, "__class__", _functional(cls, base))

@@ -29,23 +29,24 @@ from mlsystem.step.train_function import TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
-# Groups in files. `dir` lists them for Keras, which reads them like attributes.
+# Groups in files. `dir` lists them for Keras, because it reads them like attributes.
 _GROUPS = ("_seeds", "_members")
-# What else Keras sets, in the constructor, `compile` or `fit`: a layer there would be lost.
+# Other names that Keras sets in the constructor, `compile` or `fit`. A layer there would be lost.
 _SET_BY_KERAS = _attribute_names.OF_KERAS | {
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
     *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
 
 
-# What trains the models of each public class, and of those derived from it.
+# The learner of each public class, and of the classes derived from it.
 KINDS: dict[type, type[ModelLearner]] = {}
 
 
 class _Attached:
-    """Gives a model what trains it, before Keras sets anything on the model, and unseen by Keras.
+    """The base class that attaches a learner to a model, unseen by Keras.
 
-    It stands behind the classes of Keras, so that its `__new__` is called first.
+    It does so before Keras sets anything on the model. It is the last base class, so that its
+    `__new__` is called first.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -57,9 +58,10 @@ class _Attached:
 
 @keras.saving.register_keras_serializable("mlsystem")
 class MLModel(TrainStep, Trainer, _Attached):
-    """A Keras model that knows how to compute, what it is to blame for, and how it learns.
+    """A Keras model with its own forward pass, loss and optimizer.
 
-    Override `forward`, `loss` and `configure_optimizer`, or give them as arguments:
+    Train it alone, as below, or as a member of an `MLSystem`. Override `forward`, `loss` and
+    `configure_optimizer`, or pass a network, a loss and an optimizer as arguments:
 
     ```python
     class Regressor(ml.MLModel):
@@ -77,21 +79,22 @@ class MLModel(TrainStep, Trainer, _Attached):
     ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse").fit(x, y)
     ```
 
-    A model can be trained alone, as above, or as a member of an `MLSystem`. It is a
-    `keras.Model`, and stands wherever one does: `MLModel(inputs=..., outputs=...)`,
-    `compile(loss=...)`, `compute_loss` and saving work as in Keras.
+    An `MLModel` is a `keras.Model`, and works wherever a Keras model does.
+    `MLModel(inputs=..., outputs=...)`, `compile(loss=...)`, `compute_loss` and saving work as in
+    Keras.
 
-    `save` and `keras.saving.load_model` give back a subclass whose constructor takes what Keras can
-    serialize: numbers, models, layers, optimizers, and lists and dicts of these. It needs no
-    `get_config` and no decorator, unless it is made inside a function. Import its module first.
+    `save` and `keras.saving.load_model` work with a subclass if Keras can serialize the arguments
+    of its constructor: numbers, models, layers, optimizers, and lists and dicts of these. Such a
+    class needs no `get_config` and no decorator, unless it is defined inside a function. Import its
+    module before you load.
 
     Args:
-        net: any Keras model or layer, or a network of the backend's own kind: a
-            `torch.nn.Module`, a `flax.linen.Module`. Leave it out where `forward` is overridden.
+        net: any Keras model or layer, or a network of the backend: a `torch.nn.Module` or a
+            `flax.linen.Module`. Leave it out if you override `forward`.
         loss: name, `keras.losses.Loss` or function `(y_true, y_pred)`. The loss compares the
-            model's own entries of `y` and of the outputs: those under its key, where they are
-            dicts that hold it.
-        optimizer: name, class or Keras optimizer; by default Adam.
+            model's own entries of `y` and of the outputs. In a dict, that is the entry under the
+            model's key, if there is one.
+        optimizer: name, class or Keras optimizer. Adam by default.
         metrics: list of Keras metrics, of the same entries as the loss.
         name: name of the model.
     """
@@ -99,8 +102,8 @@ class MLModel(TrainStep, Trainer, _Attached):
     _mlsystem: ModelLearner
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Lets Keras remember the arguments of the constructor."""
-        # Keras remembers the arguments for `get_config` here, and positional ones only by name.
+        """Create the model, and let Keras store the arguments of the constructor."""
+        # Keras stores the arguments for `get_config` here, but positional ones only by name.
         if len(args) == 1 and cls.__init__ is MLModel.__init__ and "outputs" not in kwargs:
             kwargs |= {"net": args[0]}
             args = ()
@@ -114,7 +117,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
         net = None if is_functional else _net(self, args, kwargs)
         if net is not None:
-            kwargs.setdefault("dtype", net.dtype_policy)  # by which losses are scaled or not
+            kwargs.setdefault("dtype", net.dtype_policy)  # it decides whether the loss is scaled
         if is_functional:
             functional.become(self, MLModel)
             _keras.Functional.__init__(self, *args, **kwargs)
@@ -133,13 +136,13 @@ class MLModel(TrainStep, Trainer, _Attached):
             if name in vars(cls):
                 raise _reserved(name, cls.__name__)
         adopt(cls)
-        if registered and "<locals>" not in cls.__qualname__:  # of which there may be several
+        if registered and "<locals>" not in cls.__qualname__:  # local classes may share a name
             _keras.register(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_jax_state":
-            # Keras' jax trainer leaves its state here at each batch, of which ours has none: to
-            # look into it for variables to track takes as long as a small step.
+            # Keras' jax trainer stores its state here at each batch. The state holds no variables
+            # to track, and a search for them takes as long as a small step.
             object.__setattr__(self, name, value)
             return
         is_private = name[0] == "_" and name not in _GROUPS
@@ -158,12 +161,12 @@ class MLModel(TrainStep, Trainer, _Attached):
             )
         if _attribute_names.is_number(name, value) and getattr(self, name, None) != value:
             self._mlsystem.compiled.changes += 1  # a captured step holds the old value
-        # Keras keeps what `compile(loss=)` was given under `loss`, where our method stands.
+        # Keras stores the argument of `compile(loss=)` as `loss`, but that is our method.
         if name != "loss":
             super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(super(), "__getattr__", self.__getattribute__)  # that of torch
+        found = getattr(super(), "__getattr__", self.__getattribute__)  # the method of torch
         try:
             return found(name)
         except AttributeError:
@@ -184,10 +187,10 @@ class MLModel(TrainStep, Trainer, _Attached):
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer that the model is trained by: in a system, `system.optimizers[key]`.
+        """The optimizer that trains the model. In a system, it is `system.optimizers[key]`.
 
-        A model that you `compile`, or train alone, has one of its own until the system is used
-        again. One that is neither compiled nor trained has no such attribute, as in Keras.
+        A member that you `compile` or train alone has its own optimizer, until you use the system
+        again. As in Keras, a model that is neither compiled nor trained has no such attribute.
         """
         of_system = self._mlsystem.role.optimizer
         if of_system is not None:
@@ -203,16 +206,16 @@ class MLModel(TrainStep, Trainer, _Attached):
         learner.role = replace(learner.role, optimizer=None)
 
     def __dir__(self) -> list[str]:
-        # Keras saves what it finds among these names, and the system has saved this one.
+        # Keras saves the attributes among these names. The system has saved this optimizer.
         of_system = self._mlsystem.role.optimizer is not None
         hidden = {"optimizer", "optimizers"} if of_system else ()
         return [*(name for name in super().__dir__() if name not in hidden), *self._mlsystem.groups]
 
-    # What users override ---------------------------------------------------------------------
+    # Methods to override ---------------------------------------------------------------------
 
     @by_name
     def call(self, inputs: Any, *more: Any, training: Any = None, **kwargs: Any) -> Any:
-        """What calling the model does; the same function as `forward`."""
+        """Run the forward pass of the model. It is the same function as `forward`."""
         net = getattr(self, "net", None)
         if isinstance(self, _keras.Functional):
             return _keras.Functional.call(self, inputs, training=training, **kwargs)
@@ -230,19 +233,19 @@ class MLModel(TrainStep, Trainer, _Attached):
     def loss(
         self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
     ) -> Any:
-        """What the model is to blame for. Override it with as many of the arguments as you need.
+        """Compute the loss of the model. Override it with as many of the arguments as you need.
 
         Args:
             x: the inputs in the batch.
-            y: the targets in the batch; None without any.
-            outputs: what the `forward` of the system returned (of the model, where it is alone).
-            sample_weight: the weight of each sample; None without any.
+            y: the targets in the batch. None if there are none.
+            outputs: the result of the system's `forward`, or of the model's if it is alone.
+            sample_weight: the weight of each sample. None if there are none.
             training: whether this is a training step.
 
         Returns:
-            A scalar, a vector of one loss per sample (which is weighted by the sample weights,
-            unless the method takes `sample_weight`, and averaged), or a dict of named terms of
-            these two kinds, whose sum is the loss.
+            A scalar, a vector of one loss per sample, or a dict of named terms of these two kinds.
+            The sum of the terms is the loss. A vector is averaged. It is first weighted by the
+            sample weights, unless the method takes `sample_weight`.
         """
         compiled = _keras.compile_loss(self)
         if self._mlsystem.overrides("compute_loss"):
@@ -255,7 +258,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         return reduction.compiled(compiled, self.key, y, outputs, sample_weight)
 
     def configure_optimizer(self) -> Any:
-        """The optimizer: the one given to the constructor, else Adam. Override it for another."""
+        """Return the optimizer: the constructor's argument, else Adam. Override it for another."""
         return make(self._mlsystem.given.optimizer or "adam", self.key)
 
     loss._is_default = configure_optimizer._is_default = True  # type: ignore[attr-defined]
@@ -268,12 +271,12 @@ class MLModel(TrainStep, Trainer, _Attached):
         metrics: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Configures training, as in Keras. What is left out is what the constructor was given.
+        """Configure training, as in Keras. Arguments left out come from the constructor.
 
         Args:
             optimizer: as in Keras. "auto": the model's own optimizer, else Keras' default.
             loss: as in Keras.
-            loss_weights: as in Keras. Of a `loss` method, numbers by term: `{"kl": 0.1}`.
+            loss_weights: as in Keras. For a `loss` method, numbers by term: `{"kl": 0.1}`.
             metrics: as in Keras.
             kwargs: the other arguments of `keras.Model.compile`.
         """
@@ -296,23 +299,23 @@ class MLModel(TrainStep, Trainer, _Attached):
         learner.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
-    # A subclass with a `compile` of its own takes what Keras did not save.
+    # A subclass with its own `compile` handles the arguments that Keras did not save.
     compile._is_default = True  # type: ignore[attr-defined]
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration: the arguments of the constructor, as far as Keras can save them."""
+        """Return the configuration: the constructor's arguments, if Keras can save them."""
         of_keras = not getattr(type(self).get_config, "_is_default", False)
         if of_keras or isinstance(self, _keras.Functional):
             return super().get_config()
         return constructor_arguments.config(self)
 
-    # For Keras, this is no `get_config` of one's own: subclasses still need theirs.
+    # This does not count as an own `get_config` for Keras: subclasses still need theirs.
     get_config._is_default = True  # type: ignore[attr-defined]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Rebuilds a model from its configuration."""
-        # Keras takes the registered class, although `custom_objects` names another one.
+        """Create a model from its configuration."""
+        # Keras uses the registered class, even if `custom_objects` names another class.
         other = keras.saving.get_registered_object(cls.__name__, custom_objects)
         is_ours = cls.from_config.__func__ is MLModel.from_config.__func__  # type: ignore[attr-defined]
         if isinstance(other, type) and other is not cls and is_ours:
@@ -322,29 +325,30 @@ class MLModel(TrainStep, Trainer, _Attached):
         return super().from_config(config, custom_objects)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves the model with its optimizer and random seeds. See `keras.Model.save`.
+        """Save the model with its optimizer and random seeds. See `keras.Model.save`.
 
-        `keras.saving.load_model` gives it back, compiled, and `load_weights` reads the file too.
+        Load the file with `keras.saving.load_model`, which returns the compiled model. You can
+        also read its weights with `load_weights`.
 
         Args:
-            filepath: where to, ending in `.keras`.
+            filepath: path of the file, ending in `.keras`.
             args: as in Keras.
             kwargs: as in Keras.
 
         Raises:
-            NotImplementedError: Keras cannot serialize an argument of the constructor. Nothing
-                was written.
+            NotImplementedError: Keras cannot serialize an argument of the constructor. No file is
+                written.
         """
-        keras.saving.serialize_keras_object(self)  # Keras empties the file before it does so
+        keras.saving.serialize_keras_object(self)  # fail early: Keras empties the file first
         super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves weights, optimizers and random seeds. See `keras.Model.save_weights`.
+        """Save weights, optimizers and random seeds. See `keras.Model.save_weights`.
 
-        The file ends with a checksum, which `load_weights` verifies and Keras ignores.
+        The file ends with a checksum. `load_weights` verifies it, and Keras ignores it.
 
         Args:
-            filepath: where to, ending in `.weights.h5`.
+            filepath: path of the file, ending in `.weights.h5`.
             args: as in Keras.
             kwargs: as in Keras.
         """
@@ -353,27 +357,27 @@ class MLModel(TrainStep, Trainer, _Attached):
             checksum.add(Path(filepath))
 
     def load_own_variables(self, store: Any) -> None:
-        """Called by Keras with one group of a file."""
+        """Load the variables from one group of a file. Called by Keras."""
         weights_file.check_archive(store)
         super().load_own_variables(store)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Loads what `save_weights` or `save` wrote: weights, optimizers and random seeds.
+        """Load a file of `save_weights` or `save`: weights, optimizers and random seeds.
 
-        The model must have its weights (`setup` makes them). A file that is damaged or does not
-        fit changes nothing. If the file lacks the state of the model's optimizer, the weights are
-        loaded and the optimizer starts from scratch, with a warning. In a system, each model's
+        The model must have its weights. Call `setup` to create them. A file that is damaged or does
+        not fit changes nothing. If the file lacks the state of the model's optimizer, the weights
+        are loaded and the optimizer starts from scratch, with a warning. In a system, each model's
         optimizer must be in the file.
 
         Args:
-            filepath: a `.weights.h5` or `.keras` file; others are left to Keras.
-            skip_mismatch: whether to leave out what does not fit: a layer, or the optimizer of a
-                model, as a whole. A warning lists it.
+            filepath: a `.weights.h5` or `.keras` file. Keras loads other files.
+            skip_mismatch: whether to skip each layer, or each model's optimizer, that does not fit.
+                A warning lists them.
             kwargs: as in Keras.
 
         Raises:
             ValueError: the file cannot be read, has changed since it was written, or does not fit.
-                The message lists what differs.
+                The message lists the differences.
         """
         if kwargs or not str(filepath).endswith((".weights.h5", ".keras")):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
@@ -385,23 +389,23 @@ class MLModel(TrainStep, Trainer, _Attached):
         weights_file.load_weights(self, filepath, skip_mismatch)
 
     def get_build_config(self) -> Any:
-        """The shapes of the batch that the model was readied with, else what Keras remembers."""
+        """Return the shapes of the batch that built the model, else Keras' own config."""
         symbols = self._mlsystem.symbols
         if symbols is None or isinstance(self, _keras.Functional):
             return super().get_build_config()
         return {"batch": keras.saving.serialize_keras_object(symbols)}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Makes the weights of a loaded model. Called by Keras."""
+        """Create the weights of a loaded model. Called by Keras."""
         if "batch" in (config or {}):
             setup.rebuild(self._mlsystem, keras.saving.deserialize_keras_object(config["batch"]))
         else:
             super().build_from_config(config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a copy or a loaded model as the first one was. Called by Keras.
+        """Compile a copy or a loaded model like the original. Called by Keras.
 
-        As in Keras, a model with a `compile` of its own is left to it, with a warning.
+        As in Keras, a model with its own `compile` is not compiled, and a warning says so.
         """
         if self._mlsystem.overrides("compile"):
             super().compile_from_config(config)
@@ -411,11 +415,11 @@ class MLModel(TrainStep, Trainer, _Attached):
             self._mlsystem.finish_build()
 
     def setup(self, batch: Any = None) -> "MLModel":
-        """Builds weights and optimizers from one batch, and compiles. Returns the model.
+        """Build weights and optimizers from one batch, and compile. Return the model.
 
         Args:
             batch: one batch as the data set yields it (only its shapes matter), a data set, or an
-                `ml.MLData`; by default what the method `data` of the model returns.
+                `ml.MLData`. By default the result of the model's method `data`.
         """
         learner = self._mlsystem
         learner.ensure_compiled()
@@ -424,7 +428,7 @@ class MLModel(TrainStep, Trainer, _Attached):
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
-        """The optimizer of the model, under its key."""
+        """The optimizer of the model, by its key."""
         return {} if self.optimizer is None else {self.key: self.optimizer}
 
     def compute_loss(
@@ -435,7 +439,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The loss with the regularizers: Keras' own, unless `loss` is overridden."""
+        """Compute the loss with the regularizers, as in Keras, unless `loss` is overridden."""
         learner = self._mlsystem
         if learner.overrides("loss"):
             return learner.compute_loss(x, y, y_pred, sample_weight, training)
@@ -446,30 +450,30 @@ class MLModel(TrainStep, Trainer, _Attached):
     compute_loss._is_default = True  # type: ignore[attr-defined]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """The running means, those logged under a name of one's own behind those of Keras."""
+        """Return the running means: Keras' first, then the values logged under other names."""
         learner = self._mlsystem
         this = learner.step
         if this and learner.condition is None:
             learner.to_logs(this)
         own = learner.logs.results(this.touched if this else None)
-        logged = learner.logs.trackers  # of which others are those of `test_step` alone
+        logged = learner.logs.trackers  # some of them are logged by `test_step` only
         of_keras = {n: v for n, v in super().get_metrics_result().items() if n not in logged}
         return of_keras | own
 
     @property
     def metrics(self) -> list[Any]:
-        """Keras' metrics of the model, and the trackers of what is logged."""
+        """Keras' metrics of the model, and the trackers of the logs."""
         return [*super().metrics, *self._mlsystem.logs.metrics()]
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Compiles the training step; called by `fit`."""
+        """Create the function that compiles the training step. Called by `fit`."""
         train_function.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
             self.train_function = TrainFunction(self._mlsystem)
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
-        """Compiles the step of `evaluate`."""
+        """Create the compiled step of `evaluate`."""
         train_function.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
             self.test_function = engine.test_function(self)
@@ -500,7 +504,7 @@ _INSTEAD = {
 
 
 def _check_name(model: Any, name: str, value: Any) -> None:
-    """Refuses a value in the place of a method, or that only the constructor takes."""
+    """Raise an error for a value that would replace a method, or that belongs in a constructor."""
     if name == "loss":
         is_wrong = value is not None and value is not _keras.given_loss(model)
     elif name == "optimizer":
@@ -522,7 +526,7 @@ def _is_ours(method: Any) -> bool:
 
 
 def taken_name(model: Any, name: str) -> str:
-    """The error where a layer is set under a name that Keras or this library uses."""
+    """Return the error for a layer set under a name that Keras or this library uses."""
     return (
         f"A member of {type(model).__name__} cannot be called '{name}', which means "
         "something to a model already. Choose another name."
@@ -530,7 +534,7 @@ def taken_name(model: Any, name: str) -> str:
 
 
 def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Takes the net, as a layer, out of the arguments of the constructor."""
+    """Remove the network from the arguments of the constructor. Return it as a layer."""
     if len(args) > 1:
         raise TypeError(
             f"{type(model).__name__} takes one network; found {len(args)} positional arguments. "
@@ -549,7 +553,7 @@ def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _no_net(model: Any, given: Any) -> str:
-    """The error where the constructor got something else than a network."""
+    """Return the error for a constructor argument that is not a network."""
     cls = type(model).__name__
     if isinstance(given, str):
         fix = f" Give a name as `name={given!r}`, and the network first."

@@ -20,11 +20,11 @@ from mlsystem.step.train_function import trained
 
 
 class ModelLearner(Learner):
-    """What trains a model alone, or stands for it in the system that trains it."""
+    """The learner of a model that is trained alone, or as a member of a system."""
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
         super().__init__(model, logs, losses)
-        # What Keras saves beside the attributes. One object each: Keras knows them by their id.
+        # Saved by Keras beside the attributes. One object each, because Keras compares their ids.
         self.groups: dict[str, Any] = {"_seeds": Seeds(model)}
 
     @property
@@ -33,13 +33,13 @@ class ModelLearner(Learner):
         return self.role.key or self.name
 
     def overrides(self, method: str) -> bool:
-        """Whether the user's class has a method of its own in place of the library's."""
+        """Return whether the user's class overrides a method of the library."""
         return not getattr(getattr(type(self.model), method), "_is_default", False)
 
     # Before the first step -------------------------------------------------------------------
 
     def ensure_compiled(self) -> None:
-        """Compiles a model that has no optimizer of its own yet."""
+        """Compile a model that has no optimizer of its own yet."""
         model, role = self.model, self.role
         self.role = replace(role, optimizer=None)
         if not model.compiled or model.optimizer is None:
@@ -48,14 +48,14 @@ class ModelLearner(Learner):
             self.role = replace(self.role, optimizer=role.optimizer)
 
     def finish_build(self) -> None:
-        """Builds the optimizer once there are weights."""
+        """Build the optimizer, after the weights exist."""
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         self.setup = Setup(self.model.weights, {self.key: self.model})
 
     def ready_optimizers(self) -> None:
-        """Makes the state of the optimizers, but for a model that a system trains."""
+        """Create the state of the optimizers, except for a model that a system trains."""
         if not self.model.trainable_weights or self.role.key:
             return
         if not self.overrides("compile"):
@@ -64,45 +64,45 @@ class ModelLearner(Learner):
             self.finish_build()
 
     def retrain(self) -> None:
-        """Sees to weights that are trained from now on: the optimizer must know them."""
+        """Extend the optimizer to unfrozen weights, if it does not know them."""
         model = self.model
         optimizer = getattr(model, "optimizer", None)
         thawed = self.compiled.trained and optimizer is not None and optimizer.built
         if thawed and not knows(optimizer, model.trainable_weights):
             with _keras.DotNotTrackScope():
                 model.optimizer = extended(optimizer, model.trainable_weights)
-            model.test_function = None  # it holds the state of the one before
+            model.test_function = None  # it holds the state of the earlier optimizer
         assert self.setup is not None
         self.compiled.trained = trained(self.setup.weights)
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
-        """The model itself, if it has weights to train."""
+        """Return the model itself by its name, if it has weights to train."""
         return {self.key: self.model} if self.model.trainable_weights else {}
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
-        """A model alone follows its own loss."""
+        """Return the row of the model, which follows its own loss."""
         weights, terms = self.given.loss_weights, self.known.parts
         return routing_table.read("sum", [self.key], losses, weights, terms=terms)
 
     def has_loss(self) -> bool:
-        """Whether the model has a loss of its own: a method, or one that was given."""
+        """Return whether the model has its own loss: a method, or a loss that was given to it."""
         own = self.overrides("loss") or self.overrides("compute_loss")
         return own or _keras.compile_loss(self.model) is not None
 
     def compares_targets(self) -> bool:
-        """Whether the loss is one that was given, between the model's own targets and outputs."""
+        """Return whether the loss was given and compares the model's own targets and outputs."""
         return not self.overrides("loss") and _keras.compile_loss(self.model) is not None
 
     def counts_layer_losses(self) -> bool:
-        """Whether the loss is that of an overridden `compute_loss`, which adds regularizers."""
+        """Return whether the loss is an overridden `compute_loss`, which adds regularizers."""
         return not self.overrides("loss") and self.overrides("compute_loss")
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def compute_loss(self, x: Any, y: Any, outputs: Any, sample_weight: Any, training: Any) -> Any:
-        """What the `loss` method returns and the regularizers; leaves the terms in `losses`."""
+        """Compute the `loss` method plus the regularizers. Store the terms in `losses`."""
         extra = reduction.total(self.model.losses)  # before `loss`, which may call layers again
         found = reduction.of_model(self.model, x, y, outputs, sample_weight, training)
         sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
@@ -112,7 +112,7 @@ class ModelLearner(Learner):
         return found.value + extra
 
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
-        """The one loss of a model that is trained alone, with its terms."""
+        """Compute the one loss of a model that is trained alone, with its terms."""
         if not self.has_loss() and not self.model.losses:
             return LossValues()
         self.losses = ForwardLosses()
@@ -131,14 +131,14 @@ class ModelLearner(Learner):
         return LossValues({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
 
     def forward_state(self, is_conditional: bool) -> list[Any]:
-        """What is put back where an update is skipped by its condition."""
+        """Return the variables to restore if the condition of an update skips it."""
         if not is_conditional:
             return []
         found: list[Any] = self.once("state", lambda: nonfinite.forward_state(self.model))
         return found
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
-        """Updates the metrics by Keras' `compute_metrics`, whose logs a step returns."""
+        """Update the metrics by Keras' `compute_metrics`. A step returns its logs."""
         if this := self.step:
             logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
             this.logs = None if self.condition is not None else logs
@@ -146,7 +146,7 @@ class ModelLearner(Learner):
     # State and logs --------------------------------------------------------------------------
 
     def state_variables(self) -> list[Any]:
-        """All variables that a step may read or assign, each once."""
+        """Return all variables that a step may read or assign, each once."""
         optimizer = getattr(self.model, "optimizer", None)
         transform = None if self.call is None else self.call.transform
         return variables_once(
@@ -159,7 +159,7 @@ class ModelLearner(Learner):
         )
 
     def to_logs(self, step: context.Step) -> None:
-        """Moves the losses and their terms into the running means."""
+        """Move the losses and their terms into the running means."""
         means, owners = step.ledger.means(), step.ledger.owners
         for name in means:
             if name in owners:
@@ -171,11 +171,11 @@ class ModelLearner(Learner):
             _keras.loss_tracker(self.model).update_state(total, sample_weight=weight)
 
     def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """The logs of an epoch: Keras' own."""
+        """Return the logs of an epoch, as Keras makes them."""
         return _keras.epoch_logs(self.model, logs)
 
     def metric_names(self) -> set[str]:
-        """The names in the logs that belong to metrics."""
+        """Return the names in the logs that belong to metrics."""
         results = {metric.name: metric.result() for metric in keras.Model.metrics.fget(self.model)}
         nested = [name for r in results.values() if isinstance(r, dict) for name in r]
         return {*results, *nested}

@@ -13,9 +13,9 @@ from mlsystem.saving import constructor_arguments
 
 
 def declared(system: Any) -> dict[str, Any]:
-    """Routing and the like, where set on the system, and which members are frozen.
+    """Return the declarations set on the system, such as `routing`, and the frozen members.
 
-    What holds variables is left out: constructors make the variables, and what holds them.
+    Declarations with variables are left out, because constructors create these variables.
     """
     own = {name: vars(system)[name] for name in SAVED if name in vars(system)}
     plain = {name: value for name, value in own.items() if not _holds_variables(value)}
@@ -27,7 +27,7 @@ def declared(system: Any) -> dict[str, Any]:
 
 
 def declare(system: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets what `declared` said, and returns the rest."""
+    """Set the declarations that `declared` returned. Return the rest of the config."""
     for name in SAVED:
         if name in config:
             setattr(system, name, keras.saving.deserialize_keras_object(config[name]))

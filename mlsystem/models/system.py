@@ -30,7 +30,7 @@ from mlsystem.saving import constructor_arguments
 from mlsystem.step import context, train_function
 from mlsystem.step.train_function import SystemTrainFunction
 
-# What `compile` of a system takes, beside the arguments of Keras.
+# The arguments of a system's `compile`, beside the arguments of Keras.
 _COMPILED = (
     *("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"),
     "auto_scale_loss",
@@ -39,11 +39,11 @@ _COMPILED = (
 
 @keras.saving.register_keras_serializable("mlsystem")
 class MLSystem(MLModel):
-    """Models that learn together, each by its own optimizer and from the losses it follows.
+    """Several models that are trained together, each with its own optimizer and losses.
 
-    Its members are the models set as attributes, in lists and in dicts, named by their path:
-    `generator`, `critics/0`. Override `forward`, which runs them once and returns everything
-    that the losses look at, and say who follows which loss:
+    Set the models as attributes, in lists or in dicts. They are the members of the system, named
+    by their path: `generator`, `critics/0`. Override `forward` to run the models once and to
+    return all outputs that the losses need. Set `routing` to choose the losses of each model:
 
     ```python
     class GAN(ml.MLSystem):
@@ -61,46 +61,48 @@ class MLSystem(MLModel):
             return {"real": self.discriminator(images), "fake": self.discriminator(fake)}
     ```
 
-    A system can be a member of another; there it counts as one member with one loss, its sum.
+    A system can be a member of another system. There it counts as one member with one loss, the
+    sum of its losses.
 
-    `save` writes all that training goes on from, and `keras.saving.load_model` gives it back,
-    compiled: see `MLModel` for what a constructor may take. In the file, models go by their names,
-    whatever their order.
+    `save` writes all that is needed to resume training. `keras.saving.load_model` returns the
+    compiled system. `MLModel` lists the arguments that a constructor may take. In the file,
+    models are stored by name, so their order does not matter.
 
     Attributes:
-        routing: which losses each model follows, one row per model. `"sum"` (default): all.
-            `"own"`: the loss of its own name, and those that bear no model's name. A table
+        routing: the losses that each model follows, one row per model. `"sum"` (default): all
+            losses. `"own"`: the loss of its own name, and losses that have no model's name. A table
             `{model: {loss: weight}}`: a weight may be negative (gradient reversal), a Keras
-            variable, or a Keras schedule of the number of batches before this one. A loss may be
-            the term of one, as in `compile(loss_weights=)`.
-        phases: groups of models that are updated one after another on each batch, each from a
-            forward pass of its own: `[("critic",)] * 5 + [("generator",)]`. By default one phase
-            with all models, from one forward pass and the old weights.
-        update_every: `{model: n}`: the model is updated when the number of batches seen, this
-            one included, is a multiple of n. Steps of your own leave it out on other batches too,
-            and it costs nothing there; so with the next two.
-        update_start: `{model: n}`: the model is not updated on the first n batches.
-        update_end: `{model: n}`: the model is updated on the first n batches only.
-        update_when: `{model: condition}`: a function of the losses and their terms, a dict by name,
-            that gives a boolean scalar: the model is updated where it is true, which is decided
-            inside the compiled step: `{"critic": lambda losses: losses["critic"] > 0.5}`. The
-            share of batches on which it was is logged as `MODEL_updated`.
-        nonfinite: what becomes of an update whose gradient is not finite. "skip" (default): the
-            model, its optimizer, its EMA copies and the logs stay as they are. All that `forward`
-            has assigned on the batch is put back, as the statistics of batch norm and queues, but
-            not random seeds. `MODEL_skipped` in the logs of the epoch counts it, and a warning
-            says so once. "raise": likewise, and training ends with a FloatingPointError. "keep":
-            it is applied. An optimizer that scales the loss lowers its scale as ever. An update
-            that only its scale made overflow is skipped in the same way, but not counted.
-        balance: an object of `ml.balance`, which weighs losses as they are minimized, or keeps
-            their gradients from conflicting; None for what `routing` says alone.
+            variable, or a Keras schedule of the number of batches before this one. A loss may also
+            be a term of a loss, as in `compile(loss_weights=)`.
+        phases: groups of models that are updated one after another on each batch, such as
+            `[("critic",)] * 5 + [("generator",)]`. Each phase has its own forward pass. By default,
+            one phase updates all models, from one forward pass with the old weights.
+        update_every: `{model: n}`: update the model if the number of batches, including this one,
+            is a multiple of n. On other batches, your own steps skip the model too, and it costs
+            nothing. The same holds for `update_start` and `update_end`.
+        update_start: `{model: n}`: do not update the model on the first n batches.
+        update_end: `{model: n}`: update the model on the first n batches only.
+        update_when: `{model: condition}`: update the model only if the condition is true. It is a
+            function from a dict of the losses and their terms to a boolean scalar:
+            `{"critic": lambda losses: losses["critic"] > 0.5}`. The compiled step evaluates it.
+            The share of batches with an update is logged as `MODEL_updated`.
+        nonfinite: the treatment of an update whose gradient is NaN or infinite. "skip" (default):
+            the model, its optimizer, its EMA copies and the logs do not change. Variables that
+            `forward` assigned on the batch, such as batch-norm statistics and queues, are restored,
+            but not random seeds. `MODEL_skipped` in the logs of the epoch counts the skipped
+            updates, and one warning reports them. "raise": skip the update and end training with a
+            FloatingPointError. "keep": apply the update. An optimizer that scales the loss still
+            lowers its scale. If only the scale caused an overflow, the update is skipped but not
+            counted.
+        balance: an object of `ml.balance` that weighs the losses during training, or prevents
+            conflicts between their gradients. None uses `routing` alone.
 
-    A model is frozen and unfrozen by its `trainable`, or that of its layers, at any time, also by a
-    callback in the middle of training: its optimizer keeps its state meanwhile.
+    Freeze and unfreeze a model by its `trainable`, or by the `trainable` of its layers. You can do
+    so at any time, also from a callback during training. The optimizer keeps its state meanwhile.
 
-    `forward` may name `y`, `training` and `phase` (the index of the phase; None outside training).
-    Each phase runs it once, so that batch norm moves once a phase.
-    Trainable weights that the system owns itself are the member `self`.
+    `forward` may take `y`, `training` and `phase` (the index of the phase, None outside training).
+    Each phase runs it once, so batch norm is updated once per phase.
+    Trainable weights that the system itself owns are the member `self`.
     """
 
     _mlsystem: SystemLearner
@@ -119,7 +121,7 @@ class MLSystem(MLModel):
                 f"{type(self).__name__}.__init__ sets `{name}` before it calls "
                 "`super().__init__()`. Call that first."
             )
-        if name[0] == "_" or (value is True and name == "built"):  # Keras sets some before all else
+        if name[0] == "_" or (value is True and name == "built"):  # Keras sets some of them first
             super().__setattr__(name, value)
             return
         if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
@@ -156,15 +158,15 @@ class MLSystem(MLModel):
             learner.reset()
 
     def __dir__(self) -> list[str]:
-        # Keras saves what it finds among these names: each model by its own, and those in lists
-        # and dicts by `_members`. In `layers` they would be numbered by class.
+        # Keras saves the attributes among these names: each model by its own name, and models in
+        # lists and dicts by `_members`. In `layers` they would be numbered by class.
         hidden = {"layers", *self._mlsystem.containers()}
         return [name for name in super().__dir__() if name not in hidden]
 
-    # What users override ---------------------------------------------------------------------
+    # Methods to override ---------------------------------------------------------------------
 
     def forward(self, x: Any, training: Any = None) -> Any:
-        """Runs the models once and returns everything that the losses look at."""
+        """Run the models once and return all outputs that the losses need."""
         raise NotImplementedError(
             f"{type(self).__name__} does not say how to compute: override `forward(self, x)`."
         )
@@ -172,7 +174,7 @@ class MLSystem(MLModel):
     def compute_losses(
         self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
     ) -> dict[str, Any]:
-        """The losses by name: by default each member's own `loss`, under the member's name.
+        """Compute the losses by name. Default: each member's own `loss`, under the member's name.
 
         Override it to add losses that belong to no single model, or to write all in one place:
 
@@ -184,9 +186,9 @@ class MLSystem(MLModel):
 
         Args:
             x: the inputs in the batch.
-            y: the targets in the batch; None without any.
-            outputs: what `forward` returned.
-            sample_weight: the weight of each sample; None without any.
+            y: the targets in the batch. None if there are none.
+            outputs: the result of `forward`.
+            sample_weight: the weight of each sample. None if there are none.
             training: whether this is a training step.
 
         Returns:
@@ -202,7 +204,7 @@ class MLSystem(MLModel):
     def loss(
         self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
     ) -> Any:
-        """The sum of the losses of the system, a scalar tensor. See `compute_losses`."""
+        """Return the sum of the losses of the system, a scalar tensor. See `compute_losses`."""
         learner = self._mlsystem
         taken = system_losses.find(learner, Batch(x, y, sample_weight), outputs, bool(training))
         learner.losses = ForwardLosses(taken=taken)
@@ -212,7 +214,7 @@ class MLSystem(MLModel):
     loss._is_default = True  # type: ignore[attr-defined]
 
     def data(self) -> Any:
-        """The data of the system, where `fit` and `evaluate` are given none.
+        """Return the data of the system, for a `fit` or `evaluate` without data.
 
         Override it, or set the attribute, to return an `ml.MLData` or anything that `fit` takes.
         """
@@ -221,7 +223,9 @@ class MLSystem(MLModel):
     def configure_optimizers(
         self, optimizer: Any = None, learning_rate: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The optimizer of each model: by default each model's own.
+        """Return the optimizer of each model. Default: each model's own optimizer.
+
+        Override it to choose optimizers in one place:
 
         ```python
         def configure_optimizers(self):
@@ -229,8 +233,8 @@ class MLSystem(MLModel):
         ```
 
         Args:
-            optimizer: class or name of which each model gets one.
-            learning_rate: its learning rate.
+            optimizer: class or name. Each model gets an optimizer of it.
+            learning_rate: the learning rate of each optimizer.
             kwargs: its other arguments.
 
         Returns:
@@ -242,27 +246,29 @@ class MLSystem(MLModel):
             )
         return member_optimizers.own_optimizers(self)
 
-    # What users call -------------------------------------------------------------------------
+    # Methods to call -------------------------------------------------------------------------
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints Keras' summary, and a table of the models: how, when and by what each learns.
+        """Print Keras' summary, and a table of each model's training.
 
-        A row holds the number of weights, how many of them are trained, the optimizer and its
-        learning rate, when the model is updated, and the losses that it follows with their
-        weights: schedules by class and present value, variables by value. The losses are known
-        once the system has seen a batch (`setup` is enough where `compute_losses` can run on
-        shapes alone).
+        A row shows the number of weights and of trained weights, and the optimizer with its
+        learning rate. It also shows when the model is updated, and the losses it follows with
+        their weights. A schedule is shown by class and present value, a variable by its value.
+        The losses are known after the system has seen a batch. `setup` is enough if
+        `compute_losses` can run on shapes alone.
 
         Args:
             args: as in `keras.Model.summary`.
-            kwargs: likewise; `print_fn` gets the table too.
+            kwargs: as in `keras.Model.summary`. `print_fn` gets the table too.
         """
         call = bind(super().summary, *args, **kwargs)
         super().summary(*args, **kwargs)
         (call.arguments["print_fn"] or print)(summary.text(self))
 
     def gradient_report(self, data: Any = None) -> GradientReport:
-        """The norm of the gradient of each loss in each model, and what is amiss. Changes nothing.
+        """Compute the gradient norm of each loss in each model. Report problems, change nothing.
+
+        Use it to find losses that do not reach their model.
 
         ```python
         report = gan.gradient_report(images[:64])
@@ -272,14 +278,14 @@ class MLSystem(MLModel):
         ```
 
         Args:
-            data: one batch as the data set yields it, an `MLData` or another data set, whose first
-                batch is taken, as for `setup`.
+            data: one batch as the data set yields it, or an `MLData` or another data set, whose
+                first batch is used, as in `setup`.
 
         Returns:
-            The norms by loss and model. `dead` lists the routes by which no gradient arrives: of
-            losses that a model follows and does not depend on. `unfollowed` lists those by which
-            one would arrive, of losses that the model does not follow. A system that is not set
-            up is set up first.
+            The norms by loss and model. `dead` lists the routes without a gradient: the model
+            follows a loss but does not affect it. `unfollowed` lists the opposite: a gradient
+            exists, but the model does not follow the loss. The system is set up first, if it is
+            not yet.
         """
         batch = data_arguments.examples(self._mlsystem, data)[0]
         self.setup(batch)
@@ -294,17 +300,18 @@ class MLSystem(MLModel):
         weighted_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Configures training; `fit` does without it.
+        """Configure training. Without a call, `fit` uses the defaults.
 
         Args:
-            optimizer: Keras optimizer, class or name of which each model gets a copy, or a dict
-                of these by model. By default what `configure_optimizers` returns.
-            loss: Keras loss of each model that has none of its own, or a dict of losses by model.
-            loss_weights: weight of all losses, or a dict of weights by loss, on top of `routing`. A
-                term of a loss goes by its log (`encoder_kl`), or its own name (`kl`) where only one
-                loss has it; its weight counts in place of that of its loss. Logs are unweighted.
-            metrics: list of Keras metrics of each model with a given loss, or a dict by model.
-            weighted_metrics: likewise, weighted by the sample weights.
+            optimizer: Keras optimizer, class or name, copied for each model, or a dict of these by
+                model. By default the result of `configure_optimizers`.
+            loss: Keras loss for each model without its own loss, or a dict of losses by model.
+            loss_weights: weight of all losses, or a dict of weights by loss, on top of `routing`.
+                Name a term of a loss as in the logs (`encoder_kl`), or by its own name (`kl`) if
+                only one loss has it. Its weight replaces the weight of its loss. Logs are
+                unweighted.
+            metrics: list of Keras metrics for each model with a given loss, or a dict by model.
+            weighted_metrics: like `metrics`, but weighted by the sample weights.
             kwargs: the other arguments of `keras.Model.compile`.
         """
         learner = self._mlsystem
@@ -329,12 +336,12 @@ class MLSystem(MLModel):
 
     @property
     def metrics(self) -> list[Any]:
-        """The trackers of losses and logs, the members' metrics, and those set as attributes."""
+        """The trackers of losses and logs, the members' metrics, and metrics set as attributes."""
         own = _keras.own_metrics(self)
         return [*self._mlsystem.logs.metrics(), *self._mlsystem.metrics().values(), *own]
 
     def reset_metrics(self) -> None:
-        """Empties the running means; called by Keras at the start of each epoch."""
+        """Reset the running means. Called by Keras at the start of each epoch."""
         super().reset_metrics()
         learner = self._mlsystem
         learner.logs.reset()
@@ -343,18 +350,18 @@ class MLSystem(MLModel):
             learner.compiled.batches = int(self.optimizer.iterations)
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """The running means: in a step of what it updated, else of all that hold one."""
+        """Return the running means: in a step the updated ones, else all that have a value."""
         return self._mlsystem.results()
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Compiles the training step, one for each set of models that are updated on a batch."""
+        """Create the training step, compiled for each set of models that are updated on a batch."""
         train_function.check_rehearsed(self._mlsystem, "train_step")
         if force or self.train_function is None:
             self.train_function = SystemTrainFunction(self._mlsystem)
         return self.train_function
 
     def get_compile_config(self) -> Any:
-        """What the system learns by, as Keras saves it: the optimizer of each model, and more."""
+        """Return the training configuration, as Keras saves it, with each model's optimizer."""
         if not (config := super().get_compile_config()):
             return config
         given = {name: getattr(self._mlsystem.given, name) for name in _COMPILED}
@@ -365,27 +372,27 @@ class MLSystem(MLModel):
         return config | saved_declarations.declared(self)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded system as the saved one was. Called by Keras."""
+        """Compile a loaded system like the saved one. Called by Keras."""
         super().compile_from_config(saved_declarations.declare(self, config))
 
     def get_build_config(self) -> Any:
-        """What the weights are made from, and what a system that others train was declared."""
+        """Return the build config. Add the declarations of a system that is not compiled."""
         config = super().get_build_config()
         return config if self.compiled or not config else config | saved_declarations.declared(self)
 
     def build(self, input_shape: Any) -> None:
-        """Called by Keras after `forward`, which may have called only what is in a system."""
+        """Mark the system as built. Keras calls it after a `forward` that may call members only."""
         members.mark_built(self)
         super().build(input_shape)
 
     build._is_default = True  # type: ignore[attr-defined]
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Makes the weights of a loaded system. Called by Keras."""
+        """Create the weights of a loaded system. Called by Keras."""
         super().build_from_config(saved_declarations.declare(self, config))
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """What `forward` returns, batch by batch. See `keras.Model.predict`.
+        """Return the outputs of `forward`, computed batch by batch. See `keras.Model.predict`.
 
         Args:
             x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
@@ -400,7 +407,7 @@ class MLSystem(MLModel):
 
 
 def _has_other(system: Any, value: Any) -> bool:
-    """Whether a value holds a layer that is no part of the system."""
+    """Return whether a value holds a layer that is not part of the system."""
     if not members.holds_layer(value):
         return False
     known = {id(layer) for layer in _keras.flat_layers(system)}
@@ -408,7 +415,7 @@ def _has_other(system: Any, value: Any) -> bool:
 
 
 def _trains(routing: Any) -> bool:
-    """Whether a routing holds what Keras would take for a weight of the system to train."""
+    """Return whether a routing holds a variable that Keras would add to the trainable weights."""
     return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 

@@ -24,7 +24,7 @@ from mlsystem.step.loss_ledger import summed
 
 
 class SystemLearner(SystemBase, ModelLearner):
-    """What trains a system. `attributes` are the names of those that may hold members, in order."""
+    """The learner of a system. `attributes` are the names that may hold members, in order."""
 
     shuffles_anew = True
 
@@ -34,21 +34,21 @@ class SystemLearner(SystemBase, ModelLearner):
         self.groups["_members"] = Members(model)
 
     def containers(self) -> list[str]:
-        """The names of the lists and dicts that may hold members."""
+        """Return the names of the lists and dicts that may hold members."""
         held = [name for name in self.attributes if hasattr(self.model, name)]
         return [name for name in held if not isinstance(getattr(self.model, name), keras.Layer)]
 
     # Before the first step -------------------------------------------------------------------
 
     def ensure_compiled(self) -> None:
-        """Compiles a system that was not compiled; sees to models frozen meanwhile."""
+        """Compile the system if necessary, and update the state that depends on frozen models."""
         if not self.model.compiled:
             self.model.compile()
         if self.setup is not None:
             configuration.retrain(self)
 
     def finish_build(self) -> None:
-        """Checks the members and readies all that the training of the system needs."""
+        """Check the members and prepare all that the training of the system needs."""
         system = self.model
         for member in members.leaves(system).values():
             if _learner.is_copy(member) and member.source.built and not int(member.updates):
@@ -65,59 +65,59 @@ class SystemLearner(SystemBase, ModelLearner):
         prepare_balance(system)
 
     def retrain(self) -> None:
-        """Sees to models that were frozen or unfrozen."""
+        """Update the state that depends on frozen models."""
         configuration.retrain(self)
 
-    # Who learns from what --------------------------------------------------------------------
+    # Models, and the losses they follow ------------------------------------------------------
 
     def models(self) -> dict[str, Any]:
-        """The members with weights to train, by path."""
+        """Return the members with weights to train, by path."""
         found = members.leaves(self.model) if self.setup is None else self.setup.members
         return {name: model for name, model in found.items() if model.trainable_weights}
 
     def known_models(self) -> list[str]:
-        """The members that are trained, or would be if they were not frozen."""
+        """Return the members that are trained, or would be if they were not frozen."""
         found = members.leaves(self.model) if self.setup is None else self.setup.members
         return [name for name, member in found.items() if not _learner.is_copy(member)]
 
     def phases(self) -> Sequence[Sequence[str]]:
-        """The models of each phase."""
+        """Return the models of each phase."""
         return () if self.setup is None else self.setup.phases
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
-        """Which of the losses each model follows, with which weights."""
+        """Return the losses that each model follows, with their weights."""
         what = "rows", *losses, *self.known.parts, *self.models()
         found: routing_table.Rows = self.once(what, lambda: system_routing.rows(self, losses))
         return found
 
     def metrics(self) -> dict[str, Any]:
-        """The metrics of each member that has any, by path."""
+        """Return the metrics of each member that has metrics, by path."""
         found: dict[str, Any] = self.once("metrics", lambda: member_metrics.metrics_of(self.model))
         return found
 
     @property
     def balance(self) -> Any:
-        """What balances the losses, if anything does."""
+        """The balance of the losses, or None."""
         return self.model.balance
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
-        """The optimizer of each model that is trained."""
+        """The optimizer of each trained model."""
         optimizer = vars(self.model).get("optimizer")
         found: Mapping[str, Any] = {} if optimizer is None else optimizer.by_model
         return found
 
     def has_loss(self) -> bool:
-        """A system always has one: the sum of its losses."""
+        """Return True: a system always has a loss, the sum of its losses."""
         return True
 
-    # What a step does ------------------------------------------------------------------------
+    # Parts of a step -------------------------------------------------------------------------
 
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
-        """The losses of all members, and of the system itself."""
+        """Compute the losses of all members, and of the system itself."""
         taken = system_losses.find(self, batch, outputs, training)
         if self.step and not self.logs.sealed:
-            # Of all losses: one that nobody follows yet may be followed one day.
+            # A mean for every loss: a loss that no model follows now may be followed later.
             for name in taken.losses:
                 self.logs.make(f"{name}_loss", _owner(name, is_term=False))
             for name in taken.terms:
@@ -125,15 +125,15 @@ class SystemLearner(SystemBase, ModelLearner):
         return taken
 
     def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether those of each model are finite, as `nonfinite` asks."""
+        """Return whether the gradients of each model are finite, as `nonfinite` requires."""
         return nonfinite.finite(self, gradients)
 
     def forward_state(self, is_conditional: bool) -> list[Any]:
-        """What is put back where an update is skipped: by its condition, or as not finite."""
+        """Return the variables to restore if an update is skipped, conditional or not finite."""
         return super().forward_state(is_conditional or self.model.nonfinite != "keep")
 
     def follow(self, updated: Mapping[str, Any]) -> None:
-        """Moves the copies of the models that were updated."""
+        """Update the copies of the models that were updated."""
         copies = self.setup.copies if self.setup else ()
         if not copies or self.setup is None:
             return
@@ -145,7 +145,7 @@ class SystemLearner(SystemBase, ModelLearner):
                 copy.follow(select.any_of(found))
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
-        """Updates the metrics of each member that was updated, or of all members."""
+        """Update the metrics of each member that was updated, or of all members."""
         trained, this = self.models(), self.step
         for name, metrics in self.metrics().items():
             mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
@@ -164,19 +164,19 @@ class SystemLearner(SystemBase, ModelLearner):
     # State and logs --------------------------------------------------------------------------
 
     def state_variables(self) -> list[Any]:
-        """All variables that a step may read or assign, each once."""
+        """Return all variables that a step may read or assign, each once."""
         weights = loss_weights.variables(self.model)
         return variables_once([*super().state_variables(), *weights, *self._balancing()])
 
     def counted_variables(self) -> list[Any]:
-        """The variables of all that counts what happens in an update."""
+        """Return the variables that count events of an update, and the state of the balance."""
         return [*super().counted_variables(), *self._balancing()]
 
     def _balancing(self) -> list[Any]:
         return [] if self.balance is None else self.balance.variables
 
     def to_logs(self, step: context.Step) -> None:
-        """Moves the losses of a step, and their sum, into the running means."""
+        """Move the losses of a step, and their sum, into the running means."""
         ledger = step.ledger
         means, owners = ledger.means(), ledger.owners
         logs = {name: name if name in owners else f"{name}_loss" for name in means}
@@ -194,13 +194,13 @@ class SystemLearner(SystemBase, ModelLearner):
             context.track(self, "loss", "the sum of the losses", total, weight, is_gated)
 
     def close_step(self, step: context.Step) -> None:
-        """Ends a step: its losses go to the logs, and the batch is counted."""
+        """End a step: move its losses to the logs, and count the batch."""
         super().close_step(step)
         if step.training and self.model.optimizer is not None:
             self.model.optimizer.count_batch()
 
     def results(self) -> dict[str, Any]:
-        """The running means: in a step of what it updated, else of all that hold one."""
+        """Return the running means: in a step the updated ones, else all that have a value."""
         this = self.step
         if this:
             self.to_logs(this)
@@ -219,14 +219,14 @@ class SystemLearner(SystemBase, ModelLearner):
         return self.call is not None and self.call.step == "test_step"
 
     def _logged(self, this: context.Step | None) -> Iterable[str] | None:
-        """The names that a step has logged. TensorFlow wants one also where no model was due."""
+        """Return the names that a step logged. TensorFlow needs a name even if no model was due."""
         if this is None or this.touched or not this.training:
             return this.touched if this else None
         self.logs.gated.add("loss")
         return [name for name in ("loss",) if name in self.logs.trackers]
 
     def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """The logs of an epoch: means, learning rates and the numbers of skipped updates."""
+        """Return the logs of an epoch: means, learning rates and numbers of skipped updates."""
         means, shown = self.model.get_metrics_result(), self.compiled.shown | logs
         logs = loss_first({name: means.get(name, value) for name, value in shown.items()})
         if self.call is not None and self.call.step != "train_step":
@@ -235,17 +235,17 @@ class SystemLearner(SystemBase, ModelLearner):
         return logs | rates | nonfinite.skipped(self)
 
     def metric_names(self) -> set[str]:
-        """The names in the logs that belong to metrics."""
+        """Return the names in the logs that belong to metrics."""
         found = member_metrics.metrics_of(self.model).items()
         own = {metric.name for metric in _keras.own_metrics(self.model)}
         return own | {f"{name}_{n}" for name, metric in found for n in metric.result()}
 
 
 def _owner(name: str, is_term: bool) -> str:
-    """Whose the log of a loss, or of one of its terms, is."""
+    """Return the owner of the log of a loss or term, in words."""
     return f"the {'term' if is_term else 'loss'} '{name}'"
 
 
 def _is_in(model: str, member: str) -> bool:
-    """Whether a model is a member, or in it."""
+    """Return whether a model is a member or inside it."""
     return bool(routing_table.followed([{model: ()}], [member]))

@@ -14,7 +14,7 @@ from mlsystem.routing import model_names
 def one_each(
     given: Any, models: Sequence[str], learning_rate: Any = None, **kwargs: Any
 ) -> dict[str, Any]:
-    """An optimizer per model, from one class, name or instance or a dict of these by model."""
+    """Return an optimizer per model, from one class, name or instance, or a dict by model."""
     if is_by_model(given):
         given = model_names.by_name(given, models, "optimizer")
     else:
@@ -25,17 +25,17 @@ def one_each(
 
 
 def is_by_model(given: Any) -> bool:
-    """Whether optimizers are given by model, and not one for all."""
+    """Return whether `given` is a dict of optimizers by model, not one optimizer for all."""
     return isinstance(given, Mapping) and "class_name" not in given
 
 
 def make_each(given: Mapping[str, Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The optimizer of each model that is given one."""
+    """Return the optimizer of each model for which `given` has one."""
     return {name: make(o, name, kwargs) for name, o in given.items() if o is not None}
 
 
 def make(given: Any, model: str, kwargs: Mapping[str, Any] | None = None) -> Any:
-    """An optimizer from a class, a name or an instance; keyword arguments go to the first two."""
+    """Return an optimizer from a class, name, config or instance. A class or name takes kwargs."""
     if kwargs and not isinstance(given, (type, str)):
         raise ValueError(
             f"{list(kwargs)} cannot be applied to {given!r}: give an optimizer class or its name."
@@ -65,18 +65,18 @@ def _made(given: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def distinct(optimizers: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy for each model after the first that shares an instance: each has its own state."""
+    """Return optimizers with their own state: copy each instance that an earlier model uses."""
     seen: set[int] = set()
     result = {}
     for name, optimizer in optimizers.items():
-        key = id(getattr(optimizer, "inner_optimizer", optimizer))  # of one that scales the loss
+        key = id(getattr(optimizer, "inner_optimizer", optimizer))  # inside loss scaling
         result[name] = copy(optimizer) if key in seen else optimizer
         seen.add(key)
     return result
 
 
 def extended(optimizer: Any, weights: Sequence[Any]) -> Any:
-    """A copy that knows more weights, with the state that the optimizer has."""
+    """Return a copy of an optimizer, with its state, that also updates more weights."""
     known = _keras.optimized_weights(optimizer)
     ids = {id(weight) for weight in known}
     new = copy(optimizer)
@@ -84,14 +84,14 @@ def extended(optimizer: Any, weights: Sequence[Any]) -> Any:
     states: dict[str, list[Any]] = {}
     for variable in optimizer.variables:
         states.setdefault(variable.path, []).append(variable)
-    for variable in new.variables:  # of two weights of one name, the first comes first
+    for variable in new.variables:  # of two weights with one name, the first stays first
         if same := states.get(variable.path):
             variable.assign(ops.copy(same.pop(0).value))
     return new
 
 
 def copy(optimizer: Any) -> Any:
-    """A new optimizer of the same configuration."""
+    """Return a new optimizer of the same configuration."""
     try:
         return type(optimizer).from_config(optimizer.get_config())
     except Exception as error:
@@ -103,7 +103,7 @@ def copy(optimizer: Any) -> Any:
 
 
 def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
-    """Refuses an optimizer that was built for the weights of another model."""
+    """Raise an error if an optimizer was built for the weights of another model."""
     if not knows(optimizer, weights):
         raise ValueError(
             f"The optimizer of '{name}' ({type(optimizer).__name__}) was built for other weights. "
@@ -112,19 +112,19 @@ def check_built(name: str, optimizer: Any, weights: Sequence[Any]) -> None:
 
 
 def knows(optimizer: Any, weights: Sequence[Any]) -> bool:
-    """Whether an optimizer was built for weights."""
+    """Return whether an optimizer was built for these weights."""
     known = {id(weight) for weight in _keras.optimized_weights(optimizer)}
     return all(id(weight) in known for weight in weights)
 
 
 def with_loss_scaling(optimizer: Any, model: Any) -> Any:
-    """Wraps the optimizer of a float16 model so that it scales the loss, as Keras' own."""
+    """Wrap the optimizer of a float16 model so that it scales the loss, as Keras does."""
     if not scales(optimizer) and _has_float16(model):
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
 
 def _has_float16(model: Any) -> bool:
-    """Whether a model, or one of the layers in it, is of mixed_float16."""
+    """Return whether a model, or a layer in it, has the policy mixed_float16."""
     layers = _keras.flat_layers(model) if isinstance(model, keras.Layer) else [model]
     return any(layer.dtype_policy.name == "mixed_float16" for layer in layers)

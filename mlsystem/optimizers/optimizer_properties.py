@@ -8,39 +8,39 @@ from keras import ops
 from mlsystem.engine import engine
 
 _Scaled = keras.optimizers.LossScaleOptimizer
-# MultiOptimizer is there since Keras 3.15.
+# Keras has MultiOptimizer since version 3.15.
 _SPECIAL = tuple(filter(None, (_Scaled, getattr(keras.optimizers, "MultiOptimizer", None))))
 
 
 def scales(optimizer: Any) -> bool:
-    """Whether an optimizer scales the loss, and itself skips updates that overflow."""
+    """Return whether an optimizer scales the loss, and skips updates that overflow by itself."""
     return isinstance(optimizer, _Scaled)
 
 
 def is_plain(optimizer: Any) -> bool:
-    """Whether each call of an optimizer is an update by the gradients as they are."""
+    """Return whether each call of an optimizer is an update with the unchanged gradients."""
     is_special = isinstance(optimizer, _SPECIAL) or optimizer.loss_scale_factor is not None
     return not is_special and not optimizer.gradient_accumulation_steps
 
 
 def updates(optimizer: Any) -> Any:
-    """The number of updates so far of an optimizer that may leave some out; None of any other."""
+    """Return the number of updates so far of an optimizer that may skip updates, else None."""
     if not scales(optimizer) and not accumulates(optimizer):
         return None
     return engine.kept(ops.convert_to_tensor(optimizer.iterations))
 
 
 def accumulates(optimizer: Any) -> bool:
-    """Whether an optimizer sums gradients over several batches."""
+    """Return whether an optimizer sums gradients over several batches."""
     return bool(getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps)
 
 
 def wants_all(optimizer: Any) -> bool:
-    """Whether an optimizer refuses to update only some of its weights."""
+    """Return whether an optimizer needs gradients for all of its weights in each update."""
     return isinstance(optimizer, _SPECIAL[1:])
 
 
 def scale(optimizer: Any) -> Any:
-    """What an optimizer wants its losses scaled by, or None. It divides gradients by it itself."""
+    """Return the scale of the losses for an optimizer, or None. It divides gradients by it."""
     is_scaled = isinstance(optimizer, _Scaled) or optimizer.loss_scale_factor is not None
     return optimizer.scale_loss(ops.ones(())) if is_scaled else None

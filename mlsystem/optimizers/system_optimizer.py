@@ -13,14 +13,14 @@ from mlsystem import _keras
 
 @keras.saving.register_keras_serializable("mlsystem")
 class SystemOptimizer(keras.optimizers.Optimizer):
-    """The optimizers of a system as Keras' trainer and callbacks see them.
+    """The optimizers of a system, as Keras' trainer and callbacks see them.
 
-    `iterations` counts the batches; each model's optimizer counts its own updates.
-    `learning_rate` reads that of the first model, and sets all in proportion: the bound of a
-    callback, as `min_lr`, is one for the first model.
+    `iterations` counts the batches. Each model's optimizer counts its own updates.
+    `learning_rate` returns the rate of the first model. Setting it scales the rates of all models.
+    A bound of a callback, such as `min_lr`, applies to the rate of the first model.
 
     Args:
-        optimizers: dict of the optimizer of each model.
+        optimizers: the optimizer of each model, a dict.
 
     >>> inner = {"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)}
     >>> optimizer = SystemOptimizer(inner)
@@ -31,14 +31,14 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
         super().__init__(learning_rate=0.0, name=name)
-        # No dict or list: Keras would look into those for more to save.
+        # No dict or list: Keras would search it for more objects to save.
         self._by_model = MappingProxyType(dict(optimizers))
         self._ratios = [1.0] * len(optimizers)
         self.built = True
 
     @property
     def by_model(self) -> Mapping[str, Any]:
-        """The Keras optimizer of each model; Keras takes `optimizers` for something else."""
+        """The Keras optimizer of each model. Keras uses the name `optimizers` differently."""
         return self._by_model
 
     @property
@@ -48,20 +48,20 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The learning rate of the first model; setting it scales all by the same factor.
+        """The learning rate of the first model. Setting it scales all rates by the same factor.
 
-        It is set to a number. Where the rate of a model follows a schedule, that raises a
-        TypeError, as it does in Keras, and sets none.
+        Set it to a number. If the rate of a model follows a schedule, setting it raises a
+        TypeError, as in Keras, and changes no rate.
         """
         return self.by_model[self._first()].learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if not hasattr(self, "_by_model"):
-            return  # set whole by Keras' own constructor, before there are optimizers
+            return  # Keras' own constructor sets the rate before the optimizers exist
         self._check_settable(value)
         rates = [float(inner.learning_rate) for inner in self.by_model.values()]
-        if rates[0]:  # at 0, as in a warm-up, the proportions are those of before
+        if rates[0]:  # at a rate of 0, as in a warm-up, the earlier proportions are kept
             self._ratios = [rate / rates[0] for rate in rates]
         for inner, ratio in zip(self.by_model.values(), self._ratios, strict=True):
             inner.learning_rate = value * ratio
@@ -91,31 +91,31 @@ class SystemOptimizer(keras.optimizers.Optimizer):
                 )
 
     def take(self, optimizers: Mapping[str, Any]) -> None:
-        """Replaces the optimizers, as where a model is no longer frozen."""
+        """Replace the optimizers, for example when a model is unfrozen."""
         ratios = dict(zip(self._by_model, self._ratios, strict=True))
         self._by_model = MappingProxyType(dict(optimizers))
         self._ratios = [ratios.get(name, 1.0) for name in optimizers]
 
     def count_batch(self) -> None:
-        """Counts one batch more in `iterations`."""
+        """Add one batch to `iterations`."""
         self.iterations.assign_add(1)
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Nothing to do: each optimizer is built on its model's weights."""
+        """Do nothing: each optimizer is built on its model's weights."""
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Refused: the optimizers are applied one by one."""
+        """Raise an error: the optimizers are applied one by one."""
         raise NotImplementedError(
             "A system's optimizers are applied per model: call `system.apply_gradients`."
         )
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Lets each optimizer with `use_ema` overwrite its own weights with their averages."""
+        """Let each optimizer with `use_ema` overwrite its weights with their averages."""
         for inner in self.by_model.values():
             inner.finalize_variable_values(_keras.optimized_weights(inner))
 
     def _state(self) -> dict[str, Any]:
-        """The variables by the names that they are saved under: `generator.Adam.0`."""
+        """Return the variables by their names in a file, such as `generator.Adam.0`."""
         return {"iterations": self.iterations} | {
             f"{_key(name, inner)}.{i}": variable
             for name, inner in self.by_model.items()
@@ -126,14 +126,14 @@ class SystemOptimizer(keras.optimizers.Optimizer):
         return [f"{_key(name, inner)}.ratio" for name, inner in self.by_model.items()]
 
     def save_own_variables(self, store: Any) -> None:
-        """Called by Keras, which fills one group of a file here."""
+        """Save the state into one group of a file. Called by Keras."""
         for key, ratio in zip(self._ratio_keys(), self._ratios, strict=True):
             store[key] = np.array(ratio)
         for key, variable in self._state().items():
             store[key] = variable
 
     def load_own_variables(self, store: Any) -> None:
-        """Called by Keras with one group of a file, which must hold the state of each optimizer."""
+        """Load the state from one group of a file, if all of it is there. Called by Keras."""
         state, ratios = self._state(), self._ratio_keys()
         if differ := sorted({*ratios, *state} ^ set(store.keys())):
             raise ValueError(
@@ -145,13 +145,13 @@ class SystemOptimizer(keras.optimizers.Optimizer):
             variable.assign(store[key])
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration, as Keras saves it."""
+        """Return the configuration, as Keras saves it."""
         optimizers = {n: keras.saving.serialize_keras_object(o) for n, o in self.by_model.items()}
         return {"optimizers": optimizers, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SystemOptimizer":
-        """Rebuilds the optimizer from its configuration."""
+        """Create the optimizer from its configuration."""
         optimizers = {
             name: keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
             for name, inner in config["optimizers"].items()
@@ -160,17 +160,17 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
 
 def _key(name: str, optimizer: Any) -> str:
-    """What the state of one optimizer is saved under; those of two classes mean other things."""
+    """Return the name of an optimizer's state in a file, with the class because states differ."""
     return f"{name.replace('/', ':')}.{type(optimizer).__name__}"
 
 
 def rate_log(name: str) -> str:
-    """What the learning rate of a model is called in the logs of an epoch."""
+    """Return the name of a model's learning rate in the logs of an epoch."""
     return f"{name}_learning_rate"
 
 
 def learning_rates(by_model: Mapping[str, Any]) -> dict[str, float]:
-    """The learning rate of each optimizer at present, as it is logged."""
+    """Return the present learning rate of each optimizer, by its name in the logs."""
     found = {n: getattr(inner, "learning_rate", None) for n, inner in by_model.items()}
     rates = {n: rate for n, rate in found.items() if rate is not None}  # a MultiOptimizer has none
     return {rate_log(n): float(ops.convert_to_numpy(rate)) for n, rate in rates.items()}

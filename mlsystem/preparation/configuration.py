@@ -18,7 +18,7 @@ NONFINITE = ("skip", "raise", "keep")
 
 
 def configure(learner: SystemBase) -> None:
-    """Reads the configuration of a system whose weights are built; names that do not exist fail."""
+    """Read the configuration of a built system. Raise an error if it names an unknown model."""
     system, leaves = learner.model, members.leaves(learner.model)
     names = [name for name, leaf in leaves.items() if not _learner.is_copy(leaf)]
     if system.nonfinite not in NONFINITE:
@@ -51,7 +51,7 @@ def _check_executions(system: Any, setup: Setup) -> None:
 
 
 def _name_logs(learner: SystemBase, names: Sequence[str]) -> None:
-    """Takes the names of the logs that do not depend on losses."""
+    """Reserve the names of the logs that do not depend on losses."""
     learner.logs.sealed = False  # until the next rehearsal
     if learner.model.nonfinite != "keep":
         learner.logs.count_skips(names)
@@ -60,7 +60,7 @@ def _name_logs(learner: SystemBase, names: Sequence[str]) -> None:
 
 
 def retrain(learner: SystemBase) -> None:
-    """Sees to what depends on which models are frozen; called again where that has changed."""
+    """Update the state that depends on frozen models. Call it again when these change."""
     assert learner.setup is not None
     learner.compiled.cache.clear()
     member_optimizers.build(learner)
@@ -74,7 +74,7 @@ def retrain(learner: SystemBase) -> None:
 
 
 def _wire(learner: SystemBase) -> None:
-    """Reads the losses and metrics given to `compile`, also to that of a nested system."""
+    """Read the losses and metrics given to `compile`, also for nested systems."""
     direct, nested = members.direct(learner.model), members.nested(learner.model)
     losses = _losses(learner, direct)
     learner.wiring = Wiring(direct, nested, losses, _metrics(learner, direct, losses))
@@ -83,7 +83,7 @@ def _wire(learner: SystemBase) -> None:
 
 
 def _losses(learner: SystemBase, direct: dict[str, Any]) -> dict[str, Any]:
-    """The losses given to `compile`, by member."""
+    """Return the losses given to `compile`, by member."""
 
     def lacks(name: str) -> bool:
         return bool(direct[name].trainable_weights) and not has_own_loss(direct[name])
@@ -101,7 +101,7 @@ def _losses(learner: SystemBase, direct: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(learner: SystemBase, direct: dict[str, Any], losses: dict[str, Any]) -> dict[str, Any]:
-    """The metrics given to `compile`, by member."""
+    """Return the metrics given to `compile`, by member."""
 
     def supervised(name: str) -> bool:
         return name in losses or _keras.compile_loss(direct[name]) is not None
@@ -120,7 +120,7 @@ def _metrics(learner: SystemBase, direct: dict[str, Any], losses: dict[str, Any]
 def _by_member(
     given: Any, names: Sequence[str], what: str, takes: Callable[[str], bool]
 ) -> dict[str, Any]:
-    """A dict by name spelled out; any other value is for each of the members that take one."""
+    """Return a value for each member: a dict expanded, or one value for each member it suits."""
     if isinstance(given, Mapping):
         return model_names.by_name(given, names, what)
     return {name: given for name in names if given is not None and takes(name)}

@@ -15,7 +15,7 @@ from mlsystem.routing import model_names
 
 _CALLBACK = "Write a `keras.callbacks.Callback` with `{}` and give it to `fit(callbacks=[...])`."
 _DATA = "Give the data to `fit`, or return an `ml.MLData` from the method `data`."
-# Methods and attributes that Lightning reads, with what to write here.
+# Methods and attributes that Lightning reads, with the replacement here.
 LIGHTNING = {
     "training_step": "Override `loss` or `compute_losses`, or `train_step(self, data)`.",
     "validation_step": "Override `test_step(self, data)`, which `evaluate` and validation run.",
@@ -41,7 +41,7 @@ LIGHTNING = {
     "val_dataloader": _DATA,
     "test_dataloader": _DATA,
 }
-# Methods and attributes that a Lightning module has, with what to write here.
+# Methods and attributes of a Lightning module, with the replacement here.
 CALLED = {
     "save_hyperparameters": "Leave it out: the arguments of the constructor are saved by `save`.",
     "hparams": "Set what you need as an attribute in the constructor.",
@@ -56,7 +56,7 @@ CALLED = {
     "trainer": "A system trains itself, by `fit`.",
 }
 _LOG = "Write `self.log(name, value)`: it logs the mean over the epoch and has no options."
-# What errors in a step say, with what to write here.
+# Parts of errors in a step, with the fix.
 _ERRORS = {
     "'mappingproxy' object is not callable": "Read an optimizer by the name of its model: "
     "`self.optimizers['generator']`.",
@@ -77,7 +77,7 @@ _OF_MODELS = {
 
 
 def check(learner: Learner) -> None:
-    """Warns, once a name, of what a model or a member of it defines and nobody reads."""
+    """Warn, once per name, if a model or a member defines a name that mlsystem does not read."""
     for layer in _keras.flat_layers(learner.model):
         if (part := _learner.of(layer)) is not None:
             _check(part)
@@ -97,13 +97,13 @@ def _check(learner: Learner) -> None:
 
 
 def missing(model: Any, name: str) -> str:
-    """The error where an attribute that Lightning has is read; empty for others."""
+    """Return the error for a missing attribute that Lightning has. Empty for other attributes."""
     found = CALLED.get(name, "")
     return found and f"{type(model).__name__} has no `{name}`. {found}"
 
 
 def advice(error: Exception) -> str:
-    """What to write in place of what led to an error in a step; empty where nobody knows."""
+    """Return the fix for an error in a step. Empty if none is known."""
     found = [advice for part, advice in _ERRORS.items() if part in str(error)]
     return f" {found[0]}" if found else ""
 
@@ -113,7 +113,7 @@ def _warn(text: str) -> None:
 
 
 def _own(model: Any) -> Iterable[tuple[str, Any]]:
-    """The public names that the user's classes and the object itself define."""
+    """Yield the public names that the user's classes and the object itself define."""
     end = type(model).__mro__.index(_base(model))
     for held in [model, *type(model).__mro__[:end]]:
         for name, value in vars(held).items():
@@ -122,7 +122,7 @@ def _own(model: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _near(learner: Learner, name: str, value: Any, is_system: bool) -> str | None:
-    """The declaration that a name is a misspelling of, if the value would do for it."""
+    """Return the declaration that a name misspells, if the value suits it."""
     if hasattr(keras.Model, name) or hasattr(_base(learner.model), name):
         return None
     if inspect.isfunction(value):
@@ -134,7 +134,7 @@ def _near(learner: Learner, name: str, value: Any, is_system: bool) -> str | Non
 
 
 def _base(model: Any) -> Any:
-    """The library's own class that a user's class derives from."""
+    """Return the library's own class from which a user's class derives."""
     return next(c for c in type(model).__mro__ if c.__module__.startswith("mlsystem."))
 
 
@@ -143,7 +143,7 @@ def _closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
 
 
 def _declares(learner: Learner, value: Any) -> bool:
-    """Whether a value says something of the models, as a routing or phases do."""
+    """Return whether a value looks like a declaration about models, such as a routing or phases."""
     if isinstance(value, str):
         return value in ("sum", "own", "skip", "raise", "keep")
     if hasattr(value, "passes"):  # a balance

@@ -12,7 +12,7 @@ from mlsystem.routing import members, model_names
 
 
 def own_optimizers(system: Any) -> dict[str, Any]:
-    """The optimizer that each model comes with, those of a nested system from its own methods."""
+    """Return each model's own optimizer. A nested system chooses the optimizers of its models."""
     found: dict[str, Any] = {}
     inside = members.nested(system)
     for name, inner in inside.items():
@@ -30,7 +30,7 @@ def _own_optimizer(model: Any) -> Any:
 
 
 def build(learner: SystemBase) -> None:
-    """Gives an optimizer to each model that is trained; one frozen meanwhile keeps its own."""
+    """Give an optimizer to each trained model. A model frozen meanwhile keeps its optimizer."""
     assert learner.setup is not None
     leaves, before = learner.setup.members, dict(learner.optimizers)
     weights = {name: _optimized(learner, name, leaf) for name, leaf in leaves.items()}
@@ -41,12 +41,12 @@ def build(learner: SystemBase) -> None:
         chosen |= {n: creation.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():
         chosen[name] = _built(name, optimizer, weights[name], name in new)
-    if chosen != before or learner.model.optimizer is None:  # Keras' jax trainer asks for one
+    if chosen != before or learner.model.optimizer is None:  # Keras' jax trainer needs an optimizer
         _set_optimizers(learner, {name: chosen[name] for name in leaves if name in chosen})
 
 
 def optimized(system: Any) -> dict[str, list[int]]:
-    """The weights, by number, of each optimizer that is for others than are trained at present."""
+    """Return the weights, by index, of optimizers built for other weights than are now trained."""
     found: dict[str, list[int]] = {}
     for name, optimizer in system.optimizers.items():
         leaf, weights = members.leaves(system)[name], _keras.optimized_weights(optimizer)
@@ -57,7 +57,7 @@ def optimized(system: Any) -> dict[str, list[int]]:
 
 
 def _optimized(learner: SystemBase, name: str, leaf: Any) -> list[Any]:
-    """The weights of a model that its optimizer is for: of a loaded one as when it was saved."""
+    """Return the weights for a model's optimizer. A loaded model first lists its saved weights."""
     saved = [leaf.weights[i] for i in learner.given.optimized.get(name, ())]
     known = {id(weight) for weight in saved}
     return saved + [weight for weight in leaf.trainable_weights if id(weight) not in known]
@@ -76,7 +76,7 @@ def _set_optimizers(learner: SystemBase, chosen: dict[str, Any]) -> None:
     system = learner.model
     if system.optimizer is not None:
         system.optimizer.take(chosen)
-        system.test_function = None  # it holds the state of those before
+        system.test_function = None  # it holds the state of the earlier optimizers
     else:
         with _keras.DotNotTrackScope():
             system.optimizer = system_optimizer.SystemOptimizer(chosen)
@@ -86,7 +86,7 @@ def _set_optimizers(learner: SystemBase, chosen: dict[str, Any]) -> None:
 
 
 def _chosen(learner: SystemBase, names: Sequence[str]) -> dict[str, Any]:
-    """The optimizer of each model: that given to `compile`, else that of `configure_optimizers`."""
+    """Return each model's optimizer: from `compile`, else from `configure_optimizers`."""
     given, known, system = learner.given.optimizer, learner.known_models(), learner.model
     chosen: dict[str, Any] = {}
     if given is not None:

@@ -1,6 +1,7 @@
 """Detect changes of attributes and methods after which a step must be compiled again.
 
-A compiled step holds both as they were. What has changed when `fit` starts is compiled anew.
+A compiled step keeps the attributes and methods of its time. `fit` compiles it again if they
+changed.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from mlsystem import _attribute_names, _keras, _learner
 from mlsystem._learner import Learner
 from mlsystem.step import user_methods
 
-MOST = 16  # calls in a row before each of which an attribute has changed
+MOST = 16  # after so many calls in a row with a change, an attribute is no longer watched
 _PLAIN = {bool, int, float, str, type(None)}
 _KINDS = {*_PLAIN, tuple, FunctionType, MethodType}
 _LIBRARIES = {
@@ -29,13 +30,13 @@ _LIBRARIES = {
     "typing",
 }
 
-# By the owner and the name of an attribute. A key of both for each would cost more than all else:
-# so many new tuples have Python collect its garbage.
+# By owner, then by name. One key of both would cost more than everything else here: so many new
+# tuples would trigger Python's garbage collector.
 Found = dict[Any, dict[str, Any]]
 
 
 def see(learner: Learner) -> None:
-    """Has the steps compiled anew if what they were made from has changed. Called before `fit`."""
+    """Compile the steps again if attributes or methods changed. Called before `fit`."""
     compiled = learner.compiled
     for cls in _classes(_keras.flat_layers(learner.model)):
         if issubclass(cls, _keras.Hooks):
@@ -61,7 +62,7 @@ def _start_anew(learner: Learner) -> None:
 
 
 def _leave_restless(learner: Learner) -> None:
-    """Stops to follow an attribute that changes before each call."""
+    """Stop watching an attribute that changes before each call."""
     compiled = learner.compiled
     for key in [key for key, count in compiled.hasty.items() if count >= MOST]:
         compiled.restless.add(key)
@@ -74,7 +75,7 @@ def _leave_restless(learner: Learner) -> None:
 
 
 def note(learner: Learner, before: Found) -> None:
-    """Keeps what the steps are made from, without what a rehearsed step has changed by itself."""
+    """Store the values behind the steps, without values that a rehearsed step itself changes."""
     compiled, now = learner.compiled, of(learner)
     compiled.restless |= _changed(before, now)
     known = compiled.made_from or {}
@@ -82,7 +83,7 @@ def note(learner: Learner, before: Found) -> None:
 
 
 def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
-    """The owners and names of what differs."""
+    """Return the owners and names of the values that differ."""
     missing, changed = object(), set()
     for owner in before.keys() | now.keys():
         old, new = before.get(owner, {}), now.get(owner, {})
@@ -93,7 +94,7 @@ def _changed(before: Found, now: Found) -> set[tuple[Any, str]]:
 
 
 def of(learner: Learner) -> Found:
-    """The plain values in attributes of all layers and optimizers, and the code of their methods.
+    """Return the plain attributes of all layers and optimizers, and the code of their methods.
 
     The owners are layers by their id, classes, and optimizers by their model.
     """
@@ -115,7 +116,7 @@ def of(learner: Learner) -> Found:
 
 
 def _classes(layers: list[Any]) -> Iterator[Any]:
-    """The users' classes of some layers, with those that they inherit from."""
+    """Return the users' classes of some layers, including their base classes."""
     kinds = dict.fromkeys(map(type, layers))
     bases = dict.fromkeys(base for kind in kinds for base in kind.__mro__)
     return (base for base in bases if _is_users(base))
@@ -126,24 +127,24 @@ def _is_users(owner: Any) -> bool:
 
 
 def _value(name: str, value: Any) -> Any:
-    """An attribute as it is compared."""
+    """Return an attribute in a form that can be compared."""
     if isinstance(value, tuple) or name in _attribute_names.DECLARED:
         return _spelled(value)
     if isinstance(value, property):
         value = value.fget
     function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
     is_users = isinstance(function, FunctionType) and _is_users(function)
-    owner = id(getattr(value, "__self__", None))  # of a bound method
+    owner = id(getattr(value, "__self__", None))  # the owner of a bound method
     return (_code(function, set()), owner) if is_users else _one(value)
 
 
 def _one(value: Any) -> Any:
-    """A plain value as it is, and of all else which object it is."""
+    """Return a plain value unchanged, and the id of any other object."""
     return value if type(value) in _PLAIN else id(value)
 
 
 def _spelled(value: Any) -> Any:
-    """What a tuple, or a routing and the like, holds."""
+    """Return the contents of a tuple, or of a declaration such as a routing."""
     if isinstance(value, Mapping):
         return tuple((key, _spelled(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
@@ -152,16 +153,16 @@ def _spelled(value: Any) -> Any:
 
 
 def _held(function: FunctionType) -> list[Any]:
-    """The variables of the function in which another was made, that this one uses."""
+    """Return the closure variables of a function."""
     found = []
     for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):  # an empty one
+        with contextlib.suppress(ValueError):  # an empty cell
             found.append(_one(cell.cell_contents))
     return found
 
 
 def _code(function: FunctionType, seen: set[Any]) -> Any:
-    """The code of a function, with the numbers and functions of its module that it names."""
+    """Return the code of a function, with the module's numbers and functions that it uses."""
     code = function.__code__
     seen.add(code)
     found = [code, _spelled(function.__defaults__ or ()), *_held(function)]

@@ -1,7 +1,7 @@
 """Set up a model from one batch: build weights and optimizers, check the data, rehearse one step.
 
-The rehearsal runs one step whose effects are thrown away. It finds errors before anything is
-changed, and the names that will be logged, whose trackers a compiled step cannot make.
+The rehearsal runs one step and discards its effects. It finds errors before anything changes. It
+also finds the names that will be logged, because a compiled step cannot create their trackers.
 """
 
 import contextlib
@@ -24,18 +24,19 @@ from mlsystem.step.forward import call_forward, forward_losses
 
 
 def setup(system: Any, data: Any = None) -> Any:
-    """Readies a model or system from data: builds its weights and optimizers, and compiles it.
+    """Prepare a model or system for training: build its weights and optimizers, and compile it.
+
+    Call it to look at a system before training, for example with `summary`. `fit`, `evaluate` and
+    `predict` call it for you if necessary.
 
     ```python
     ml.setup(system, Digits()).summary()
     ```
 
-    `fit`, `evaluate` and `predict` do so where nobody has.
-
     Args:
         system: an `MLModel` or `MLSystem`.
-        data: an `MLData`, `Streams`, one batch as a data set yields it (only its shapes matter), or
-            a data set. By default what the method `data` of the system returns.
+        data: an `MLData`, `Streams`, a data set, or one batch as a data set yields it. Only the
+            shapes of a batch matter. By default the result of the system's method `data`.
 
     Returns:
         The system.
@@ -49,7 +50,7 @@ def setup(system: Any, data: Any = None) -> Any:
 
 
 def check_given(learner: Learner, x: Any = None, y: Any = None, sample_weight: Any = None) -> None:
-    """Checks what Keras would fail on without a clear word, or drop without any."""
+    """Raise an error for data that Keras would drop, or reject without a clear message."""
     for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         check_data(part, f"`{name}` given to '{learner.name}'")
     if isinstance(x, (dict, list, tuple)) or hasattr(x, "shape"):
@@ -71,18 +72,18 @@ def _check_empty(learner: Learner, batch: Any) -> None:
 
 
 def ready(learner: Learner, batches: Iterable[Any]) -> None:
-    """Readies a learner for the step at hand, unless it is."""
+    """Rehearse the current step of a learner, unless it is rehearsed already."""
     if learner.call.step not in learner.compiled.rehearsed:
         rehearse_all(learner, _first(learner, batches))
 
 
 def rehearse_all(learner: Learner, batches: list[Any], where: str = "") -> None:
-    """Rehearses the step at hand on batches of other shapes than it was rehearsed on before.
+    """Rehearse the current step on batches whose shapes are new.
 
     Args:
-        learner: a model or system, which is built first if need be.
+        learner: the learner of a model or system. It is built first if necessary.
         batches: one batch of each structure.
-        where: which data they are of, for messages.
+        where: the name of the data, for messages.
     """
     build(learner, *[_transformed(learner, batch) for batch in batches])
     step = learner.call.step
@@ -97,7 +98,7 @@ def rehearse_all(learner: Learner, batches: list[Any], where: str = "") -> None:
 
 
 def _first(learner: Learner, batches: Iterable[Any]) -> list[Any]:
-    """The first batch of each structure."""
+    """Return the first batch of each structure."""
     state = random_state.state()
     found = list(batches)
     if not _keras.draws_first(learner.model):
@@ -106,14 +107,14 @@ def _first(learner: Learner, batches: Iterable[Any]) -> list[Any]:
 
 
 def checked(learner: Learner, batches: list[Any]) -> list[Any]:
-    """Batches in which what is no array is None. Refuses an empty one, and none at all."""
+    """Replace leaves that are not arrays by None. Raise an error if a batch is empty or missing."""
     for batch in batches or [()]:
         _check_empty(learner, batch)
     return [tree.map_structure(lambda a: a if hasattr(a, "shape") else None, b) for b in batches]
 
 
 def _transformed(learner: Learner, batch: Any) -> Any:
-    """A batch as the models will see it."""
+    """Return a batch after the transform, as the models will see it."""
     call = learner.call
     if call is None or call.transform is None:
         return batch
@@ -121,14 +122,14 @@ def _transformed(learner: Learner, batch: Any) -> Any:
 
 
 def build(learner: Learner, *batches: Any) -> None:
-    """Builds the weights from the shapes of a batch of each structure, then the optimizers."""
+    """Build the weights from the shapes of a batch of each structure, then the optimizers."""
     if learner.setup is not None:
         return
     model = learner.model
     lightning_hints.check(learner)
     learner.symbols = tree.map_structure(_symbol, batches[0])
     with warnings.catch_warnings():
-        if len(batches) > 1:  # the first of them may leave layers to the others
+        if len(batches) > 1:  # the first batch may not call all layers
             warnings.filterwarnings("ignore", "`build\\(\\)` was called", UserWarning)
         for batch in batches:
             if not all(layer.built for layer in [model, *model.layers]):
@@ -154,7 +155,7 @@ def _symbol(leaf: Any) -> Any:
 
 
 def rebuild(learner: Learner, symbols: Any) -> None:
-    """Builds the weights of a loaded learner, from the shapes that the saved one was built with."""
+    """Build the weights of a loaded learner, from the shapes with which it was saved."""
     learner.symbols, model = symbols, learner.model
     if not all(layer.built for layer in [model, *model.layers]):
         _build_weights(learner, tree.map_structure(_zeros, symbols))
@@ -173,14 +174,14 @@ def _build_weights(learner: Learner, batch: Any) -> None:
             *parts[:2],
         )
     except Exception:
-        # What cannot run on shapes alone may run on numbers, and says more clearly what is wrong.
+        # Code that cannot run on shapes alone may run on numbers, and its errors are clearer.
         _build_eagerly(learner, make_batch(batch))
 
 
 def _build_eagerly(learner: Learner, batch: Batch) -> None:
     try:
         call_forward(learner, batch, training=False)
-    except NotImplementedError:  # there is no `forward`
+    except NotImplementedError:  # `forward` is missing
         raise
     except Exception as error:
         raise ValueError(
@@ -191,7 +192,7 @@ def _build_eagerly(learner: Learner, batch: Batch) -> None:
 
 
 def loss_names(learner: Learner) -> list[str]:
-    """The names of the losses, found from the shapes of a batch; none where that does not work."""
+    """Return the names of the losses, from the shapes of a batch. Empty if that is impossible."""
     found: dict[str, None] = {}
 
     def run(x: Any, y: Any, sample_weight: Any) -> Any:
@@ -207,7 +208,7 @@ def loss_names(learner: Learner) -> list[str]:
 
 
 def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
-    """Runs one step whose effects on the state are thrown away."""
+    """Run one step and discard its effects on the state."""
     logs, before = learner.logs, random_state.state()
     was_sealed, logs.sealed = logs.sealed, False
     state = learner.state_variables()
@@ -218,7 +219,7 @@ def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
             engine.rehearse(getattr(learner.model, step), batch, state)
     except Exception as error:
         logs.sealed = was_sealed
-        if "_error_repr" in str(error):  # Keras fails to say again what JAX has said
+        if "_error_repr" in str(error):  # Keras fails while it re-raises an error of JAX
             raise TypeError(
                 f"'{learner.name}' computes with NumPy, or `float`, where a tensor has no numbers "
                 "yet: in a compiled step. Use keras.ops, or compile(run_eagerly=True)."
@@ -237,7 +238,7 @@ def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
 
 
 def _empty_new_metrics(learner: Learner, known: set[int]) -> None:
-    """Empties the metrics that were made in the rehearsal, whose state could not be put back."""
+    """Reset metrics made in the rehearsal, because their earlier state cannot be restored."""
     for metric in learner.model.metrics:
         if any(id(variable) not in known for variable in metric.variables):
             metric.reset_state()

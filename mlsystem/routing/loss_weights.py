@@ -1,7 +1,7 @@
 """Loss weights: numbers, variables and schedules.
 
-Such weights stand in the tables of `routing` and in `compile(loss_weights=)`, of a system and of
-the systems in it.
+The tables of `routing` and `compile(loss_weights=)` contain such weights. Both may belong to a
+system or to the systems inside it.
 """
 
 import math
@@ -15,17 +15,17 @@ from keras import ops
 
 from mlsystem.routing import members
 
-# The numbers of batches before the one at hand that a schedule is tried at.
+# The numbers of seen batches on which a schedule is tested.
 _TRIED = (0, 1, 2, 10, 100)
 
 
 def value(weight: Any, batches: Callable[[], Any], dtype: Any) -> Any:
-    """What a weight is at present: a number as it is, all else a scalar tensor.
+    """Return the present value of a weight: a number unchanged, anything else as a scalar tensor.
 
     Args:
         weight: number, Keras variable, or schedule.
-        batches: gives the number of batches before this one, for a schedule.
-        dtype: the dtype of the loss that is weighed.
+        batches: returns the number of batches before this one, for a schedule.
+        dtype: the dtype of the weighted loss.
     """
     if callable(weight):
         return ops.cast(weight(batches()), dtype)
@@ -35,7 +35,7 @@ def value(weight: Any, batches: Callable[[], Any], dtype: Any) -> Any:
 
 
 def product(factors: tuple[Any, ...], start: Any, batches: Callable[[], Any], loss: Any) -> Any:
-    """The weight of a loss: its factors times `start`, in the dtype of the loss."""
+    """Return the weight of a loss: its factors times `start`, in the dtype of the loss."""
     for factor in factors:
         plain = isinstance(factor, numbers.Real)
         start = start * (factor if plain else value(factor, batches, loss.dtype))
@@ -43,7 +43,7 @@ def product(factors: tuple[Any, ...], start: Any, batches: Callable[[], Any], lo
 
 
 def given(system: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All weights that a system and those inside it are given, and where each is, in words."""
+    """Yield all weights of a system and its nested systems, each with its place in words."""
     for model, row in _items(system.routing):
         for loss, weight in _items(row):
             yield f"The routing of '{path}{model}' weighs the loss '{path}{loss}'", weight
@@ -61,7 +61,7 @@ def _items(table: Any) -> Any:
 
 
 def variables(system: Any) -> list[Any]:
-    """The variables among the weights, and those that schedules hold."""
+    """Return the variables among the weights, and the variables that schedules hold."""
     found: list[Any] = []
     for _, weight in given(system):
         held = vars(weight).values() if callable(weight) else [weight]
@@ -70,7 +70,7 @@ def variables(system: Any) -> list[Any]:
 
 
 def check(system: Any) -> None:
-    """Refuses weights that are, or soon become, anything but one finite number."""
+    """Raise an error if a weight is not one finite number, now or in its schedule's first steps."""
     for where, weight in given(system):
         if callable(weight):
             _check_schedule(system, where, weight)

@@ -10,7 +10,7 @@ from mlsystem import _learner
 
 
 def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str, Any]]:
-    """The layers in one attribute with their paths, lists and dicts spelled out.
+    """Yield the layers in one attribute with their paths, including layers in lists and dicts.
 
     >>> [path for path, _ in walk("critics", [keras.layers.Dense(1), keras.layers.Dense(1)])]
     ['critics/0', 'critics/1']
@@ -26,17 +26,17 @@ def walk(path: str, value: Any, kind: type = keras.Layer) -> Iterator[tuple[str,
 
 
 def has_layer(value: Any) -> bool:
-    """Whether an attribute holds a model: a layer, or a list or dict with one."""
+    """Return whether an attribute holds a model: a layer, or a list or dict with a layer."""
     return any(True for _ in walk("", value))
 
 
 def holds_layer(value: Any) -> bool:
-    """Whether an attribute holds a model or may come to hold one: a layer, a list or a dict."""
+    """Return whether an attribute is a layer, or a list or dict that may later hold a layer."""
     return isinstance(value, (keras.Layer, list, tuple, Mapping))
 
 
 class Own:
-    """The trainable weights that a system owns directly, as a member of their own."""
+    """The trainable weights that a system owns directly, treated as a member."""
 
     def __init__(self, system: Any) -> None:
         held = {id(v) for member in direct(system).values() for v in member.variables}
@@ -46,23 +46,23 @@ class Own:
 
     @property
     def trainable_weights(self) -> list[Any]:
-        """Those that are trained at present."""
+        """Return the weights that are trained at present."""
         return [v for v in self.weights if v.trainable]
 
     trainable_variables = trainable_weights
 
     def get_weights(self) -> list[Any]:
-        """Their values, as of a layer."""
+        """Return the values of the weights, as a layer does."""
         return [weight.numpy() for weight in self.weights]
 
     def set_weights(self, values: Sequence[Any]) -> None:
-        """Sets their values, as of a layer."""
+        """Set the values of the weights, as a layer does."""
         for weight, value in zip(self.weights, values, strict=True):
             weight.assign(value)
 
 
 def direct(system: Any) -> dict[str, Any]:
-    """The members of a system by path, a nested system as one; layers without weights are none."""
+    """Return the members by path, a nested system as one. Layers without weights are left out."""
     learner = system._mlsystem
     if learner.wiring is not None:
         return dict(learner.wiring.direct)
@@ -75,7 +75,7 @@ def direct(system: Any) -> dict[str, Any]:
 
 
 def nested(system: Any) -> dict[str, Any]:
-    """The systems among the members of a system."""
+    """Return the systems among the members of a system."""
     wiring = system._mlsystem.wiring
     if wiring is not None:
         return dict(wiring.nested)
@@ -83,14 +83,14 @@ def nested(system: Any) -> dict[str, Any]:
 
 
 def mark_built(system: Any) -> None:
-    """Marks nested systems as built that were not called themselves, but all that is in them."""
+    """Mark a nested system as built if all of its layers are built, even if it was not called."""
     for inner in nested(system).values():
         mark_built(inner)
         inner.built = inner.built or all(layer.built for layer in inner.layers)
 
 
 def leaves(system: Any) -> dict[str, Any]:
-    """The members by path, those of nested systems spelled out, and the system's own weights."""
+    """Return the members by path, with the members of nested systems and the system's weights."""
     found: dict[str, Any] = {}
     inside = nested(system)
     for name, member in direct(system).items():
@@ -103,12 +103,12 @@ def leaves(system: Any) -> dict[str, Any]:
 
 
 def trained(system: Any) -> dict[str, Any]:
-    """The leaves that have weights to train."""
+    """Return the leaves that have weights to train."""
     return {name: leaf for name, leaf in leaves(system).items() if leaf.trainable_weights}
 
 
 def give_names(path: str, value: Any) -> None:
-    """Names the models in an attribute after it, but for those that were given a name."""
+    """Name the models in an attribute after the attribute, unless the user named them."""
     for name, member in walk(path, value):
         learner = _learner.of(member)
         if learner is not None and not learner.role.has_name:
@@ -116,9 +116,9 @@ def give_names(path: str, value: Any) -> None:
 
 
 def give_keys(system: Any) -> None:
-    """Tells each member the name it goes by in its system."""
+    """Tell each member its name in the system."""
     for name, member in direct(system).items():
-        give_names(name, member)  # also one that was put into a list later
+        give_names(name, member)  # also a member that was added to a list later
         if (learner := _learner.of(member)) is not None:
             learner.role = replace(learner.role, key=name)
     for inner in nested(system).values():
@@ -126,7 +126,7 @@ def give_keys(system: Any) -> None:
 
 
 def check(system: Any) -> None:
-    """Refuses a member without weights, and a weight that two members reach."""
+    """Raise an error if a member has no weights, or if two members share a weight."""
     found = leaves(system)
     if not found:
         raise ValueError(

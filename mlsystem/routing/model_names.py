@@ -5,12 +5,12 @@ from typing import Any
 
 
 def named(name: str, names: Iterable[str]) -> list[str]:
-    """The names that a name stands for: itself, or the members of the list or system it names."""
+    """Return the names that a name stands for: itself, or the members of its list or system."""
     return [n for n in names if n == name or n.startswith(f"{name}/")]
 
 
 def resolve(asked: Any, names: Sequence[str], what: str) -> list[str]:
-    """The names that are asked for, groups spelled out, in the order asked and each once."""
+    """Return the requested names, with groups expanded, in the requested order and each once."""
     is_one = isinstance(asked, str) or not isinstance(asked, Iterable)
     asked = [asked] if is_one else list(asked)
     found: dict[str, None] = {}
@@ -24,12 +24,12 @@ def resolve(asked: Any, names: Sequence[str], what: str) -> list[str]:
 
 
 def listing(names: Iterable[str]) -> str:
-    """The end of an error message: the names that do exist."""
+    """Return the end of an error message: the names that do exist."""
     return f"Those that exist: {', '.join(repr(n) for n in names) or 'none'}."
 
 
 def by_name(given: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
-    """A dict by model or group, spelled out by model; a more exact name wins over its group."""
+    """Expand a dict by model or group to a dict by model. A model's own entry wins over a group."""
     spelled: dict[str, Any] = {}
     for name in sorted(given, key=lambda n: n in names if isinstance(n, str) else False):
         spelled |= dict.fromkeys(resolve([name], names, what), given[name])

@@ -1,10 +1,13 @@
 """Which losses each model follows: a matrix with one row per model. Plain Python, no tensors.
 
-A routing is `"sum"` (each model follows the sum of all losses), `"own"` (each model follows the
-loss of its own name, and the losses that bear no model's name) or a table
-`{model: {loss: weight}}`, in which a loss may be a term of one. It is read into rows
-`{model: {loss: factors}}`, where the factors (numbers, variables, schedules) multiply to the weight
-of that loss for that model.
+A routing is `"sum"`, `"own"` or a table `{model: {loss: weight}}`:
+
+- `"sum"`: each model follows the sum of all losses.
+- `"own"`: each model follows the loss of its own name, and the losses that have no model's name.
+- A table: a loss in it may also be a term of a loss.
+
+It is read into rows `{model: {loss: factors}}`. The factors (numbers, variables, schedules)
+multiply to the weight of that loss for that model.
 """
 
 import numbers
@@ -25,9 +28,9 @@ def read(
     others: Sequence[str] = (),
     terms: Sequence[str] = (),
 ) -> Rows:
-    """The row of each model. Others, which are frozen, may have one in the table, too.
+    """Return the row of each model. The `others` are frozen and may also have a row in the table.
 
-    A loss of which a term has a weight of its own is replaced by its `terms` (`encoder/kl`).
+    If a term of a loss has its own weight, the `terms` (`encoder/kl`) replace the loss.
 
     >>> read("own", ["generator", "critic"], ["generator", "critic", "cycle"])["critic"]
     {'critic': (1.0,), 'cycle': (1.0,)}
@@ -57,7 +60,7 @@ def read(
 
 
 def _spelled(row: Any, losses: Sequence[str], terms: Sequence[str], what: str) -> Any:
-    """A table by loss, in which each term goes by its full name (`encoder/kl`)."""
+    """Return a table by loss in which each term has its full name (`encoder/kl`)."""
     if not isinstance(row, Mapping):
         return row
     logged = {t: "_".join(t.rsplit("/", 1)) for t in terms if not t.endswith("/")}
@@ -81,7 +84,7 @@ def _rows_of(routing: Any) -> list[Any]:
 
 
 def _parts(tables: Iterable[Any], terms: Sequence[str]) -> dict[str, list[str]]:
-    """The terms of each loss of which some table names one."""
+    """Return the terms of each loss, if some table names one of them."""
     asked = {name for table in tables if isinstance(table, Mapping) for name in table}
     owners = {term.rpartition("/")[0] for term in terms if term in asked}
     return {owner: [t for t in terms if t.rpartition("/")[0] == owner] for owner in owners}
@@ -145,7 +148,7 @@ def _weighted(rows: Rows, loss_weights: Any, losses: Sequence[str]) -> Rows:
 
 
 def _without_zeros(rows: Rows) -> Rows:
-    """Drops what is weighted by the number 0, and refuses a model that is left without a loss."""
+    """Drop losses of weight 0. Raise an error if a model is left without a loss."""
     rows = {m: {n: f for n, f in row.items() if not _zero(f)} for m, row in rows.items()}
     if lost := [m for m, row in rows.items() if not row]:
         raise ValueError(
@@ -160,10 +163,10 @@ def _zero(factors: tuple[Any, ...]) -> bool:
 
 
 def expand(rows: Rows, inner: Mapping[str, Mapping[str, Row | None]]) -> Rows:
-    """Replaces the row of each nested system by those of its own models.
+    """Replace the row of each nested system by the rows of its own models.
 
     The row of `vae/encoder` is the outer row of `vae`, with the loss `vae` replaced by the inner
-    row of `encoder`; where the inner row is None, it is the outer row as it is.
+    row of `encoder`. If the inner row is None, it is the outer row unchanged.
     """
     expanded: Rows = {}
     for model, row in rows.items():
@@ -188,15 +191,15 @@ def _substitute(row: Row, loss: str, inner_row: Row) -> Row:
 
 
 def followed(rows: Iterable[Row], losses: Iterable[str]) -> set[str]:
-    """The losses that some of the rows follow, a nested system's sum among them."""
+    """Return the losses that some of the rows follow, including the sum of a nested system."""
     names = {name for row in rows for name in row}
     return {loss for loss in losses if named(loss, names)}
 
 
 def groups(rows: Rows, scaled: Mapping[str, bool]) -> list[tuple[Row, list[str]]]:
-    """The distinct rows with the models that share each: one backward pass apiece.
+    """Return the distinct rows, each with the models that share it. Each needs one backward pass.
 
-    A model whose optimizer scales the loss shares with others of which that is true.
+    A model whose optimizer scales the loss shares a row only with other such models.
     """
     shared: dict[Any, tuple[Row, list[str]]] = {}
     for model, row in rows.items():

@@ -8,7 +8,7 @@ from mlsystem.routing import members, routing_table
 
 
 def top(system: Any, names: Iterable[str]) -> list[str]:
-    """The system's own losses among some, without those inside its nested systems."""
+    """Return the system's own losses among `names`, without the losses of nested systems."""
     inside = tuple(f"{name}/" for name in members.nested(system))
     return [name for name in names if not (inside and name.startswith(inside))]
 
@@ -16,7 +16,7 @@ def top(system: Any, names: Iterable[str]) -> list[str]:
 def rows(
     learner: SystemBase, names: Sequence[str], parts: Sequence[str] | None = None
 ) -> routing_table.Rows:
-    """Which of the losses, or of the parts of them, each leaf of a system follows, by weight."""
+    """Return, for each leaf of a system, the losses or terms it follows and their weights."""
     system, weights = learner.model, learner.given.loss_weights
     parts = learner.known.parts if parts is None else parts
     trained, frozen = _trained_members(system), list(members.direct(system))
@@ -26,19 +26,19 @@ def rows(
     for name, nested in members.nested(system).items():
         if name in table:
             inside, terms = (_inside(name, known) for known in (names, parts))
-            inner[name] = dict.fromkeys(members.trained(nested))  # all follow the outer row
+            inner[name] = dict.fromkeys(members.trained(nested))  # all models use the outer row
             if inside:
                 inner[name] |= rows(nested._mlsystem, inside, terms)
     return routing_table.expand(table, inner)
 
 
 def _inside(name: str, names: Iterable[str]) -> list[str]:
-    """The names in a nested system, as they are called there."""
+    """Return the names inside a nested system, without the system's prefix."""
     return [n.removeprefix(f"{name}/") for n in names if n.startswith(f"{name}/")]
 
 
 def _trained_members(system: Any) -> list[str]:
-    """The direct members with weights to train, a nested system as one, and `self`."""
+    """Return the direct members with trainable weights, a nested system as one, and `self`."""
     inside = members.nested(system)
     found: dict[str, None] = {}
     for name in members.trained(system):

@@ -9,7 +9,7 @@ from mlsystem.routing import model_names
 
 
 def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
-    """The models of each phase, spelled out; one phase with all of them by default.
+    """Return the models of each phase, with groups expanded. Default: one phase with all models.
 
     >>> read_phases([("critics",), "generator"], ["critics/0", "critics/1", "generator"])
     [['critics/0', 'critics/1'], ['generator']]
@@ -25,7 +25,7 @@ def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
 
 
 def check_phases(phases: Sequence[Sequence[str]], trained: Sequence[str]) -> None:
-    """Refuses phases that leave out a model which is to be trained."""
+    """Raise an error if the phases leave out a trained model."""
     if missing := [m for m in trained if not any(m in group for group in phases)]:
         raise ValueError(
             f"phases leaves out {', '.join(repr(m) for m in missing)}, which would never be "
@@ -35,7 +35,7 @@ def check_phases(phases: Sequence[Sequence[str]], trained: Sequence[str]) -> Non
 
 @dataclass(frozen=True)
 class Turn:
-    """On which batches a model is updated.
+    """The batches on which a model is updated.
 
     >>> [seen for seen in range(8) if Turn(every=2, start=3, end=7).is_due(seen)]
     [3, 5]
@@ -46,17 +46,17 @@ class Turn:
     end: int | None = None
 
     def first(self) -> int:
-        """The number of batches before the first update."""
+        """Return the number of batches before the first update."""
         return (self.start // self.every + 1) * self.every - 1
 
     def is_due(self, seen: int) -> bool:
-        """Whether it is updated on the batch that follows on those seen."""
+        """Return whether the model is updated on the batch after the first `seen` batches."""
         is_over = self.end is not None and seen >= self.end
         return seen >= self.start and not is_over and (seen + 1) % self.every == 0
 
 
 def read_turns(every: Any, start: Any, end: Any, models: Sequence[str]) -> dict[str, Turn]:
-    """The turns of those models that are not updated on every batch."""
+    """Return the turns of the models that are not updated on every batch."""
     read = {
         "every": _numbers(every, models, "update_every", least=1),
         "start": _numbers(start, models, "update_start", least=0),
@@ -87,7 +87,7 @@ def _numbers(given: Any, models: Sequence[str], what: str, least: int) -> dict[s
 
 
 def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
-    """The function of the losses that decides on each update of a model."""
+    """Return, by model, the function of the losses that decides on each update."""
     update_when = {} if update_when is None else update_when
     if not isinstance(update_when, Mapping):
         raise ValueError(
@@ -104,5 +104,5 @@ def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
 
 
 def due(turns: Mapping[str, Turn], models: Sequence[str], seen: int) -> frozenset[str]:
-    """The models that are updated on the batch that follows on those seen."""
+    """Return the models that are updated on the batch after the first `seen` batches."""
     return frozenset(m for m in models if m not in turns or turns[m].is_due(seen))

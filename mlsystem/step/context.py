@@ -25,15 +25,15 @@ class Step:
     """One train or test step of a learner, from its batch to its logs.
 
     Attributes:
-        given: what the data set yielded.
-        batch: that as tensors, made once.
-        trace: what the step itself is traced by.
+        given: the batch as the data set yielded it.
+        batch: the batch as tensors, converted once.
+        trace: the trace of the backend in which the step runs.
         ledger: the losses of the step.
-        depth: the number of losses that are being differentiated at present.
-        zeros: the gradients that stand for none.
+        depth: the number of losses whose gradients are being computed now.
+        zeros: the zero gradients of weights that no loss reaches.
         touched: the names logged in this step.
         measured: the members whose metrics were updated.
-        logs: what Keras' `compute_metrics` returned, for a model alone.
+        logs: the logs that Keras' `compute_metrics` returned, for a single model.
     """
 
     learner: Learner
@@ -52,7 +52,7 @@ class Step:
         self.ledger = LossLedger(self.batch)
 
     def is_of(self, given: Any) -> bool:
-        """Whether some data are those of this step, with nothing in them replaced."""
+        """Return whether `given` is the batch of this step, with no leaf replaced."""
         if given is not self.given:
             return False
         leaves = tree.flatten(given)
@@ -61,12 +61,12 @@ class Step:
 
 
 def running() -> Step | None:
-    """The step that is running in this thread."""
+    """Return the step that runs in this thread, or None."""
     return getattr(_running, "step", None)
 
 
 def batch_of(learner: Learner, given: Any) -> Batch:
-    """Data as a batch: made already where they are those of the step that is running."""
+    """Return data as a batch. The data of the running step are not converted again."""
     this = learner.step
     if this is not None and this.is_of(given):
         return this.batch
@@ -75,7 +75,7 @@ def batch_of(learner: Learner, given: Any) -> Batch:
 
 
 def check_branch(learner: Learner) -> None:
-    """Refuses an update inside of what a backend traces by itself, as a branch."""
+    """Raise an error if the update is inside a branch or loop that the backend traces."""
     this = learner.step
     if this is not None and this.trace != engine.trace():
         raise ValueError(
@@ -88,7 +88,7 @@ def check_branch(learner: Learner) -> None:
 
 @contextlib.contextmanager
 def differentiated(learner: Learner) -> Iterator[None]:
-    """The context in which losses are computed to be differentiated."""
+    """Record, while the context is open, that losses are computed for a gradient."""
     this = learner.step
     if this is None:
         yield
@@ -103,7 +103,7 @@ def differentiated(learner: Learner) -> Iterator[None]:
 def track(
     learner: Learner, name: str, owner: str, value: Any, weight: Any, gated: bool = False
 ) -> None:
-    """Adds a value to the running mean of a name; a gated one may have been kept out."""
+    """Add a value to the running mean of a name. A gated value may be masked by a condition."""
     learner.logs.update(name, owner, value, weight)
     if this := learner.step:
         this.touched[name] = None
@@ -112,9 +112,9 @@ def track(
 
 
 def make(training: bool) -> Callable[[Any], Any]:
-    """Makes a user's `train_step(self, data)` or `test_step(self, data)` a step of its learner.
+    """Make a user's `train_step(self, data)` or `test_step(self, data)` a step of its learner.
 
-    Calls of the inherited method from inside one belong to the same step.
+    A call of the inherited method inside such a step belongs to the same step.
     """
 
     def decorate(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -122,7 +122,7 @@ def make(training: bool) -> Callable[[Any], Any]:
 
         @functools.wraps(fn)
         def step(self: Any, data: Any) -> Any:
-            inner = step.__wrapped__  # which a reloaded module replaces
+            inner = step.__wrapped__  # a reloaded module replaces it
             learner = self._mlsystem
             return inner(self, data) if learner.step else _run(inner, learner, data, training)
 
@@ -133,7 +133,7 @@ def make(training: bool) -> Callable[[Any], Any]:
 
 
 def _check_arguments(fn: Callable[..., Any]) -> None:
-    """Refuses a step that takes what Keras' step on JAX, or Lightning's, is given."""
+    """Raise an error if the step has the arguments of Keras' step on JAX, or of Lightning's."""
     try:
         inspect.signature(fn).bind(None, None)
     except TypeError:

@@ -11,7 +11,7 @@ from mlsystem.step import context
 
 
 def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | None = None) -> Any:
-    """Runs `forward`, which gets `y`, `training` and `phase` where it names them."""
+    """Run `forward`. Pass `y`, `training` and `phase` if its signature names them."""
     model = learner.model
     offered = {"y": batch.y, "training": training, "phase": phase}
     named = model.call_signature_parameters
@@ -21,7 +21,7 @@ def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | No
 def forward_losses(
     learner: Learner, batch: Batch, training: bool, phase: int | None = None
 ) -> tuple[LossValues, Any]:
-    """One forward pass and its losses; returns the losses and what `forward` returned."""
+    """Run one forward pass and compute its losses. Return the losses and the outputs."""
     outputs = call_forward(learner, batch, training, phase)
     if outputs is None:
         cls = type(learner.model).__name__
@@ -32,7 +32,7 @@ def forward_losses(
             f"No model of '{learner.name}' has a loss, so there is nothing to minimize. Give a "
             "model a `loss` method or `loss=`, or override `compute_losses`."
         )
-    known = learner.known  # what is evaluated may have fewer
+    known = learner.known  # an evaluation may compute fewer losses
     names = list(taken.losses) if training else known.names
     parts = list(taken.parts) if training or not known.parts else known.parts
     learner.known = KnownLosses(names, parts)
@@ -40,7 +40,7 @@ def forward_losses(
 
 
 def one_loss(loss_fn: Any, name: str) -> LossValues:
-    """The loss that a function without arguments returns, under a name."""
+    """Compute the loss of a function without arguments, and store it under a name."""
     if not callable(loss_fn):
         raise TypeError(
             f"minimize got a {type(loss_fn).__name__}. Give a function without arguments that "
@@ -53,7 +53,7 @@ def one_loss(loss_fn: Any, name: str) -> LossValues:
 
 
 def observe(learner: Learner, data: Any, training: bool) -> None:
-    """Runs `forward` and logs all losses and metrics; updates nothing."""
+    """Run `forward` and log all losses and metrics, without an update."""
     batch = context.batch_of(learner, data)
     taken, outputs = forward_losses(learner, batch, training)
     if this := learner.step:

@@ -7,11 +7,11 @@ from mlsystem.engine import engine
 
 
 def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The function that gives the gradient of `fn(x)` with respect to `x`.
+    """Return a function that computes the gradient of `fn(x)` with respect to `x`.
 
-    Where `fn(x)` is not a scalar, it is the gradient of its sum: for a network that treats samples
-    one by one, the gradient of each sample's output. The result can be differentiated again,
-    inside a loss or by `grad` itself.
+    Use it for losses that contain a gradient, such as a gradient penalty. If `fn(x)` is not a
+    scalar, its elements are summed first. For a network that treats samples independently, this
+    gives the gradient of each sample's output. The result can be differentiated again.
 
     ```python
     def loss(self, x, y, outputs):
@@ -20,17 +20,16 @@ def grad(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return {"critic": outputs["score"], "penalty": 10 * (norm - 1) ** 2}
     ```
 
-    `keras.ops.grad(fn)(x)`, in Keras 3.16, gives the same numbers, and takes functions of several
-    arguments. Use it on tensors that nothing is differentiated by afterwards. Use `ml.grad` in a
-    loss or inside another gradient: on torch, the result of `keras.ops.grad` is a constant there,
-    so that its gradient is zero or an error.
+    `keras.ops.grad(fn)(x)`, in Keras 3.16, gives the same numbers and accepts several arguments.
+    Use `ml.grad` in a loss or inside another gradient. On torch, the result of `keras.ops.grad`
+    is a constant there: its gradient is zero or raises an error.
 
     Args:
-        fn: function of one argument, a float tensor or a structure of them, that returns a
-            tensor.
+        fn: function of one argument, a float tensor or a structure of float tensors. It returns
+            a tensor.
 
     Returns:
-        A function that takes `x` and returns the gradient, of the structure and shapes of `x`.
+        A function that takes `x` and returns the gradient, with the structure and shapes of `x`.
     """
     if not callable(fn):
         raise TypeError(

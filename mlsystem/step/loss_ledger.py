@@ -1,8 +1,8 @@
-"""`LossLedger`: decide which losses of a step are logged, those of models that were updated.
+"""`LossLedger`: decide which losses of a step are logged: the losses of updated models.
 
-A loss is logged where a model that follows it was really updated. So it first waits (`pend`) until
-the gradients of a model are applied, then it is counted (`settle`), and at the end of the step the
-mean over the phases goes to the logs (`means`).
+A loss is logged if a model that follows it was updated. It waits (`pend`) until the gradients of
+the model are applied. Then it is counted (`settle`). At the end of the step, its mean over the
+phases goes to the logs (`means`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ class LossLedger:
 
     Attributes:
         batch: the batch of the step.
-        pending: for each model, the losses that its gradients were last taken of.
-        counted: each loss and term, once for each phase, with whether it counts.
-        gated: what was counted under a condition.
-        owners: which loss each term is part of.
-        sizes: how many samples each was averaged over.
+        pending: for each model, the losses behind its most recent gradients.
+        counted: the values of each loss and term, one per phase, with their conditions.
+        gated: the names that were counted under a condition.
+        owners: for each term, the name of its loss.
+        sizes: for each name, the number of samples in its average.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -37,9 +37,9 @@ class LossLedger:
         self.sizes: dict[str, Any] = {}
 
     def pend(self, taken: LossValues, rows: routing_table.Rows) -> None:
-        """Remembers the losses that the gradients of some models were taken of."""
+        """Remember the losses behind the gradients of some models."""
         if older := next((self.pending[n][1] for n in rows if n in self.pending), None):
-            both = [*taken.before, *older.before]  # of two, the older value stays
+            both = [*taken.before, *older.before]  # of two values, the older one wins
             taken.before = list({id(v): (v, old) for v, old in both}.values())
         known = list(taken.losses)
         self.pending |= {
@@ -47,10 +47,10 @@ class LossLedger:
         }
 
     def settle(self, updated: Mapping[str, Any]) -> list[tuple[LossValues, Any]]:
-        """Counts what waited for the update of some models, each updated under a condition.
+        """Count the losses that waited for the update of some models, with their conditions.
 
-        Returns the forward passes behind these losses, with the condition under which any of the
-        models was updated.
+        Returns the losses of each forward pass, with the condition under which at least one of
+        the models was updated.
         """
         waited = [(*self.pending.pop(n), c) for n, c in updated.items() if n in self.pending]
         passes = list({id(taken): taken for _, taken, _ in waited}.values())
@@ -63,7 +63,7 @@ class LossLedger:
         return [(t, select.any_of([c for _, o, c in waited if o is t])) for t in passes]
 
     def count(self, taken: LossValues, losses: Mapping[str, Any]) -> None:
-        """Counts some losses and their terms once more, each where its condition holds."""
+        """Count some losses and their terms once more, each if its condition holds."""
         self.owners |= taken.owners
         self.sizes |= {name: size for name, size in taken.sizes.items() if size is not None}
         for name, value in [*taken.losses.items(), *taken.terms.items()]:
@@ -76,7 +76,7 @@ class LossLedger:
             self.counted.setdefault(name, []).append((value, condition))
 
     def means(self) -> dict[str, tuple[Any, Any]]:
-        """The mean of each loss and term over its phases, with its weight; empties the counts."""
+        """Return each loss' and term's mean over the phases, with its weight. Empty the counts."""
         weights: dict[Any, Any] = {}
         means = {name: self._mean(name, weights) for name in self.counted}
         self.counted.clear()
@@ -101,7 +101,7 @@ class LossLedger:
 
 
 def summed(means: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """The sum of some means, and its weight: it counts where any of them does."""
+    """Return the sum of some means and its weight. The sum counts if any of the means does."""
     total = sum(value for value, _ in means)
     weight = means[0][1]
     for _, other in means[1:]:

@@ -17,14 +17,14 @@ from mlsystem.step.routed_gradients import Gradients
 
 
 def due(learner: Learner, models: Any) -> list[str]:
-    """Those of the named models that are updated on this batch; of all by default."""
+    """Return the named models that are updated on this batch, all models by default."""
     context.check_branch(learner)
     on_batch = learner.compiled.due
     return [name for name in named(learner, models) if on_batch is None or name in on_batch]
 
 
 def named(learner: Learner, models: Any) -> list[str]:
-    """The trained models that are named, groups spelled out; all by default."""
+    """Return the trained models of these names or groups, all trained models by default."""
     trained = learner.models()
     if models is None:
         return list(trained)
@@ -35,7 +35,7 @@ def named(learner: Learner, models: Any) -> list[str]:
 
 
 def apply(learner: Learner, gradients: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Applies gradients; returns, by model, the condition under which it was updated."""
+    """Apply gradients. Return, by model, the condition under which it was updated."""
     this = learner.step
     zeros = {id(z) for z in [*(this.zeros if this else ()), *getattr(gradients, "zeros", ())]}
     found = {n: [None if id(g) in zeros else g for g in gradients[n]] for n in names}
@@ -51,7 +51,7 @@ def apply(learner: Learner, gradients: Mapping[str, Any], names: Sequence[str]) 
 
 
 def check_table(gradients: Any) -> None:
-    """Refuses what is no table of gradients by model."""
+    """Raise an error if `gradients` is not a dict of gradients by model."""
     is_table = isinstance(gradients, Mapping)
     if not is_table or not all(isinstance(g, Iterable) for g in gradients.values()):
         raise TypeError(
@@ -61,7 +61,7 @@ def check_table(gradients: Any) -> None:
 
 
 def _put_back(this: context.Step | None, gradients: Mapping[str, Any], condition: Any) -> None:
-    """Undoes what `forward` has assigned, unless a condition holds."""
+    """Restore the variables that `forward` assigned, unless a condition holds."""
     if condition is None:
         return
     pending = this.ledger.pending if this else {}
@@ -72,7 +72,7 @@ def _put_back(this: context.Step | None, gradients: Mapping[str, Any], condition
 
 
 def _asked(learner: Learner, this: context.Step | None, names: Iterable[str]) -> dict[str, Any]:
-    """What `update_when` says of the models that it names."""
+    """Return the condition of each model that has an `update_when`."""
     conditions = learner.setup.conditions if learner.setup and this else {}
     found = {}
     for name in names:
@@ -87,7 +87,7 @@ def _asked(learner: Learner, this: context.Step | None, names: Iterable[str]) ->
 def _wanted(
     learner: Learner, this: context.Step | None, name: str, asked: Mapping[str, Any], finite: Any
 ) -> Any:
-    """Whether a model is to be updated. The share of what its `update_when` says is logged."""
+    """Return the condition for updating a model. Log the share of updates by `update_when`."""
     if name not in asked or this is None:
         return learner.condition
     share = ops.cast(select.both(asked[name], finite), "float32")
@@ -102,7 +102,7 @@ def _move(
     wanted: Mapping[str, Any],
     updated: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Applies the gradients of each model; returns the conditions under which its weights moved."""
+    """Apply the gradients of each model. Return the conditions under which its weights changed."""
     moved, optimizers, members = {}, learner.optimizers, learner.ready.members
     for name, gradients in found.items():
         optimizer, weights = optimizers[name], members[name].trainable_weights
@@ -134,9 +134,9 @@ def _apply_to(
     wanted: Any,
     condition: Any,
 ) -> Any:
-    """Applies gradients by an optimizer that scales the loss, accumulates or is made of several."""
+    """Apply gradients by an optimizer that scales the loss, accumulates or has several inside."""
     if optimizer_properties.scales(optimizer):
-        condition = wanted  # it lowers its scale by what is not finite
+        condition = wanted  # it lowers its scale when gradients are not finite
     reached, weights = applicable(optimizer, found, weights, known)
     if not reached:
         return condition
@@ -146,7 +146,7 @@ def _apply_to(
 
 
 def _call_then(learner: Learner, taken: LossValues, condition: Any) -> None:
-    """Lets the balance learn of what was applied, where it was."""
+    """Run the balance's own updates, if the gradients were applied."""
     if taken.then:
         held, how = learner.balance.variables, (engine.kept, engine.changed)
         with select.only(condition, held, *how):
@@ -155,7 +155,7 @@ def _call_then(learner: Learner, taken: LossValues, condition: Any) -> None:
 
 
 def check_fit(name: str, found: Sequence[Any], weights: Sequence[Any]) -> None:
-    """Refuses gradients that are not those of the weights of a model."""
+    """Raise an error if the gradients do not match the weights of a model."""
     if len(found) != len(weights):
         raise ValueError(
             f"apply_gradients got {len(found)} gradients for '{name}', "
@@ -172,7 +172,7 @@ def check_fit(name: str, found: Sequence[Any], weights: Sequence[Any]) -> None:
 
 
 def _differ(found: Any, expected: tuple[int, ...]) -> bool:
-    """Whether two shapes differ, as far as they are known: TensorFlow may not know all."""
+    """Return whether two shapes differ in a known dimension. TensorFlow may not know all."""
     if getattr(found, "rank", 0) is None:
         return False
     pairs = zip(found, expected, strict=False)
@@ -182,11 +182,11 @@ def _differ(found: Any, expected: tuple[int, ...]) -> bool:
 def applicable(
     optimizer: Any, found: list[Any], weights: Sequence[Any], reached: set[int]
 ) -> tuple[list[Any], list[Any]]:
-    """The gradients that exist, as the optimizer wants them, and their weights.
+    """Return the gradients that exist, as the optimizer needs them, and their weights.
 
-    An optimizer that accumulates gradients empties the sums of all weights when it updates, and
-    adds a zero to the sum of a weight that another loss has `reached`. One that is made of several
-    gets zeros for all.
+    An optimizer that accumulates gradients clears the sums of all weights when it updates. It gets
+    a zero for a weight without a gradient that another loss has `reached`. An optimizer made of
+    several optimizers gets zeros for all weights.
     """
     pairs = list(zip(found, weights, strict=True))
     now = {id(w) for g, w in pairs if g is not None}
@@ -203,6 +203,6 @@ def applicable(
 
 
 def _scaled(optimizer: Any, found: list[Any]) -> list[Any]:
-    """Gradients as the optimizer wants them: it divides them by its scale."""
+    """Multiply gradients by the optimizer's scale, because the optimizer divides by it."""
     scale = optimizer_properties.scale(optimizer)
     return found if scale is None else [g * ops.cast(scale, g.dtype) for g in found]

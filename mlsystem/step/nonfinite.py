@@ -16,7 +16,7 @@ from mlsystem.step import context
 
 
 def finite(learner: SystemBase, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Whether the gradients of each model are finite, boolean tensors; None where nobody asks."""
+    """Return, by model, a boolean tensor: whether its gradients are finite. None if unchecked."""
     if learner.model.nonfinite == "keep":
         return dict.fromkeys(gradients)
     found = {name: _all_finite(mine) for name, mine in gradients.items()}
@@ -34,22 +34,22 @@ def _all_finite(gradients: Sequence[Any]) -> Any:
 
 
 def _count(learner: SystemBase, this: context.Step, name: str, optimizer: Any, finite: Any) -> None:
-    """Counts a skipped update. What a scale makes overflow is how an optimizer finds its scale."""
+    """Count a skipped update, except overflows from which an optimizer finds its loss scale."""
     skipped = ops.logical_not(finite)
     if optimizer_properties.scales(optimizer):
         names, taken = this.ledger.pending.get(name, (set(), LossValues()))
         values = [ops.cast(taken.losses[n], "float32") for n in names if n in taken.losses]
         lost = ops.logical_not(ops.isfinite(sum(values, ops.zeros(()))))
-        scale = optimizer_properties.scale(optimizer)  # at 1 it makes nothing overflow
+        scale = optimizer_properties.scale(optimizer)  # a scale of 1 cannot cause an overflow
         skipped = ops.logical_and(skipped, ops.logical_or(lost, scale <= 1))
     counter = learner.logs.skips[name].total
     counter.assign_add(ops.cast(skipped, counter.dtype))
 
 
 def forward_state(system: Any) -> list[Any]:
-    """The variables that `forward` may assign: statistics, queues, of the system and all layers.
+    """Return the variables that `forward` may assign, such as statistics and queues.
 
-    Those of random generators and metrics are none of them.
+    They belong to the system and all of its layers. Random generators and metrics are left out.
     """
     found = [variable for layer in _keras.flat_layers(system) for variable in _own_state(layer)]
     return list({id(variable): variable for variable in found}.values())
@@ -63,7 +63,7 @@ def _own_state(layer: Any) -> list[Any]:
 
 
 def skipped(learner: SystemBase) -> dict[str, int]:
-    """The logs of an epoch: the number of skipped updates of each model that ever had one."""
+    """Return the logs of an epoch: the skipped updates of each model that ever had one."""
     known = learner.logs.known_skips
     for name, number in learner.logs.skipped().items():
         if number and name not in known and learner.model.nonfinite == "skip":
@@ -74,7 +74,7 @@ def skipped(learner: SystemBase) -> dict[str, int]:
 
 
 def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
-    """Warns where a callback waits for a loss that will not come."""
+    """Warn if `TerminateOnNaN` waits for a loss that is never logged."""
     inner = [getattr(callback, "callback", callback) for callback in callbacks]
     waits = any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in inner)
     if waits and getattr(system, "nonfinite", "keep") == "skip":
@@ -87,7 +87,7 @@ def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
 
 
 def check(learner: SystemBase) -> None:
-    """Says at once what there is to say of the batches so far, as far as that is cheap."""
+    """Raise an error or warn about skipped updates. Warnings wait for batch 1, 2, 4, 8, ..."""
     batches, nonfinite = learner.compiled.batches, learner.model.nonfinite
     if nonfinite == "raise":
         for name, number in learner.logs.skipped().items():

@@ -1,7 +1,7 @@
 """Compute each model's gradients, from the losses it follows, for its own weights only.
 
-A weight that no loss reaches has no gradient. Users see a zero in its place, and what applies
-gradients knows that zero and leaves the weight alone.
+A weight that no loss reaches has no gradient. Users see a zero instead. `apply_gradients`
+recognizes this zero and leaves the weight alone.
 """
 
 import functools
@@ -26,13 +26,13 @@ Rows = Callable[[Sequence[str]], routing_table.Rows]
 
 @dataclass
 class Pass:
-    """One backward pass: of the losses in a row, into the weights of some models.
+    """One backward pass: the losses of a row and the models whose weights get gradients.
 
     Attributes:
         row: the losses with their factors.
         models: the names of the models.
-        loss: the one loss that it is taken for, by who balances several.
-        looked_at: whether its gradients are only looked at, and move nothing.
+        loss: the single loss of this pass, set by a balance of several losses.
+        looked_at: whether the gradients are only inspected and update nothing.
     """
 
     row: Row
@@ -44,7 +44,7 @@ class Pass:
 class Gradients(dict[str, Any]):
     """`{model: [gradient per trainable weight]}`, with the losses and outputs behind them.
 
-    `zeros` are those of the gradients that stand for none.
+    `zeros` are the zero gradients of weights that no loss reaches.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class Gradients(dict[str, Any]):
 
 
 class _Losses:
-    """The losses of one forward pass, as an engine asks for them, and what else the pass gave."""
+    """The losses of one forward pass, in the form that an engine needs, with their extras."""
 
     def __init__(self, learner: Learner, forward: Forward) -> None:
         self.learner, self.forward = learner, forward
         self.taken = LossValues()
 
     def __call__(self) -> Any:
-        """Runs the forward pass; returns the losses with their parts, and what to carry out."""
+        """Run the forward pass. Return the losses with their parts, and the auxiliary values."""
         with context.differentiated(self.learner):
             self.taken, outputs = self.forward()
         return self.taken.losses | self.taken.parts, (self.taken.terms, outputs)
 
     def names(self, losses: Mapping[str, Any]) -> list[str]:
-        """The names of the losses without their parts."""
+        """Return the names of the losses without their parts."""
         return [name for name in losses if name not in self.taken.parts]
 
     def computed(self, losses: Mapping[str, Any], terms: dict[str, Any]) -> LossValues:
-        """The losses with the values that the engine gives, and not those of its trace."""
+        """Return the losses with the engine's values instead of traced values."""
         values = {name: losses[name] for name in self.names(losses)}
         return replace(self.taken, losses=values, terms=terms, parts={}, before=[], then=[])
 
@@ -80,14 +80,14 @@ class _Losses:
 def take(
     learner: Learner, forward: Forward, rows: Rows, models: Sequence[str], balance: Any = None
 ) -> Gradients:
-    """Runs `forward` once and takes, for each model, the gradient of the losses in its row.
+    """Run `forward` once and compute, for each model, the gradient of the losses in its row.
 
     Args:
-        learner: that of the model or system.
-        forward: runs the forward pass; returns its losses and outputs.
-        rows: gives the row of each model, of the names of the losses.
-        models: the models.
-        balance: has a say in how these losses are weighed and their gradients put together.
+        learner: the learner of the model or system.
+        forward: runs the forward pass and returns its losses and outputs.
+        rows: returns the row of each model, from the names of the losses.
+        models: the names of the models.
+        balance: chooses the backward passes and merges their gradients. None for no balance.
     """
     found = _Losses(learner, forward)
     passes: list[Pass] = []
@@ -120,9 +120,9 @@ def take(
 
 
 def _note(learner: Learner, found: Gradients, table: routing_table.Rows) -> None:
-    """Remembers the losses, to be logged once the gradients are applied.
+    """Remember the losses, to log them when the gradients are applied.
 
-    Gradients that a loss takes inside itself, to be differentiated again, are not applied.
+    A gradient that is computed inside a loss, to be differentiated again, is not applied.
     """
     this = learner.step
     if this and not this.depth:
@@ -131,9 +131,9 @@ def _note(learner: Learner, found: Gradients, table: routing_table.Rows) -> None
 
 
 def _least(scales: Mapping[str, Any], one: Pass) -> Any:
-    """What the losses of a backward pass are scaled by, or None.
+    """Return the scale of the losses of a backward pass, or None.
 
-    Of several scales it is the smallest: no gradient overflows at it that holds at its own.
+    Of several scales it is the smallest. A gradient that is finite at its own scale is finite here.
     """
     found = [scales[name] for name in one.models if scales[name] is not None]
     return functools.reduce(ops.minimum, found) if found else None
@@ -142,7 +142,7 @@ def _least(scales: Mapping[str, Any], one: Pass) -> Any:
 def _weighed(
     learner: Learner, one: Pass, scales: Mapping[str, Any], losses: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The weight of each loss in a row, times what the optimizers of the models scale losses by."""
+    """Return the weight of each loss in a row, times the loss scale of the models' optimizers."""
     scale, batches = _least(scales, one), learner.batches_seen
     start = 1.0 if scale is None else scale
     return {
@@ -158,7 +158,7 @@ def _joined(weights: Mapping[str, list[Any]], one: Pass) -> list[Any]:
 def _by_model(
     weights: Mapping[str, list[Any]], one: Pass, scale: Any, found: list[Any]
 ) -> dict[str, list[Any]]:
-    """What one backward pass found, unscaled, by model; None where no loss reaches a weight."""
+    """Split the gradients of a backward pass by model, unscaled. None: no loss reaches a weight."""
     models, left = {}, iter(found)
     for name in one.models:
         mine = [next(left) for _ in weights[name]]
@@ -179,7 +179,7 @@ def _filled(
     taken: LossValues,
     outputs: Any,
 ) -> Gradients:
-    """The gradients of all models, with zeros, which are noted, where no loss reaches a weight."""
+    """Return the gradients of all models, with recorded zeros for weights that no loss reaches."""
     filled = Gradients({}, taken, outputs)
     for name, mine in weights.items():
         if all(g is None for g in found[name]):

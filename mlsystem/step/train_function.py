@@ -12,27 +12,27 @@ from mlsystem.step import nonfinite
 
 
 def trained(weights: Any) -> tuple[bool, ...]:
-    """Whether each weight is trained at present."""
+    """Return, for each weight, whether it is trained at present."""
     return tuple([weight.trainable for weight in weights])
 
 
 def check_rehearsed(learner: Learner, step: str) -> None:
-    """Refuses a Keras whose trainer has not called `_symbolic_build` before it takes a step."""
+    """Raise an error if Keras' trainer did not call `_symbolic_build` before a step."""
     call = learner.call
     if call is not None and step == call.step and step not in learner.compiled.rehearsed:
         raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
 
 
 class TrainFunction:
-    """Called by Keras' `fit` with each batch: compiles a step for each set of frozen weights."""
+    """The function that Keras' `fit` calls with each batch: one compiled step per frozen set."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self.steps: dict[Any, Callable[..., Any]] = {}
-        self.optimizers: list[Any] = []  # those whose state the steps hold
+        self.optimizers: list[Any] = []  # the optimizers whose state the steps hold
 
     def __call__(self, *args: Any) -> Any:
-        """One training step on what Keras' trainer hands over."""
+        """Run one training step with the arguments of Keras' trainer."""
         self._see_what_is_frozen()
         return self._step()(*args)
 
@@ -47,27 +47,27 @@ class TrainFunction:
         if learner.setup and trained(learner.setup.weights) != learner.compiled.trained:
             learner.retrain()
         now = list(learner.optimizers.values())
-        if now != self.optimizers:  # one that knows thawed weights is another
+        if now != self.optimizers:  # unfreezing weights makes a new optimizer
             self.steps.clear()
             self.optimizers = now
 
 
 class SystemTrainFunction(TrainFunction):
-    """Also picks the compiled step by the number of the batch, for the models of a system.
+    """The train function of a system: it also picks the compiled step by the batch number.
 
-    A model that is not due costs nothing: its gradients are in none of the steps it is left out of.
+    A model that is not due costs nothing, because that step does not compute its gradients.
     """
 
     learner: SystemBase
 
     def __call__(self, *args: Any) -> Any:
-        """One training step on what Keras' trainer hands over."""
+        """Run one training step with the arguments of Keras' trainer."""
         compiled = self.learner.compiled
         self._see_what_is_frozen()
         compiled.due = self._due()
         try:
             result = self._visible(self._step()(*args))
-            # At the end of the data there is no batch.
+            # At the end of the data the step raises, and no batch is counted.
             compiled.batches += self.learner.model.steps_per_execution
             nonfinite.check(self.learner)
             return result

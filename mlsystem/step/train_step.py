@@ -1,7 +1,7 @@
 """`TrainStep`: `train_step`, `update`, `minimize` and `log`, written once for all backends.
 
-Written once, for every backend. `TrainStep` holds the methods of models and systems that a step is
-made of. What differs between the two is said by their learner (`_learner.py`).
+`TrainStep` holds the step methods of models and systems. The differences between a model and a
+system are in their learners (`_learner.py`).
 """
 
 import warnings
@@ -18,7 +18,7 @@ from mlsystem.step.routed_gradients import Gradients
 
 
 class NoLosses(dict[str, Any]):
-    """The losses on a batch on which no model was due: there are none."""
+    """The empty losses of a batch on which no model was due."""
 
     def __missing__(self, name: str) -> Any:
         raise ValueError(
@@ -28,15 +28,16 @@ class NoLosses(dict[str, Any]):
 
 
 class TrainStep(_keras.Hooks):
-    """The step of a Keras model. Subclassed by `MLModel`, not by users."""
+    """The step methods of a Keras model. `MLModel` subclasses it. Users do not."""
 
     _mlsystem: Learner
 
     @context.make(training=True)
     def train_step(self, data: Any) -> Any:
-        """One training step: updates the models of each phase. Override it for a step of your own.
+        """Run one training step: update the models of each phase in turn.
 
-        The signature is the same on every backend, and assignments take effect at once.
+        Override it to write your own step. The signature is the same on every backend, and
+        assignments take effect at once.
 
         Args:
             data: a batch as the data set yields it: `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -54,7 +55,7 @@ class TrainStep(_keras.Hooks):
 
     @context.make(training=False)
     def test_step(self, data: Any) -> Any:
-        """One step of `evaluate`: all losses and metrics, no update.
+        """Run one step of `evaluate`: compute all losses and metrics, without an update.
 
         Args:
             data: a batch as the data set yields it.
@@ -68,7 +69,9 @@ class TrainStep(_keras.Hooks):
     def update(
         self, data: Any, models: Any = None, when: Any = None, phase: int | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """One routed update of some models: forward, losses, gradients, optimizers, logs.
+        """Update some models on a batch: forward pass, losses, gradients, optimizers and logs.
+
+        Call it in your own `train_step` to decide which models are updated, and how often.
 
         ```python
         def train_step(self, data):
@@ -80,15 +83,15 @@ class TrainStep(_keras.Hooks):
 
         Args:
             data: the batch.
-            models: names of models or of lists of them; all by default. Those that are frozen, or
-                not updated on this batch (`update_every` and its kin), are left out.
-            when: a boolean scalar tensor that decides, inside the compiled step, whether weights
-                and optimizers change and whether anything is logged.
-            phase: the index given to a `forward` that names `phase`.
+            models: names of models, or of lists of models. All models by default. Frozen models,
+                and models not due on this batch (`update_every` and similar), are skipped.
+            when: a boolean scalar tensor. If it is false, weights and optimizers do not change
+                and nothing is logged. The compiled step evaluates it.
+            phase: the index passed to a `forward` that has an argument `phase`.
 
         Returns:
-            `(outputs, losses)`: what `forward` returned, and the losses and their named terms as
-            scalars. `(None, {})` where no model was due: look at them under `if losses:`.
+            `(outputs, losses)`: the result of `forward`, and the losses and their named terms as
+            scalars. If no model was due, `(None, {})`: read losses under `if losses:`.
         """
         learner = self._mlsystem
         due = model_updates.due(learner, models)
@@ -102,17 +105,17 @@ class TrainStep(_keras.Hooks):
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
-        """The gradients of some models: of the losses that they follow, or of any one loss.
+        """Compute the gradients of some models, from the losses they follow or from one loss.
 
         Args:
             data: a batch, or a function without arguments that returns a loss.
-            models: names of models; all by default.
-            phase: the index given to a `forward` that names `phase`.
+            models: names of models. All models by default.
+            phase: the index passed to a `forward` that has an argument `phase`.
 
         Returns:
-            `{model: [gradient per trainable weight]}`, in the order of `trainable_weights`,
-            zero where the losses do not depend on the weight. `apply_gradients` leaves such a
-            weight alone, unless you put another gradient in the place of that zero.
+            `{model: [gradient per trainable weight]}`, in the order of `trainable_weights`. The
+            gradient is zero if the losses do not depend on the weight. `apply_gradients` leaves
+            such a weight alone, unless you replace the zero by another gradient.
         """
         learner = self._mlsystem
         names = model_updates.named(learner, models)
@@ -128,17 +131,17 @@ class TrainStep(_keras.Hooks):
     def minimize(
         self, loss_fn: Any, models: Any = None, name: str | None = None, when: Any = None
     ) -> Any:
-        """Updates some models down a loss of your own, logged as `NAME_loss` and part of `loss`.
+        """Update some models with a loss of your own, logged as `NAME_loss` and part of `loss`.
 
         Args:
             loss_fn: function without arguments that returns the loss: a scalar tensor, or one
                 loss per sample.
-            models: names of models; all by default.
-            name: name of the loss; by default those of the models.
+            models: names of models. All models by default.
+            name: name of the loss. By default the names of the models, joined by `_`.
             when: as in `update`.
 
         Returns:
-            The loss, a scalar tensor; None where there is no model to update on this batch.
+            The loss, a scalar tensor. None if there is no model to update on this batch.
         """
         learner = self._mlsystem
         due = model_updates.due(learner, models)
@@ -151,16 +154,16 @@ class TrainStep(_keras.Hooks):
         return loss
 
     def apply_gradients(self, gradients: Mapping[str, Any], when: Any = None) -> None:
-        """Applies `{model: [gradient per trainable weight]}`, each by its model's own optimizer.
+        """Apply `{model: [gradient per trainable weight]}`, each by its model's own optimizer.
 
-        A weight whose gradient is None is left alone: no weight decay, no momentum. So is a model,
-        with its optimizer, that has no gradient at all.
+        A weight whose gradient is None does not change: no weight decay, no momentum. A model
+        without any gradient does not change either, nor does its optimizer.
 
-        Logs the losses that the gradients of these models were last taken of. Where the update is
-        skipped, variables that `forward` may assign get back their values of before it.
+        The losses behind the most recent gradients of these models are logged. If the update is
+        skipped, variables that `forward` may assign return to their earlier values.
 
         Args:
-            gradients: what `gradients` gave, or others of the same shapes.
+            gradients: the result of `gradients`, or other gradients of the same shapes.
             when: as in `update`.
         """
         learner = self._mlsystem
@@ -170,13 +173,13 @@ class TrainStep(_keras.Hooks):
             model_updates.apply(learner, gradients, due)
 
     def log(self, name: str, value: Any) -> None:
-        """Logs the mean over the epoch of something that is not a loss.
+        """Log the mean over the epoch of a value that is not a loss.
 
-        Call it anywhere in `forward`, a loss or a step; elsewhere it does nothing.
+        Call it in `forward`, in a loss or in a step. Outside of a step it does nothing.
 
         Args:
-            name: name in the logs; one that is taken is an error.
-            value: tensor of any shape, averaged.
+            name: name in the logs. A name that is already used raises an error.
+            value: tensor of any shape. Its mean is logged.
         """
         if value is None:
             raise ValueError(
@@ -190,7 +193,7 @@ class TrainStep(_keras.Hooks):
 
 
 def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
-    """The gradients of one loss of a user's own, which all of the models follow."""
+    """Compute the gradients of one loss that all of the models follow."""
     name = name or "_".join(names)
 
     def run() -> tuple[LossValues, Any]:
@@ -201,13 +204,13 @@ def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | 
 
 
 def _step_logs(learner: Learner) -> Any:
-    """What a step returns: the logs of Keras' `compute_metrics`, or the running means."""
+    """Return the logs of a step: from Keras' `compute_metrics`, or the running means."""
     this = learner.step
     return this.logs if this and this.logs is not None else learner.model.get_metrics_result()
 
 
 def _warn_untrained(learner: Learner) -> None:
-    """Says once that there is nothing to train."""
+    """Warn once that there is nothing to train."""
     if "" in learner.compiled.warned:
         return
     learner.compiled.warned.add("")  # no model has this name

@@ -11,7 +11,7 @@ from mlsystem.engine import engine, select
 
 @contextlib.contextmanager
 def when(learner: Learner, given: Any) -> Iterator[None]:
-    """Has an update be one, and anything inside be logged, only where a condition holds."""
+    """Update, and log anything inside, only if a condition holds."""
     if given is None:
         yield
         return
@@ -26,7 +26,7 @@ def when(learner: Learner, given: Any) -> Iterator[None]:
 
 
 def ask(name: str, condition: Callable[[Any], Any], losses: Mapping[str, Any]) -> Any:
-    """Whether a model is to be updated, by its function of the losses in `update_when`."""
+    """Return the condition for updating a model, from its function in `update_when`."""
     with named_in_errors(f"update_when of '{name}'", losses=losses):
         wanted = condition(losses)
     if wanted is None:

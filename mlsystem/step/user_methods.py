@@ -8,15 +8,15 @@ from mlsystem.step import context
 from mlsystem.step.train_step import TrainStep
 
 _STEPS = {"train_step": True, "test_step": False}
-# The function that both `call` and `forward` of a class are.
+# The function that `call` and `forward` of a class share.
 _computes: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
 
 
 def adopt(cls: Any) -> None:
-    """Makes `call` and `forward` one, and steps of the methods so named, also new ones."""
+    """Make `call` and `forward` one function, and make steps of the methods in `_STEPS`."""
     _unite(cls)
     for name, training in _STEPS.items():
-        if not hasattr(method := getattr(cls, name), "is_step"):  # also that of a mixin
+        if not hasattr(method := getattr(cls, name), "is_step"):  # also the method of a mixin
             setattr(cls, name, context.make(training)(method))
 
 
