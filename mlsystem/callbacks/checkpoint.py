@@ -157,7 +157,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._write(paths, ended=True)
 
     def leave_off(self) -> None:
-        """Write a checkpoint inside an epoch that training then leaves. Training resumes from there."""
+        """Write a checkpoint inside an epoch that training leaves. Training resumes from there."""
         self._write_step(ended=False)
         self._is_left_off = True
 
@@ -172,10 +172,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._writer.wait()
 
     def close(self) -> None:
-        """Wait until the last file is written, when `fit` ends, also after an error.
-
-        Other runs may then write to the folder.
-        """
+        """Wait for the last file when `fit` ends, also by an error. Then unlock the folder."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
