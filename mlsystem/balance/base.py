@@ -47,7 +47,7 @@ class Balance(_keras.KerasSaveable):
         """Create the variables, once the models of the system have weights."""
 
     def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
-        """Return the backward passes to run instead of those that the routing plans."""
+        """Return the backward passes to run, given the passes that the routing plans."""
         return [Pass(self.weighed(one.row), one.models) for one in made]
 
     def weighed(self, row: routing_table.Row) -> routing_table.Row:

@@ -44,7 +44,7 @@ class Learned(Balance):
         return cls(**config | {"optimizer": optimizer})
 
     def own(self) -> dict[str, Any]:
-        """Return the variables by their names in a file, without those of the optimizer."""
+        """Return the variables by their names in a file, without the optimizer's variables."""
         return {name.replace("/", ":"): v for name, v in self.parameters.items()}
 
     @property

@@ -83,8 +83,8 @@ class PCGrad(Balance):
     def _counts(self, products: Any) -> Any:
         """Return the factor of each gradient in the sum, given all their scalar products.
 
-        A remaining gradient is a sum of the gradients. So its scalar products follow from those of
-        the gradients.
+        A remaining gradient is a sum of the gradients. So its scalar products follow from the given
+        ones.
         """
         n = products.shape[0]
         one = ops.eye(n, dtype="float32")

@@ -17,8 +17,8 @@ class GradientNorms(keras.callbacks.Callback):
     Use it to see which loss dominates a model, and whether a learning rate is too high or too low.
     Each epoch logs these values, as means over the measured batches:
 
-    - `MODEL_gradient_norm_LOSS`: the norm of the gradient of each loss in each model. It is
-      measured before the weights of `routing` and others, also for losses not followed.
+    - `MODEL_gradient_norm_LOSS`: the norm of the gradient of each loss in each model, before the
+      weights of `routing` and others. It includes losses that the model does not follow.
     - `MODEL_update_ratio`: the norm of the change of a model's weights in a step, divided by the
       norm of the weights. About 0.001 is usual.
 
@@ -28,14 +28,15 @@ class GradientNorms(keras.callbacks.Callback):
 
     Training with and without this callback is the same, bit for bit. A measured batch costs one
     extra forward pass, and one backward pass per loss. Other batches cost nothing. With
-    `steps_per_execution`, the norms are those of the first batch of an execution. The ratio is that
-    of all its steps together.
+    `steps_per_execution`, the callback measures the first batch of an execution. The ratio then
+    covers all steps of the execution.
 
     Args:
         every: number of batches between measurements. Each epoch measures its first batch.
 
     Raises:
-        ValueError: before training, if one of these names is already the name of another log.
+        ValueError: if `every` is not a number of batches from 1. Before training, if one of these
+            names is already the name of another log.
     """
 
     def __init__(self, every: int = 100) -> None:

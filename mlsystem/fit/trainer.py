@@ -76,8 +76,8 @@ class Trainer(_keras.Hooks):
         if a callback stopped it. A later `resume` continues from there. kwargs: the other arguments
         of `keras.Model.fit`.
 
-        Raises: ValueError: before training, if arguments do not fit together. The message says what
-        to do.
+        Raises:
+            ValueError: before training, if arguments do not fit together.
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
