@@ -56,28 +56,34 @@ class Trainer(_keras.Hooks):
         `validation_data` may also be a dict of several sets, `{name: data}`. Each `data` is as in
         Keras. The logs of a set are `val_NAME_loss` and so on.
 
-        Args: x: data as in Keras, an `ml.MLData` or `ml.Streams`. By default, the return value of
-        the method `data` of the system. y: the targets, as in Keras. args: the other arguments of
-        `keras.Model.fit`. resume: folder of `ml.callbacks.Checkpoint`, or one of its files.
-        Training resumes from the newest file, at the batch where it stopped, and runs up to
-        `epochs`. If the folder has no checkpoint, training starts from scratch. Only then
-        `initial_epoch` has an effect. Pass the same data, batch size and callbacks as before. A
-        warning names changes in the number of batches, the shapes of arrays, or their first rows.
-        validation_every: number of batches between validations, counted over the whole `fit`. They
-        replace the validation at the end of each epoch. Training gives the same weights, bit for
-        bit. The logs of an epoch hold its latest `val_` numbers. `history.validations` holds all of
-        them, with the number of batches as `batch`. fast_run: True for one batch, or a number of
-        batches. Use it to test a script. It runs one epoch of so many batches, to train and to
-        validate. Files of Keras' callbacks and of `Checkpoint` go to a folder that is removed
-        afterwards. It ignores `resume`. overfit: number of batches. Use it to check that a model
-        can learn. Every epoch trains on the same first batches in the same order. They also replace
-        all validation data. They are kept in memory. max_time: time limit, in seconds or as a
-        `datetime.timedelta`, from the call on. Training stops after the batch that reaches it, as
-        if a callback stopped it. A later `resume` continues from there. kwargs: the other arguments
-        of `keras.Model.fit`.
+        Args:
+            x: data as in Keras, an `ml.MLData` or `ml.Streams`. By default, the return value of the
+                method `data` of the system.
+            y: the targets, as in Keras.
+            args: the other arguments of `keras.Model.fit`.
+            resume: folder of `ml.callbacks.Checkpoint`, or one of its files. Training resumes from
+                the newest file, at the batch where it stopped, and runs up to `epochs`. If the
+                folder has no checkpoint, training starts from scratch. Only then `initial_epoch`
+                has an effect. Pass the same data, batch size and callbacks as before. A warning
+                names changes in the number of batches, the shapes of arrays, or their first rows.
+            validation_every: number of batches between validations, counted over the whole `fit`.
+                They replace the validation at the end of each epoch. Training gives the same
+                weights, bit for bit. The logs of an epoch hold its latest `val_` numbers.
+                `history.validations` holds all of them, with the number of batches as `batch`.
+            fast_run: True for one batch, or a number of batches. Use it to test a script. It runs
+                one epoch of so many batches, to train and to validate. Files of Keras' callbacks
+                and of `Checkpoint` go to a folder that is removed afterwards. It ignores `resume`.
+            overfit: number of batches. Use it to check that a model can learn. Every epoch trains
+                on the same first batches in the same order. They also replace all validation data.
+                They are kept in memory.
+            max_time: time limit, in seconds or as a `datetime.timedelta`, from the call on.
+                Training stops after the batch that reaches it, as if a callback stopped it. A later
+                `resume` continues from there.
+            kwargs: the other arguments of `keras.Model.fit`.
 
         Raises:
-            ValueError: before training, if arguments do not fit together.
+            ValueError: before training, if arguments do not fit together. The message says how to
+                fix them.
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
