@@ -1,8 +1,8 @@
-"""Ways to balance several losses while they are minimized, each given to a system as `balance`.
+"""Ways to balance several losses during training. Set one of them as `balance` of a system.
 
 - `Uncertainty`: weights learned as the noise of each loss (Kendall, Gal & Cipolla 2018).
 - `GradNorm`: weights learned so that all losses train at similar rates (Chen et al. 2018).
-- `PCGrad`: gradients without the parts in which they conflict (Yu et al. 2020).
+- `PCGrad`: gradients without their conflicting parts (Yu et al. 2020).
 
 ```python
 class Rooms(ml.MLSystem):
@@ -12,9 +12,9 @@ class Rooms(ml.MLSystem):
         self.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder")
 ```
 
-What they do comes on top of `routing` and `loss_weights`. Losses that are not named are left alone,
-and so is what a step of one's own takes by `minimize` or `gradients(loss_fn)`. Their weights are
-logged as `LOSS_weight`, and are saved and loaded with the system.
+A balance acts in addition to `routing` and `loss_weights`. It does not change losses that it does
+not name. It does not change the gradients of `minimize` or `gradients(loss_fn)` in your own step.
+The weights are logged as `LOSS_weight`. They are saved and loaded with the system.
 """
 
 from mlsystem.balance.base import Balance

@@ -13,10 +13,11 @@ Parts = Sequence[Mapping[str, list[Any]]]
 
 
 class Balance(_keras.KerasSaveable):
-    """Balances some losses of a system. Not for use itself: see `mlsystem.balance`.
+    """A base class that balances some losses of a system. Do not use it directly.
 
-    It plans the backward passes (`passes`), puts together what they find (`merged`), and learns
-    from that once the gradients are applied (`learn`).
+    See `mlsystem.balance` for the subclasses. A subclass plans the backward passes (`passes`) and
+    combines their gradients (`merged`). It learns from them once the gradients are applied
+    (`learn`).
 
     Args:
         losses: the names of the losses, as in the logs without `_loss`.
@@ -26,51 +27,51 @@ class Balance(_keras.KerasSaveable):
         self.losses = losses if losses is None else _names(losses, type(self).__name__)
 
     def _obj_type(self) -> str:
-        return "Loss"  # one of those that Keras knows how to save
+        return "Loss"  # a kind of object that Keras knows how to save
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor, as Keras saves them."""
+        """Return the arguments of the constructor, as Keras saves them."""
         return {"losses": self.losses}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Balance":
-        """Makes one of such a configuration, with a state of its own."""
+        """Return a new balance with its own state, from the result of `get_config`."""
         return cls(**config)
 
     @property
     def variables(self) -> list[Any]:
-        """All that it changes in a step."""
+        """All variables that the balance changes in a step."""
         return []
 
     def prepare(self, system: Any) -> None:
-        """Makes the variables, once the models of the system have weights."""
+        """Create the variables, once the models of the system have weights."""
 
     def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
-        """The backward passes that it takes in place of those that the routing asks for."""
+        """Return the backward passes to run, given the passes that the routing plans."""
         return [Pass(self.weighed(one.row), one.models) for one in made]
 
     def weighed(self, row: routing_table.Row) -> routing_table.Row:
-        """A row with a factor more for each loss that is balanced."""
+        """Return a row with one more factor for each balanced loss."""
         named = {name: self.owner(name) for name in row}
         return {n: f + self.factors(o) if (o := named[n]) else f for n, f in row.items()}
 
     def owner(self, name: str) -> str | None:
-        """The balanced loss that a name stands for, or is a part of."""
+        """Return the balanced loss that a name stands for or is a part of."""
         owners = [loss for loss in self.losses or () if model_names.named(loss, [name])]
         return max(owners, key=len, default=None)
 
     def factors(self, loss: str) -> tuple[Any, ...]:
-        """What the weight of a loss is multiplied by; here nothing."""
+        """Return the factors of a loss that the balance adds. The base class adds none."""
         return ()
 
     def merged(
         self, learner: Any, passes: list[Pass], parts: Parts, taken: LossValues
     ) -> dict[str, list[Any]]:
-        """The gradients of each model, of what each pass has found."""
+        """Return the gradients of each model, combined from the gradients of each pass."""
         raise NotImplementedError
 
     def check(self, losses: Iterable[str]) -> None:
-        """Refuses names of losses that do not exist."""
+        """Raise an error for names of losses that do not exist."""
         known = list(losses)
         for name in self.losses or ():
             if name not in known:
@@ -81,7 +82,7 @@ class Balance(_keras.KerasSaveable):
 
 
 def log(learner: Any, weights: Mapping[str, Any]) -> None:
-    """Logs the weight that each loss had in this step."""
+    """Log the weight of each loss in this step."""
     this = learner.step
     for name, weight in weights.items():
         owner = f"the weight of the loss '{name}'"
@@ -99,7 +100,7 @@ def _names(losses: Any, owner: str) -> list[str]:
 
 
 def prepare(system: Any) -> None:
-    """Readies the balance of a system: one of its own, where its class has one for all."""
+    """Prepare the balance of a system. Copy a balance that is set on the class, for this system."""
     for name, inner in members.nested(system).items():
         _check_inner(name, inner)
     given = system.balance

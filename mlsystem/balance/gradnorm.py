@@ -11,37 +11,37 @@ from mlsystem.balance.learned_weights import Learned, variable
 from mlsystem.routing import model_names, routing_table
 from mlsystem.step.routed_gradients import Pass
 
-_LEAST = 1e-4  # of a weight: the norms are those of positive ones
+_LEAST = 1e-4  # minimum of a weight: the norms are those of positive weights
 
 
 @keras.saving.register_keras_serializable("mlsystem")
 class GradNorm(Learned):
-    r"""Weighs each loss so that its gradient in a shared model is as large as its progress asks.
+    r"""A balance that weighs losses so that they all train at similar rates.
 
-    `G_i` is the norm of the gradient of `w_i L_i` in the shared weights, and `G` the mean of these
-    norms. `r_i` is the ratio `L_i / L_i(0)`, divided by the mean of these ratios. `L_i(0)` is the
-    loss on the first batch. Each step moves the weights down `sum_i |G_i - G r_i^alpha|`, in which
-    `G r_i^alpha` is a constant. Then it scales them so that they sum to the number of losses. The
-    weights start at 1. The losses must be positive (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and
-    algorithm 1).
+    Use it when some losses fall much faster than others. `G_i` is the norm of the gradient of
+    `w_i L_i` in the shared weights. `G` is the mean of these norms. `r_i` is the ratio
+    `L_i / L_i(0)`, divided by the mean of these ratios. `L_i(0)` is the loss on the first batch.
+    Each step moves the weights down `sum_i |G_i - G r_i^alpha|`, where `G r_i^alpha` is a constant.
+    Then it scales the weights so that they sum to the number of losses. The weights start at 1. The
+    losses must be positive (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and algorithm 1).
 
     ```python
     self.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder", alpha=0.5)
     ```
 
-    It costs one backward pass more per loss, into the shared model alone: the paper takes the last
-    layer that all tasks share, which can be a model of its own. A step whose losses or norms
-    are not finite teaches nothing.
+    It costs one more backward pass per loss, into the shared model only. The paper uses the last
+    layer that all tasks share. Make this layer a model of its own to do the same. The weights do
+    not change in a step whose losses or norms are not finite.
 
     Args:
-        losses: the names of two or more losses, which the shared model follows.
-        shared: the name of the model that the gradients are compared in, or a list of names.
-        alpha: how strongly losses that lag behind are sped up; 0 makes all norms equal.
-        optimizer: Keras optimizer of the weights, its class or its name; by default Adam(0.025).
+        losses: the names of two or more losses. The shared model follows them.
+        shared: the name of the model where gradients are compared, or a list of names.
+        alpha: how strongly to speed up slow losses. 0 makes all norms equal.
+        optimizer: Keras optimizer of the weights, its class or its name. Default: Adam(0.025).
 
     Raises:
-        ValueError: before training, for a name that does not exist, and where the shared model does
-            not follow a loss, or the loss does not depend on it.
+        ValueError: before training, if a name does not exist, if the shared model does not follow a
+            loss, or if a loss does not depend on the shared model.
     """
 
     def __init__(
@@ -55,32 +55,32 @@ class GradNorm(Learned):
         self.initial: dict[str, Any] = {}
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor, as Keras saves them."""
+        """Return the arguments of the constructor, as Keras saves them."""
         return super().get_config() | {"shared": self.shared, "alpha": self.alpha}
 
     def own(self) -> dict[str, Any]:
-        """The weights, and the losses on the first batch."""
+        """Return the weights and the losses on the first batch."""
         first = {f"{name.replace('/', ':')}:0": v for name, v in self.initial.items()}
         return super().own() | first
 
     def prepare(self, system: Any) -> None:
-        """Finds the shared models, and makes the variables."""
+        """Find the shared models and create the variables."""
         known = system._mlsystem.known_models()
         self.models = model_names.resolve(self.shared, known, "GradNorm(shared=)")
-        if not self.initial:  # no loss is as small as that: it stands for none yet
+        if not self.initial:  # -1 means no loss yet, because losses are positive
             self.initial = {name: variable(f"{name}_0", -1.0) for name in self.losses or ()}
         super().prepare(system)
 
     def factors(self, loss: str) -> tuple[Any, ...]:
-        """The weight of a loss."""
+        """Return the weight of a loss."""
         return (self.parameters[loss],)
 
     def weight(self, loss: str) -> Any:
-        """`w_i`, a scalar tensor."""
+        """Return `w_i`, a scalar tensor."""
         return self.parameters[loss].value
 
     def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
-        """One pass more per loss into the shared models, only to look at."""
+        """Add one pass per loss into the shared models, only to measure gradients."""
         self.check(losses)
         looks = [look for one in made for look in self._looks(one)]
         return super().passes(made, losses) + looks
@@ -99,7 +99,7 @@ class GradNorm(Learned):
         return row
 
     def learn(self, losses: Mapping[str, Any], passes: list[Pass], parts: Parts) -> None:
-        """Moves the weights, where the shared models were updated."""
+        """Move the weights if the shared models were updated."""
         squares: dict[str, list[Any]] = {name: [] for name in losses}
         looks = [(one, part) for one, part in zip(passes, parts, strict=True) if one.looked_at]
         for one, part in looks:

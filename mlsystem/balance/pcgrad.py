@@ -14,27 +14,28 @@ from mlsystem.step.routed_gradients import Pass
 
 @keras.saving.register_keras_serializable("mlsystem")
 class PCGrad(Balance):
-    r"""Takes from the gradient of each loss what runs against that of another.
+    r"""A balance that removes from each gradient the part that conflicts with another loss.
 
-    For each loss, its gradient is compared with those of the others in random order. One with
-    which its scalar product is negative takes away its own direction: `g_i -= (g_i . g_j) / |g_j|^2
-    g_j`. The sum of what is left moves the weights (Yu et al. 2020, arXiv:2001.06782, algorithm 1).
-    The gradients are those that the routing asks for, over all weights that two or more of the
-    losses reach; other weights are moved as ever.
+    Use it when losses pull shared weights in opposite directions. The gradient `g_i` of each loss
+    is compared with the gradients `g_j` of the other losses, in random order. If their scalar
+    product is negative, `g_i` loses its part along `g_j`: `g_i -= (g_i . g_j) / |g_j|^2 g_j`. The
+    sum of the remaining gradients updates the weights (Yu et al. 2020, arXiv:2001.06782, algorithm
+    1). The gradients are those of the routing, over all weights that two or more of the losses
+    reach. Other weights get their usual gradients.
 
     ```python
     balance = ml.balance.PCGrad()
     ```
 
-    It costs one backward pass per loss, in place of one for all. Logged as `LOSS_weight` is how
-    often the gradient of the loss is in the sum: 1 where nothing conflicts.
+    It costs one backward pass per loss, instead of one for all. `LOSS_weight` in the logs is the
+    factor of the loss' gradient in the sum. It is 1 if nothing conflicts.
 
     Args:
-        losses: the names of two or more losses; all losses of the system by default.
-        seed: whole number that the random orders come from.
+        losses: the names of two or more losses. Default: all losses of the system.
+        seed: whole number that seeds the random orders.
 
     Raises:
-        ValueError: in the rehearsal, before training, for the name of a loss that does not exist.
+        ValueError: before training, if the name of a loss does not exist.
     """
 
     def __init__(self, losses: Iterable[str] | None = None, seed: int | None = None) -> None:
@@ -43,7 +44,7 @@ class PCGrad(Balance):
         self.generator = keras.random.SeedGenerator(seed)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor, as Keras saves them."""
+        """Return the arguments of the constructor, as Keras saves them."""
         return super().get_config() | {"seed": self.seed}
 
     @property
@@ -52,15 +53,15 @@ class PCGrad(Balance):
         return [self.generator.state]
 
     def save_own_variables(self, store: Any) -> None:
-        """Called by Keras, which fills one group of a file here."""
+        """Save the state of the generator. Keras calls this with one group of a file."""
         store["seed"] = self.generator.state
 
     def load_own_variables(self, store: Any) -> None:
-        """Called by Keras with one group of a file."""
+        """Load the state of the generator. Keras calls this with one group of a file."""
         self.generator.state.assign(store["seed"])
 
     def passes(self, made: list[Pass], losses: Iterable[str]) -> list[Pass]:
-        """One pass for each loss, and one for those that are not named."""
+        """Return one pass for each loss, and one for all losses that are not named."""
         self.check(losses)
         names = top(losses) if self.losses is None else self.losses
         return [part for one in made for part in _split(one, names)]
@@ -68,7 +69,7 @@ class PCGrad(Balance):
     def merged(
         self, learner: Any, passes: list[Pass], parts: Parts, taken: LossValues
     ) -> dict[str, list[Any]]:
-        """The sum of what is left of the gradients, by model."""
+        """Return the sum of the remaining gradients, by model."""
         tasks = list(dict.fromkeys(one.loss for one in passes if one.loss is not None))
         by_model = _by_model(passes, parts)
         shared = [w for w in _all(by_model) if len(_of_tasks(w)) > 1]
@@ -80,10 +81,10 @@ class PCGrad(Balance):
         return {name: [_sum(w, weights) for w in mine] for name, mine in by_model.items()}
 
     def _counts(self, products: Any) -> Any:
-        """How often each gradient is in the sum, given all their scalar products.
+        """Return the factor of each gradient in the sum, given all their scalar products.
 
-        What is left of a gradient is a sum of the gradients, so that its scalar products follow
-        from those of the gradients.
+        A remaining gradient is a sum of the gradients. So its scalar products follow from the given
+        ones.
         """
         n = products.shape[0]
         one = ops.eye(n, dtype="float32")
@@ -99,12 +100,12 @@ class PCGrad(Balance):
         return ops.sum(left, axis=0)
 
 
-# The gradients of one weight by the loss they are of; under None that of the losses not named.
+# The gradients of one weight by loss. The key None holds the gradient of the unnamed losses.
 Weight = dict[str | None, Any]
 
 
 def top(losses: Iterable[str]) -> list[str]:
-    """The losses that are no part of another.
+    """Return the losses that are not part of another loss.
 
     >>> top(["vae", "vae/encoder", "critics/0"])
     ['vae', 'critics/0']
@@ -141,7 +142,7 @@ def _of_tasks(weight: Weight) -> list[str]:
 
 
 def _products(shared: list[Weight], tasks: list[str]) -> Any:
-    """The scalar products of the gradients of any two losses, over the shared weights."""
+    """Return the scalar products of the gradients of any two losses, over the shared weights."""
     found = {(a, b): _product(shared, a, b) for i, a in enumerate(tasks) for b in tasks[i:]}
     return ops.stack(
         [ops.stack([found.get((a, b), found.get((b, a))) for b in tasks]) for a in tasks]
@@ -155,7 +156,7 @@ def _product(shared: list[Weight], a: str, b: str) -> Any:
 
 
 def _sum(weight: Weight, weights: Mapping[Any, Any]) -> Any:
-    """The gradient that moves one weight; None where no loss reaches it."""
+    """Return the gradient that updates one weight, or None if no loss reaches it."""
     balanced = len(_of_tasks(weight)) > 1
     terms = [
         g * ops.cast(weights[name], g.dtype) if balanced and name in weights else g

@@ -1,9 +1,9 @@
-"""Callbacks for the `fit` of models and systems, beside those of Keras, which all work too.
+"""Callbacks for the `fit` of models and systems. All callbacks of Keras work too.
 
-- `Checkpoint`: files from which `fit(resume=...)` goes on exactly where it was.
+- `Checkpoint`: saves checkpoints that `fit(resume=...)` resumes from exactly.
 - `For`: applies a Keras callback to one model of a system.
-- `GradientNorms`: logs how strongly each loss pulls at each model.
-- `Profile`: writes a trace of some steps.
+- `GradientNorms`: logs the gradient norm of each loss in each model.
+- `Profile`: writes a profiler trace of some steps.
 """
 
 from mlsystem.callbacks.checkpoint import Checkpoint

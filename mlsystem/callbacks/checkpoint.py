@@ -20,12 +20,11 @@ _SIGN = {"min": 1.0, "max": -1.0}
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes checkpoints, from which `fit(resume=folder)` goes on as if it had never stopped.
+    """A callback that saves checkpoints, from which `fit(resume=folder)` resumes exactly.
 
-    A checkpoint holds the weights, the state of all optimizers, EMA copies and random seeds, the
-    epoch and the batch, where in the data and in its order the run is, and what the callbacks
-    remember. Each is one file, `step-BATCHES.weights.h5`, which `load_weights` reads too. It takes
-    its name once it is complete: a run that is killed at any moment leaves the last good one.
+    Use it for long runs, which then survive a crash or a stop. Training resumed from a checkpoint
+    gives the same weights as an uninterrupted run. A checkpoint holds the weights, the state of all
+    optimizers, EMA copies, random seeds and callbacks, and the position in the data.
 
     ```python
     keras.utils.set_random_seed(0)
@@ -35,44 +34,50 @@ class Checkpoint(keras.callbacks.Callback):
     )
     ```
 
-    The script can be started again and again: without a checkpoint in the folder it begins anew.
+    Run the same script again to resume. If the folder has no checkpoint, training starts from
+    scratch. Resume with the same backend. Each checkpoint is one file, `step-BATCHES.weights.h5`,
+    which `load_weights` reads too. A file gets its name only when it is complete. So a run that is
+    killed at any moment leaves the last good checkpoint.
 
-    Where training goes on is exact for arrays, for a `keras.utils.PyDataset` with one worker (its
-    attributes that are random generators, lists or vectors of integers, and numbers and strings
-    that change are kept), on torch for its `DataLoader`, and for any data set with `get_state` and
-    `set_state`, or `state_dict` and `load_state_dict`. Other data sets (a `tf.data.Dataset`, a
-    generator) are read from their beginning to the batch where the run stopped, which is exact if
-    they yield the same each time: `Dataset.shuffle` does with `reshuffle_each_iteration=False`. A
-    `PyDataset` whose several workers draw at random or reorder it goes on in another order. The
-    batches of an unfinished epoch are read once more without training on them. What
-    `validation_data` remember is not kept: those that draw at random begin anew. The backend must
-    be that of before.
+    Resuming is exact for these data:
 
-    In `on_train_begin`, callbacks see the model as it was given to `fit`; then it gets its state.
-    Callbacks of the same class that monitor the same log, for the same model, get back those of
-    their attributes that are numbers, strings, arrays, and lists and dicts of these. The file of a
-    `CSVLogger` is kept too, and written again without the rows that came later. A run that
-    they have ended, as `EarlyStopping` does, stays so until other callbacks are given.
+    - Arrays.
+    - A `keras.utils.PyDataset` with one worker. The checkpoint keeps its attributes that are random
+      generators, lists or vectors of integers, and numbers and strings that change.
+    - The `DataLoader` of torch, on torch.
+    - A data set with `get_state` and `set_state`, or `state_dict` and `load_state_dict`.
+
+    Other data sets (a `tf.data.Dataset`, a generator) are read from their start to the batch where
+    the run stopped. This is exact if they yield the same batches each time. `Dataset.shuffle` does
+    so with `reshuffle_each_iteration=False`. A `PyDataset` with several workers resumes in another
+    order if it draws at random or reorders. The batches of an unfinished epoch are read again
+    without training. The state of `validation_data` is not saved: random draws there start over.
+
+    `on_train_begin` of the callbacks sees the model as passed to `fit`. Its state is restored
+    afterwards. A callback is restored if its class, monitored log and model are the same. Its
+    attributes are restored if they are numbers, strings, arrays, or lists and dicts of these. The
+    file of a `CSVLogger` is restored without the rows after the checkpoint. If a callback such as
+    `EarlyStopping` ended the run, the run stays ended until you pass other callbacks.
 
     Args:
-        folder: where the files go; made if need be.
-        every: "epoch", or a number of batches. The end of training is written in any case.
-        keep: number of the newest files to keep in the folder; None keeps all.
-        best: `(name, "min" or "max")` of a log at the end of an epoch. The best epoch is kept as
-            `best.weights.h5` besides.
-        keep_best: with more than 1, each of the so many best epochs is kept as
-            `best-BATCHES.weights.h5` too.
+        folder: folder of the files. It is created if it does not exist.
+        every: "epoch", or a number of batches. The end of training is always saved.
+        keep: number of the newest files to keep in the folder. None keeps all.
+        best: `(name, "min" or "max")` of a log at the end of an epoch. The best epoch is also saved
+            as `best.weights.h5`.
+        keep_best: number of best epochs to keep. If it is above 1, each of them is also saved as
+            `best-BATCHES.weights.h5`.
         async_write: True writes files in a thread while training continues. The state is copied in
             memory first. False waits for the disk. "auto" is True for files above 100 MB.
-        on_error: "raise", or "warn" to continue training where a checkpoint cannot be written. The
-            write is tried twice, and the folder is made again if it is gone.
+        on_error: "raise", or "warn" to continue training if a checkpoint cannot be written. Each
+            write is tried twice. The folder is created again if it is gone.
 
     Raises:
-        ValueError: an argument is none of these, or, once training begins, the folder holds
+        ValueError: if an argument has another value. When training starts, if the folder holds
             checkpoints of another run.
-        RuntimeError: once training begins, another run is writing to the folder.
-        OSError: nothing can be written to the folder, before training, or a checkpoint could not
-            be written. With `async_write` the next checkpoint or the end of training raises it.
+        RuntimeError: when training starts, if another run is writing to the folder.
+        OSError: before training, if the folder is not writable. Later, if a checkpoint cannot be
+            written. With `async_write` the next checkpoint or the end of training raises it.
     """
 
     def __init__(
@@ -94,7 +99,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.async_write, self.on_error = async_write, on_error
         self.best_value: float | None = None
         self.best_files: list[tuple[float, str]] = []  # of the best epochs, with their values
-        self.saved = 0  # the number of batches at the last one
+        self.saved = 0  # number of batches at the last checkpoint
         self._writer: Any = None
         self._written: set[Path] = set()
         self._epoch = 0
@@ -102,7 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._position: Any = None
 
     def follow(self, position: Position, callbacks: CallbackStates, resumed: Any) -> None:
-        """Called by `fit` before training begins, with what a checkpoint is taken of."""
+        """Prepare to save the state of a run. `fit` calls this before training starts."""
         self._writer = Writer(self.folder, self.async_write, self.on_error)
         self._position, self._callbacks, self._is_left_off = position, callbacks, False
         if resumed is None:
@@ -124,14 +129,14 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Called by `fit`; so are the others."""
+        """Check that `fit` called `follow`. `fit` calls all `on_` methods."""
         if self._position is None:
             raise ValueError(
                 "Checkpoint needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Store the number of the epoch. See Keras."""
         self._epoch = epoch
 
     def _before_batch(self) -> None:
@@ -142,7 +147,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._position.total // self.every > self.saved // self.every
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes what is due, when all who look at the end of an epoch have done so."""
+        """Write the due checkpoints, after all other callbacks have run this hook."""
         if self._is_left_off:
             return
         paths = self._best_paths(logs or {})
@@ -152,31 +157,28 @@ class Checkpoint(keras.callbacks.Callback):
         self._write(paths, ended=True)
 
     def leave_off(self) -> None:
-        """Writes a checkpoint inside an epoch that training then leaves: it goes on from there."""
+        """Write a checkpoint inside an epoch that training leaves. Training resumes from there."""
         self._write_step(ended=False)
         self._is_left_off = True
 
     def write_end(self) -> None:
-        """Writes the end of an epoch, after which training ends, unless that is written."""
+        """Write the end of an epoch as the end of training, unless it is already written."""
         if self.saved != self._position.total:
             self._write_step(ended=True)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """See Keras. Waits until the last file is written."""
-        self._position = None  # that of another `fit` is another
+        """Wait until the last file is written. See Keras."""
+        self._position = None  # another `fit` has another position
         self._writer.wait()
 
     def close(self) -> None:
-        """Called when `fit` is left, by an error too, which waits until the last file is written.
-
-        Other runs may then write to the folder.
-        """
+        """Wait for the last file when `fit` ends, also by an error. Then unlock the folder."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
 
     def _best_paths(self, logs: dict[str, Any]) -> list[Path]:
-        """What an epoch is written to that is one of the best."""
+        """Return the paths to write an epoch to if it is one of the best."""
         value = self._value(logs)
         if value is None or value != value:
             return []
@@ -217,13 +219,13 @@ class Checkpoint(keras.callbacks.Callback):
     def _write(self, paths: list[Path], ended: bool) -> None:
         if not paths:
             return
-        self._writer.wait()  # and only then copies the state once more
+        self._writer.wait()  # before the state is copied in memory again
         parts = self.model, self._position, self._callbacks, self._epoch, ended
         content = checkpoint_file.content(self.model, resume.state(*parts))
         self._writer.write(paths, content, self._remover())
 
     def _remover(self) -> Callable[[], None]:
-        """Removes the files that are not to be kept, when others are complete."""
+        """Return a function that removes the files not to keep, once newer files are complete."""
         best = {name for _, name in self.best_files}
 
         def remove() -> None:

@@ -6,7 +6,7 @@ from mlsystem._checks import is_count
 
 
 def check(every: Any, keep: Any, best: Any) -> None:
-    """Checks which checkpoints are written and kept."""
+    """Check the arguments that choose which checkpoints are written and kept."""
     if every != "epoch" and not is_count(every):
         raise ValueError(f"Checkpoint got every={every!r}; give 'epoch' or a number of batches.")
     if keep is not None and not is_count(keep):
@@ -17,7 +17,7 @@ def check(every: Any, keep: Any, best: Any) -> None:
 
 
 def check_writing(keep_best: Any, best: Any, async_write: Any, on_error: Any) -> None:
-    """Checks how many of the best are kept, and how files are written."""
+    """Check the number of best epochs to keep, and how files are written."""
     if not is_count(keep_best) or (keep_best > 1 and best is None):
         raise ValueError(
             f"Checkpoint got keep_best={keep_best!r} and best={best!r}; give a number of epochs "

@@ -19,7 +19,9 @@ _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnP
 
 
 class For(keras.callbacks.Callback):
-    """Applies a Keras callback to one model of a system.
+    """A callback that applies a Keras callback to one model of a system.
+
+    Use it to schedule the learning rate of one model, to monitor its logs, or to save it alone.
 
     ```python
     gan.fit(
@@ -33,27 +35,33 @@ class For(keras.callbacks.Callback):
     )
     ```
 
-    To the callback, `model` is that model: its weights, its `save`, and, as `model.optimizer`, the
-    optimizer that the system has for it. In the logs, what belongs to the model goes without
-    its name: `loss`, `val_loss` and `accuracy` are `generator_loss`, `val_generator_loss` and
-    `generator_accuracy` of the system, and `learning_rate` is `generator_learning_rate`. Other
-    logs keep their names, unless one of the model's is called so: `val_discriminator_loss`. Of
-    several validation sets, `val_clean_generator_loss` is `val_clean_loss`. What the callback
-    writes into the logs gets the name of the model.
+    Inside the callback, `self.model` is that one model, with its weights and its `save`.
+    `self.model.optimizer` is the optimizer that the system uses for this model. The callback sees
+    the logs of its model without the name of the model:
 
-    `model.stop_training = True`, as `EarlyStopping` sets it, ends the training of the whole
-    system: a `fit` has one end.
+    | the callback sees | the system logs |
+    |---|---|
+    | `loss` | `generator_loss` |
+    | `val_loss` | `val_generator_loss` |
+    | `accuracy` | `generator_accuracy` |
+    | `learning_rate` | `generator_learning_rate` |
+    | `val_clean_loss`, of the validation set `clean` | `val_clean_generator_loss` |
+
+    Other logs keep their names, as `val_discriminator_loss`, unless a log of the model has the same
+    name. A log that the callback writes gets the name of the model.
+
+    `model.stop_training = True`, as set by `EarlyStopping`, stops the training of the whole system.
 
     Args:
-        name: name of the model in the system: `generator`, `critics/0`, `vae/encoder`.
-        callback: any callback but `BackupAndRestore`, `Checkpoint` and `Profile`, which are for a
-            whole `fit`; each model needs one of its own.
+        name: name of the model in the system, as `generator`, `critics/0` or `vae/encoder`.
+        callback: any callback except `BackupAndRestore`, `Checkpoint` and `Profile`, which are for
+            a whole `fit`. Each model needs its own callback.
 
     Raises:
-        ValueError: by the constructor, if `callback` is no such callback. By `fit`, before
-            training starts, if no model has the name or several do, if two models share the
-            callback, or if it sets the learning rate of a model that is not trained or whose rate
-            follows a schedule.
+        ValueError: by the constructor, if `callback` is not such a callback. By `fit`, before
+            training starts, if no model or several models have the name, or if two models share
+            the callback. Also if the callback sets the learning rate of a model that is not trained
+            or that has a learning rate schedule.
     """
 
     def __init__(self, name: str, callback: Any) -> None:
@@ -61,11 +69,11 @@ class For(keras.callbacks.Callback):
         _check(name, callback)
         self.name, self.callback = name, callback
         for hook in batch_callback.NAMES:
-            if batch_callback.has(callback, hook):  # what it does not hear need not be told
+            if batch_callback.has(callback, hook):  # `fit` skips hooks that the callback lacks
                 setattr(self, hook, functools.partial(self._tell, hook))
 
     def set_model(self, model: Any) -> None:
-        """Called by Keras, with the system."""
+        """Give the callback the view of its model. Keras calls this with the system."""
         view = View(model, self.name)
         super().set_model(model)
         if model._mlsystem.setup is not None:
@@ -74,7 +82,7 @@ class For(keras.callbacks.Callback):
         monitor_mode.choose_mode(self.callback, model, self.name)
 
     def set_params(self, params: Any) -> None:
-        """Called by Keras, when all callbacks have been told of their model."""
+        """Set the parameters. Keras calls this after `set_model` of all callbacks."""
         super().set_params(params)
         seen = self.callback.model
         if isinstance(seen, View) and seen.path != self.name:
@@ -85,8 +93,8 @@ class For(keras.callbacks.Callback):
         self.callback.set_params(params)
 
     def _tell(self, hook: str, *given: Any, logs: Any = None) -> None:
-        """Calls the callback's own hook, with the logs as the model sees them."""
-        counted = "epoch" in hook or "batch" in hook  # by an index, before the logs
+        """Call the callback's own hook, with the logs as the model sees them."""
+        counted = "epoch" in hook or "batch" in hook  # these hooks take an index before the logs
         *index, logs = given if len(given) > counted else (*given, logs)
         logs = {} if logs is None else logs
         sets = validation_names.names(self.model)
@@ -98,9 +106,9 @@ class For(keras.callbacks.Callback):
 
 
 def spread(callbacks: Iterable[Any], system: Any) -> list[Any]:
-    """Callbacks for a system, `SwapEMAWeights` as one for each model whose optimizer averages.
+    """Return the callbacks, with one `SwapEMAWeights` for each model whose optimizer averages.
 
-    Keras' own takes one optimizer to have all the weights of the model in their order.
+    Keras' `SwapEMAWeights` expects one optimizer with all weights of the model in their order.
     """
     found: list[Any] = []
     for callback in callbacks:
@@ -118,9 +126,9 @@ def _averaged(system: Any) -> list[str]:
 def seen_names(
     logs: Iterable[str], model: str, models: Iterable[str], sets: Iterable[str] = ()
 ) -> dict[str, str]:
-    """The names of logs as one model sees them, and what they are in the system.
+    """Return the log names that one model sees, with the log names of the system.
 
-    `sets` are the names of validation sets, which stand before that of the model.
+    `sets` are the names of validation sets. They come before the name of the model in a log.
 
     >>> seen_names(["loss", "val_a_loss", "a_b_loss"], "a", ["a", "a_b"])
     {'loss': 'loss', 'a_b_loss': 'a_b_loss', 'val_loss': 'val_a_loss'}
@@ -132,7 +140,7 @@ def seen_names(
 
 
 def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False) -> str:
-    """The name in the system of a log of one model, or the way back.
+    """Return the system's name for a log of one model. With `undo`, return the model's name.
 
     >>> full_name("val_loss", "critics/0")
     'val_critics/0_loss'
@@ -145,7 +153,7 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
 
 
 def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
-    """The model that a log belongs to by its name; of `a` and `a_b`, the longer."""
+    """Return the model named at the start of a log. Of `a` and `a_b`, return the longer."""
     name = log.removeprefix(validation_names.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
 

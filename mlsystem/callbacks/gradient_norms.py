@@ -12,29 +12,31 @@ from mlsystem.engine import engine
 
 
 class GradientNorms(keras.callbacks.Callback):
-    """Logs how large the gradients are, and how far each update goes, now and then.
+    """A callback that logs gradient norms and the size of updates every N batches.
 
-    Each epoch logs, as means over the batches that were looked at,
+    Use it to see which loss dominates a model, and whether a learning rate is too high or too low.
+    Each epoch logs these values, as means over the measured batches:
 
-    - `MODEL_gradient_norm_LOSS`: the norm of the gradient of each loss in each model, whether or
-      not the model follows it, before the weights of `routing` and others.
-    - `MODEL_update_ratio`: the norm of what a step changed the weights of a model by, over the norm
-      of the weights. About 0.001 is usual.
+    - `MODEL_gradient_norm_LOSS`: the norm of the gradient of each loss in each model, before the
+      weights of `routing` and others. It includes losses that the model does not follow.
+    - `MODEL_update_ratio`: the norm of the change of a model's weights in a step, divided by the
+      norm of the weights. About 0.001 is usual.
 
     ```python
     gan.fit(images, epochs=10, callbacks=[ml.callbacks.GradientNorms(every=100)])
     ```
 
-    Training is the same with and without it, bit for bit. A batch that is looked at costs one more
-    forward pass and a backward pass per loss; the others cost nothing. With
-    `steps_per_execution` it is the first batch of an execution, and the ratio is that of its steps
-    together.
+    Training with and without this callback is the same, bit for bit. A measured batch costs one
+    extra forward pass, and one backward pass per loss. Other batches cost nothing. With
+    `steps_per_execution`, the callback measures the first batch of an execution. The ratio then
+    covers all steps of the execution.
 
     Args:
-        every: the first batch of each epoch is looked at, and then every so many.
+        every: number of batches between measurements. Each epoch measures its first batch.
 
     Raises:
-        ValueError: before training, where one of the names is that of another log.
+        ValueError: if `every` is not a number of batches from 1. Before training, if one of these
+            names is already the name of another log.
     """
 
     def __init__(self, every: int = 100) -> None:
@@ -47,7 +49,7 @@ class GradientNorms(keras.callbacks.Callback):
         self.sums: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
-        """Called by Keras."""
+        """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
         if not isinstance(model, keras.Model) or _learner.of(model) is None:
             raise ValueError(
                 "GradientNorms is for the `fit` of a whole MLModel or MLSystem. Give it there, "
@@ -56,7 +58,7 @@ class GradientNorms(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Looks into the steps of this `fit` from now on."""
+        """Watch the training steps of this `fit` from now on."""
         model, learner = self.model, self.model._mlsystem
         for name, what in self._names().items():
             learner.logs.claim(name, what)
@@ -75,17 +77,17 @@ class GradientNorms(keras.callbacks.Callback):
         }
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Reset the means. See Keras."""
         self.batches = self.looks = 0
         self.sums = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Puts the means into the logs. Of the callbacks of a `fit`, this one is called first."""
+        """Add the means to the logs. `fit` calls this callback before all others."""
         if logs is not None and self.looks:
             logs |= {name: total / self.looks for name, total in self.sums.items()}
 
     def step(self, function: Any, *given: Any) -> Any:
-        """Runs a training step, or several as one, and looks at it if it is time."""
+        """Run a training step, or several as one, and measure a batch if it is due."""
         steps = self.model.steps_per_execution
         due = -self.batches % self.every < steps
         self.batches += steps
@@ -113,7 +115,7 @@ class GradientNorms(keras.callbacks.Callback):
 
 
 class _Watched:
-    """A training function with someone who looks at it."""
+    """A training function that a `GradientNorms` watches."""
 
     def __init__(self, function: Any, watcher: GradientNorms) -> None:
         self.unwatched = function
@@ -124,7 +126,7 @@ class _Watched:
 
 
 def unwatched(function: Any) -> Any:
-    """A training function as it is without callbacks that look at it."""
+    """Return a training function without the callbacks that watch it."""
     return unwatched(function.unwatched) if isinstance(function, _Watched) else function
 
 

@@ -6,18 +6,18 @@ from mlsystem import _learner
 from mlsystem.metrics import member_metrics
 from mlsystem.routing import members, model_names
 
-# What a callback asks of the model that is being trained: the system.
+# Attributes that a callback reads and sets on the system instead of the model.
 _OF_THE_FIT = ("stop_training", "stop_evaluating", "stop_predicting")
 
 
 class View:
-    """Stands for one model where a callback expects the model that `fit` trains.
+    """A stand-in for one model, where a callback expects the model that `fit` trains.
 
-    Its optimizer and its metrics are those that the system has for it; all else is the model's.
+    The optimizer and the metrics come from the system. All other attributes come from the model.
 
     Args:
         system: the system that is trained.
-        path: the name of the model in it.
+        path: the name of the model in the system.
     """
 
     def __init__(self, system: Any, path: str) -> None:
@@ -25,21 +25,21 @@ class View:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer of the model; None for one that is not trained."""
+        """The optimizer of the model, or None for a model that is not trained."""
         return self.system.optimizers.get(self.path)
 
     @property
     def metrics(self) -> list[Any]:
-        """The metrics of the model, by which Keras finds out whether more is better."""
+        """The metrics of the model. Keras reads from them whether higher is better."""
         found = member_metrics.metrics_of(self.system)
         return [found[self.path]] if self.path in found else []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the model."""
+        """Call the model."""
         return self.member(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of copies and pickles, which ask before there is a member
+        if name.startswith("__"):  # copy and pickle ask before `member` is set
             raise AttributeError(name)
         owner = self.system if name in _OF_THE_FIT else self.member
         if not hasattr(owner, name):
@@ -54,13 +54,13 @@ class View:
 
 
 def models(system: Any) -> dict[str, Any]:
-    """The models of a system by name."""
+    """Return the models of a system by name."""
     setup = system._mlsystem.setup
     return members.leaves(system) if setup is None else dict(setup.members)
 
 
 def find(system: Any, path: str) -> Any:
-    """The model of a name; one that names none, or several, is an error that lists them."""
+    """Return the model with a name. Raise an error if no model or several models match."""
     if not _learner.is_system(system):
         raise ValueError(
             f"For('{path}', ...) names a model of a system, and '{system.name}' is a "

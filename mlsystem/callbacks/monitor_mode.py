@@ -1,7 +1,7 @@
 """Decide whether a metric should go up or down, for callbacks with `mode="auto"`.
 
-Keras finds that out for `loss` and for the metrics of the model that is trained, under the names
-that these have there. In a system they go by the names of its models too.
+Keras finds the mode of `loss` and of the metrics of the trained model, under the names that they
+have there. In a system, the names of losses and metrics also hold the names of models.
 """
 
 from typing import Any
@@ -9,16 +9,16 @@ from typing import Any
 from mlsystem import _keras, _learner
 from mlsystem.metrics import member_metrics, validation_names
 
-_LOSSES = ("the loss ", "the term ", "the sum of the losses")  # as the owners of logs are called
+_LOSSES = ("the loss ", "the term ", "the sum of the losses")  # start of the names of log owners
 
 
 def choose_mode(callback: Any, model: Any, of: str = "") -> None:
-    """Sets the mode of a callback that is to find it out, where it monitors a log of a model.
+    """Set the mode of a callback with `mode="auto"` that monitors a log of a model.
 
     Args:
         callback: any callback.
         model: the model or system that is trained.
-        of: the model of it that the callback is for, which may leave out its name.
+        of: the model in the system that the callback is for. Its logs may leave out its name.
     """
     sets = validation_names.names(model)
     is_keras_own = not _learner.is_system(model) and not sets
@@ -40,7 +40,7 @@ def _modes(model: Any) -> dict[str, str]:
 
 
 def _metrics(model: Any) -> dict[str, Any]:
-    """The metrics of each model, by what their names begin with in the logs."""
+    """Return the metrics of each model, by the prefix of their names in the logs."""
     if _learner.is_system(model):
         return {f"{name}_": metrics for name, metrics in member_metrics.metrics_of(model).items()}
     metrics = _keras.compile_metrics(model)

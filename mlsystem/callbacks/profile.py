@@ -14,25 +14,27 @@ from mlsystem.engine import engine
 
 
 class Profile(BatchCallback):
-    """Writes a trace of some training steps: what ran when, on the host and on the device.
+    """A callback that writes a profiler trace of some training steps, on host and device.
+
+    Use it to find out where a slow training step spends its time.
 
     ```python
     gan.fit(images, epochs=10, callbacks=[ml.callbacks.Profile("traces", start=10, steps=5)])
     ```
 
-    The profiler is that of the backend (`jax.profiler`, `torch.profiler`, `tf.profiler`). Where the
-    trace is, and how to open it, is printed, and stays in `path` and `how`.
+    It uses the profiler of the backend (`jax.profiler`, `torch.profiler`, `tf.profiler`). It prints
+    the path of the trace and how to open it, and keeps both in `path` and `how`.
 
-    The first steps compile, so that they are better let pass. Of the batches of a
-    `steps_per_execution` all are in the trace.
+    The first steps compile, so skip them with `start`. With `steps_per_execution`, the trace holds
+    all batches of an execution.
 
     Args:
-        folder: where the trace goes; made if need be.
-        start: number of batches of the `fit` to let pass before.
+        folder: folder of the trace. It is created if it does not exist.
+        start: number of batches to skip at the start of `fit`.
         steps: number of batches in the trace.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: if an argument has another value.
     """
 
     def __init__(self, folder: Any, start: int = 10, steps: int = 5) -> None:
@@ -51,18 +53,18 @@ class Profile(BatchCallback):
         self._batches = _Batches()
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `BatchCallback`."""
+        """Reset the count of batches. See `BatchCallback`."""
         self._is_followed, self._batches, self.path = True, _Batches(), None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Called by `fit`; so are the others."""
+        """Check that `fit` called `follow`. `fit` calls all `on_` methods."""
         if not self._is_followed:
             raise ValueError(
                 "Profile needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
             )
 
     def before_batches(self, first: int) -> None:
-        """See `BatchCallback`."""
+        """Start the trace if enough batches were skipped. See `BatchCallback`."""
         if self._stop is None and self.path is None and self._batches.seen >= self.start:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._wait()
@@ -70,14 +72,14 @@ class Profile(BatchCallback):
             self._stop = engine.profile(str(self.folder))
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `BatchCallback`."""
+        """Count the batches, and end a trace that is complete. See `BatchCallback`."""
         self._batches.seen += last + 1 - first
         is_full = self._batches.seen >= self._batches.first + self.steps
         if self._stop is not None and is_full:
             self._end()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Ends a trace for which there were too few batches."""
+        """End a trace for which there were too few batches. Warn if there is no trace."""
         if self._stop is not None:
             self._end()
         if (seen := self._batches.seen) and self.path is None:
@@ -88,9 +90,9 @@ class Profile(BatchCallback):
             )
 
     def close(self) -> None:
-        """See `BatchCallback`."""
+        """Stop a trace that is still running. See `BatchCallback`."""
         self._is_followed = False
-        if self._stop is not None:  # or no other could ever start
+        if self._stop is not None:  # otherwise no other trace could start
             self._stop()
             self._stop = None
 
@@ -104,14 +106,17 @@ class Profile(BatchCallback):
             print(f"\nThe trace of batches {batches} is in '{self.path}'. {self.how}")
 
     def _wait(self) -> None:
-        """Waits for the steps so far."""
+        """Wait until the steps so far are done."""
         if self.model.optimizer is not None:
             ops.convert_to_numpy(self.model.optimizer.iterations)
 
 
 @dataclass
 class _Batches:
-    """Those of this call of `fit`. An object, for a checkpoint would give plain numbers back."""
+    """The counts of batches in this `fit`.
+
+    They are in an object because a checkpoint would restore plain numbers of an earlier `fit`.
+    """
 
     seen: int = 0
-    first: int = 0  # in the trace
+    first: int = 0  # first batch in the trace

@@ -20,12 +20,12 @@ Norms = dict[str, dict[str, float | None]]
 
 
 class Influence:
-    """Takes the norm of the gradient of each loss in each model that is trained.
+    """A function that measures the gradient norm of each loss in each trained model.
 
-    The forward pass is one of training, whose effects (batch norm, seeds, logs) are thrown away.
+    It runs a forward pass of training and discards the effects (batch norm, seeds, logs).
 
     Args:
-        learner: that of the model or system, whose weights are built.
+        learner: the learner of the model or system, whose weights are built.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -33,7 +33,10 @@ class Influence:
         self.run = engine.trial(functools.partial(_norms, learner.model), learner.model)
 
     def __call__(self, data: Any) -> Norms:
-        """The norms on a batch, as `{loss: {model: norm}}`; None where no weight is reached."""
+        """Return the norms on a batch, as `{loss: {model: norm}}`.
+
+        A norm is None if no gradient reaches a weight of the model.
+        """
         with _without_effects(self.learner):
             found = self.run(data)
         names, models = self.learner.known.names, list(self.learner.models())
@@ -63,7 +66,7 @@ def _norms(model: Any, data: Any) -> Any:
 
 
 def _scale(learner: Learner) -> Any:
-    """What losses of float16 are scaled by, so that their gradients are not rounded to zero."""
+    """Return the scale of float16 losses, which keeps their gradients from rounding to zero."""
     scales = [optimizer_properties.scale(optimizer) for optimizer in learner.optimizers.values()]
     return next((scale for scale in scales if scale is not None), 1.0)
 
@@ -77,13 +80,13 @@ def _by_model(models: dict[str, Any], row: list[Any], scale: Any) -> dict[str, A
 
 
 def norm(found: list[Any], scale: Any = 1.0) -> Any:
-    """The norm of some tensors as one vector; None where there is none."""
+    """Return the norm of some tensors as one vector, or None without tensors."""
     squares = [ops.sum(ops.square(ops.cast(g, "float32") / scale)) for g in found if g is not None]
     return ops.sqrt(sum(squares[1:], squares[0])) if squares else None
 
 
 class _Unheard(Logs):
-    """Logs that keep nothing."""
+    """Logs that store nothing."""
 
     def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
         pass
@@ -91,7 +94,7 @@ class _Unheard(Logs):
 
 @contextmanager
 def _without_effects(learner: Learner) -> Iterator[None]:
-    """Puts back what is no variable of the learner: random generators, and what is logged."""
+    """Restore the random generators and the logs, which are not variables of the learner."""
     random, seed = random_state.state(), _keras.known_global_seed()
     logs, learner.logs = learner.logs, _Unheard()
     try:

@@ -10,15 +10,16 @@ Route = tuple[str, str]
 
 
 class GradientReport(dict[str, dict[str, float]]):
-    """`report[loss][model]` is the norm of the gradient of a loss in a model, unweighted.
+    """The norms of gradients on one batch: `report[loss][model]`, without loss weights.
 
-    Printed, it is a table.
+    Use it to find losses that do not reach their models. `MLSystem.gradient_report` returns it.
+    Print it to see a table.
 
     Attributes:
-        followed: the routes `(loss, model)` by which a model follows a loss.
-        dead: those of them by which no gradient arrives.
-        unfollowed: the routes by which one would arrive, of losses that the model does not follow.
-        frozen: the models that have no weights to train, and are left out of the numbers.
+        followed: the routes `(loss, model)` where the model follows the loss.
+        dead: the routes in `followed` without a gradient.
+        unfollowed: the routes with a gradient where the model does not follow the loss.
+        frozen: the models without weights to train. The report has no norms for them.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ def _listed(routes: list[Route]) -> str:
 
 
 def table(rows: list[list[str]]) -> list[str]:
-    """Rows of text in columns of equal width, the first of them as a heading.
+    """Return rows of text as columns of equal width, with the first row as the heading.
 
     >>> table([["loss", "a"], ["b", "1.5"]])
     ['  loss  a', '  ----  ---', '  b     1.5']
@@ -79,7 +80,7 @@ def table(rows: list[list[str]]) -> list[str]:
 
 
 def report(system: Any, batch: Any) -> GradientReport:
-    """Takes the norms on one batch, for a system whose weights are built."""
+    """Return the gradient report of one batch, for a system whose weights are built."""
     learner = system._mlsystem
     norms = Influence(learner)(batch)
     found = {loss: {m: n or 0.0 for m, n in row.items()} for loss, row in norms.items()}
@@ -90,5 +91,5 @@ def report(system: Any, batch: Any) -> GradientReport:
 
 
 def _follows(row: Iterable[str], loss: str) -> bool:
-    """Whether a row names a loss, one that it is a part of, or a part of it."""
+    """Return whether a row names a loss, a loss that contains it, or a part of it."""
     return any(model_names.named(loss, [name]) or model_names.named(name, [loss]) for name in row)

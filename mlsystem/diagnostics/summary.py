@@ -18,7 +18,7 @@ _UNKNOWN = "(known after the first batch)"
 
 
 def text(system: Any) -> str:
-    """The table, and what balances the losses."""
+    """Return the table as text, with the balance of the losses."""
     rows = _rows(system)
     lines = [_HEADING, *(_line(system, n, m, rows) for n, m in members.leaves(system).items())]
     balance = system.balance
@@ -27,7 +27,7 @@ def text(system: Any) -> str:
 
 
 def _rows(system: Any) -> routing_table.Rows | None:
-    """Which losses each model follows; None where they have no names yet."""
+    """Return the losses that each model follows, or None if the losses have no names yet."""
     learner = system._mlsystem
     names = learner.known.names or setup.loss_names(learner)
     return system_routing.rows(learner, names) if names else None
@@ -100,7 +100,10 @@ def _follows(system: Any, row: routing_table.Row) -> str:
 
 
 def _weights(system: Any, factors: tuple[Any, ...]) -> list[str]:
-    """The weight of a loss: the numbers in it as one, variables and schedules as they are now."""
+    """Return the weight of a loss: the product of its numbers, and current values of the rest.
+
+    The rest is variables and schedules.
+    """
     plain = math.prod(f for f in factors if isinstance(f, numbers.Real))
     found = [] if plain == 1 else [f"{plain:.4g}"]
     return found + [_moving(system, f) for f in factors if not isinstance(f, numbers.Real)]

@@ -11,7 +11,7 @@ from mlsystem.engine import engine
 
 
 def state() -> dict[str, Any]:
-    """The state of the generators, as numbers and arrays."""
+    """Return the state of the generators, as numbers and arrays."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -20,19 +20,19 @@ def state() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Puts the generators back where `state` found them."""
+    """Set the generators to a state that `state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     engine.set_random_state(state["backend"])
 
 
 def seed() -> Any:
-    """The seed of what draws without one of its own, by Keras; None if nothing has."""
+    """Return the global seed of Keras, for draws without their own seed. None if it is unset."""
     known = _keras.known_global_seed()
     return None if known is None else np.array(ops.convert_to_numpy(known))
 
 
 def set_seed(value: Any) -> None:
-    """Sets that seed."""
+    """Set the global seed of Keras, unless the value is None."""
     if value is not None:
         _keras.global_seed().assign(value)

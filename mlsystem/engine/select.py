@@ -1,6 +1,6 @@
 """Assign variables only where a condition holds, by `ops.where` and not by a branch.
 
-A branch with an assignment inside works on TensorFlow and in eager torch, and leaks tracers on JAX.
+A branch with an assignment inside works on TensorFlow and in eager torch. On JAX it leaks tracers.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ def only(
     kept: Callable[[Any], Any],
     changed: Callable[[Any, Any], bool] = lambda value, old: True,
 ) -> Iterator[None]:
-    """Lets what happens inside change the variables only where the condition holds.
+    """Let the code inside the context change variables only where the condition holds.
 
-    `kept(value)` is a value that assignments leave as it is, and `changed(value, old)` says which
-    may have been assigned meanwhile, by the engine.
+    `kept(value)` returns a value that later assignments do not change. `changed(value, old)`
+    returns whether the engine may have assigned the variable meanwhile.
     """
     known = [] if condition is None else list(variables)
     before = [kept(variable.value) for variable in known]
@@ -34,9 +34,9 @@ def keep(
     before: Iterable[tuple[Any, Any]],
     changed: Callable[[Any, Any], bool] = lambda value, old: True,
 ) -> None:
-    """Gives variables back the values of before, unless the condition holds.
+    """Reset variables to their earlier values, unless the condition holds.
 
-    `changed(value, old)` says which may have been assigned meanwhile, by the engine.
+    `changed(value, old)` returns whether the engine may have assigned the variable meanwhile.
     """
     for variable, old in before:
         if changed(variable.value, old):
@@ -44,14 +44,14 @@ def keep(
 
 
 def both(a: Any, b: Any) -> Any:
-    """Whether two conditions hold; None stands for one that always does."""
+    """Return whether two conditions hold. None stands for a condition that always holds."""
     if a is None or b is None:
         return b if a is None else a
     return ops.logical_and(a, b)
 
 
 def any_of(conditions: list[Any]) -> Any:
-    """Whether one of some conditions holds."""
+    """Return whether at least one condition holds. None stands for one that always holds."""
     if any(condition is None for condition in conditions):
         return None
     found = conditions[0]
@@ -61,7 +61,7 @@ def any_of(conditions: list[Any]) -> Any:
 
 
 def scalar(value: Any, where: str) -> Any:
-    """A condition as one boolean tensor; anything but a scalar is an error."""
+    """Return a condition as one boolean tensor. Raise an error if it is not a boolean scalar."""
     try:
         condition = ops.convert_to_tensor(value)
     except Exception as error:

@@ -13,7 +13,7 @@ _COUNTS = (
 
 
 def check(given: Mapping[str, Any], method: str) -> None:
-    """Refuses numbers that mean nothing, and data that are none."""
+    """Raise an error for counts, splits, weights and data that are not valid."""
     for name in _COUNTS:
         _check_count(name, given.get(name), method, least=1)
     for name in ("epochs", "initial_epoch"):
@@ -21,14 +21,14 @@ def check(given: Mapping[str, Any], method: str) -> None:
     _check_others(given, method)
     for name in ("x", "y", "sample_weight"):
         check_data(given.get(name), f"`{name}` of {method}")
-    data = given.get("validation_data")  # a set that is None is refused by its name, elsewhere
+    data = given.get("validation_data")  # `validation` names a set that is None
     for part in data.values() if isinstance(data, Mapping) else [data]:
         check_data(part, f"`validation_data` of {method}")
 
 
 def _check_count(name: str, value: Any, method: str, least: int) -> None:
     if value is None or (name == "validation_freq" and not isinstance(value, (int, float, str))):
-        return  # Keras takes a list of epochs there
+        return  # Keras also takes a list of epochs
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{method} got {name}={value!r}; give a whole number from {least}.")
 

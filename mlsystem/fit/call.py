@@ -25,15 +25,15 @@ _FUNCTIONS = {"train_step": "train_function", "test_step": "test_function"}
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of Keras' trainer works on. A call inside another is a `Call` of its own.
+    """The state of one call of Keras' trainer. A call inside another call has its own `Call`.
 
     Attributes:
-        learner: that of the model.
+        learner: the learner of the model.
         step: the step that it runs: `train_step` or `test_step`.
-        transform: what the step does to its batch first.
-        arguments: what `fit` takes beside Keras' arguments, also of a validation inside it.
-        callbacks: the list of callbacks, where this call makes it.
-        thread: the thread in which it runs.
+        transform: the transform that the step applies to its batch first.
+        arguments: our arguments of `fit`, also for a validation inside `fit`.
+        callbacks: the list of callbacks, if this call makes it.
+        thread: the id of the thread in which it runs.
     """
 
     learner: Learner
@@ -45,14 +45,15 @@ class Call:
 
     @property
     def validation_names(self) -> list[str]:
-        """The names of the sets that the `fit` in progress validates on."""
+        """The names of the validation sets of the `fit` in progress."""
         validation = self.arguments.validation if self.arguments else None
         return [] if validation is None else validation.names
 
     def prepare(self, epoch: Any) -> None:
-        """Called with Keras' iterator over an epoch, before it is read.
+        """Prepare Keras' iterator over an epoch, before it is read.
 
-        Cuts a trial run short, and has the order of arrays come from where we want it.
+        Shorten the epoch of a fast run. Shuffle arrays in our order in each epoch, for a system and
+        for a call that a checkpoint follows.
         """
         if self.arguments is not None and (most := self.arguments.most):
             epoch.steps_per_epoch = min(most, epoch.num_batches or most)
@@ -61,11 +62,14 @@ class Call:
             engine.reshuffle(epoch)
 
     def ready(self, batches: Iterable[Any]) -> None:
-        """Called with one batch of each structure of the data, before anything else happens."""
+        """Prepare the model for its step, given one batch of each structure of the data.
+
+        This happens before anything else.
+        """
         setup.ready(self.learner, batches)
 
     def start(self, epoch: Any) -> None:
-        """Called when the model is ready: callbacks learn what they are called for."""
+        """Rehearse validation and start the callbacks, once the model is ready."""
         if self.arguments is not None:
             self.arguments.epoch = epoch
             if self.step == "train_step":
@@ -78,7 +82,7 @@ class Call:
 def running(
     learner: Learner, step: str, transform: Transform | None = None, **parts: Any
 ) -> Iterator[Call]:
-    """The context of a call, or of one inside another, whose transform it then shares."""
+    """Set the `Call` of the model in this context. A call inside another shares its transform."""
     outer: Call | None = learner.call
     if outer is None:
         call = Call(learner, step, transform, thread=threading.get_ident())
@@ -95,7 +99,7 @@ def running(
 
 
 def _see_transform(learner: Learner, step: str, transform: Transform | None) -> None:
-    """Forgets a compiled step that holds another transform."""
+    """Drop a compiled step that holds another transform."""
     if learner.compiled.transforms.get(step) is not transform:
         learner.compiled.transforms[step] = transform
         learner.compiled.rehearsed.pop(step, None)
@@ -103,7 +107,7 @@ def _see_transform(learner: Learner, step: str, transform: Transform | None) -> 
 
 
 def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
-    """Has what is wrong with validation data come up before anything is trained."""
+    """Rehearse the evaluation of validation data, so that errors appear before training."""
     cls = type(learner.model)
     is_ours = cls.test_step.__module__.startswith("mlsystem.")
     if is_ours and getattr(cls.evaluate, "_is_default", False):
@@ -116,7 +120,7 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
 
 
 def evaluate(learner: Learner, **given: Any) -> Any:
-    """Calls Keras' own `evaluate`, on data as Keras takes them."""
+    """Call Keras' own `evaluate`, on data as Keras takes them."""
     method = keras.Model.evaluate.__get__(learner.model)
     return run(learner, "test_step", method, bind(method, **given))
 
@@ -129,19 +133,19 @@ def run(
     transform: Transform | None = None,
     arguments: FitOptions | None = None,
 ) -> Any:
-    """Calls a method of Keras' trainer, which runs the step, with our list of callbacks.
+    """Call a method of Keras' trainer, which runs the step, with our list of callbacks.
 
     Args:
-        learner: that of the model.
+        learner: the learner of the model.
         step: the step that the method runs.
         method: the method of Keras' trainer, bound to the model.
-        call: its arguments, as `_signature.bind` gives them.
-        transform: what the step does to its batch.
-        arguments: those of `fit` that are not Keras'.
+        call: its arguments, from `_signature.bind`.
+        transform: the transform that the step applies to its batch.
+        arguments: the arguments of `fit` that Keras does not have.
     """
     given = call.arguments
     _check_thread(learner)
-    engine.random_state()  # a backend that cannot train says so here
+    engine.random_state()  # raises an error if the backend cannot train
     if learner.call is None:
         recompilation.see(learner)
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))
@@ -157,7 +161,7 @@ def run(
 
 
 def _check_thread(learner: Learner) -> None:
-    """Refuses a call while another thread trains or evaluates."""
+    """Raise an error if another thread trains or evaluates the model."""
     if learner.call is not None and learner.call.thread != threading.get_ident():
         raise RuntimeError(
             f"'{learner.name}' is being trained or evaluated in another thread. Wait for it to "
@@ -166,7 +170,7 @@ def _check_thread(learner: Learner) -> None:
 
 
 def _callbacks(given: dict[str, Any], arguments: FitOptions | None) -> CallbackList | None:
-    """Puts our list of callbacks into the arguments; none in the place of a list of Keras'."""
+    """Put our list of callbacks into the arguments. Return None if they hold a `CallbackList`."""
     found = given.get("callbacks")
     if "callbacks" not in given or isinstance(found, keras.callbacks.CallbackList):
         return None

@@ -1,7 +1,7 @@
 """The callbacks of one `fit`: their order, resume and checkpoints.
 
-Keras' own waits for the numbers in the logs of each batch, in a thread, whether or not anybody
-reads them. On small networks that takes longer than the step.
+The list of Keras waits for the numbers in the logs of each batch, in a thread, even if no callback
+reads them. On small networks this wait takes longer than the step.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ class CallbackList(keras.callbacks.CallbackList):
 
     Args:
         given: the arguments of the call.
-        resume: what the call goes on from.
-        quiet: callbacks of our own, which are told last.
+        resume: the checkpoint to resume from.
+        quiet: callbacks of our own, which are called last.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CallbackList(keras.callbacks.CallbackList):
             _keras.call_in_turn(self)
 
     def start(self, model: Any, epoch: Any) -> None:
-        """Tells the callbacks of their model, once it is built, and of the length of an epoch."""
+        """Give the callbacks their model, once it is built, and the length of an epoch."""
         self.callbacks: list[Any] = for_model.spread(self.callbacks, model)
         self.set_model(model)
         for callback in self.callbacks:
@@ -73,7 +73,7 @@ class CallbackList(keras.callbacks.CallbackList):
             callback.follow(self, epoch)
 
     def close(self) -> None:
-        """Called when the call is left, by an error too."""
+        """Close the callbacks when the call ends, also after an error."""
         with contextlib.ExitStack() as stack:
             for close in [c.close for c in self._checkpoints()] + [c.close for c in self.quiet]:
                 stack.callback(close)
@@ -82,7 +82,7 @@ class CallbackList(keras.callbacks.CallbackList):
         return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
 
     def is_followed(self) -> bool:
-        """Whether someone needs to know where in its data the call is."""
+        """Return whether the call must know its position in the data."""
         return self.trains and (self.resume is not None or bool(self._checkpoints()))
 
     def _follow(self, model: Any, epoch: Any) -> None:
@@ -105,7 +105,7 @@ class CallbackList(keras.callbacks.CallbackList):
             print(text)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Called by Keras' trainer; so are the others."""
+        """Call the callbacks and restore a checkpoint. Keras' trainer calls all `on_` methods."""
         super().on_train_begin(logs)
         if self.states is not None:
             self.states.begin()
@@ -113,7 +113,7 @@ class CallbackList(keras.callbacks.CallbackList):
             self.resume.begin()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Call the callbacks that use this hook. See Keras."""
         if self._hears("on_train_batch_begin", "on_batch_begin"):
             super().on_train_batch_begin(batch, logs)
             if self.states is not None:
@@ -123,7 +123,7 @@ class CallbackList(keras.callbacks.CallbackList):
             callback.before_batches(batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Call the callbacks that use this hook. See Keras."""
         if self.states is not None:
             self.position.end_batch()
         if self._hears("on_train_batch_end", "on_batch_end"):
@@ -132,17 +132,17 @@ class CallbackList(keras.callbacks.CallbackList):
             callback.after_batches(self.first, batch)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Call the callbacks that use this hook. See Keras."""
         if self._hears("on_test_batch_begin"):
             super().on_test_batch_begin(batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """See Keras."""
+        """Call the callbacks that use this hook, with prefixed logs. See Keras."""
         if self._hears("on_test_batch_end"):
             super().on_test_batch_end(batch, self._named(logs))
 
     def on_test_end(self, logs: Any = None) -> None:
-        """See Keras."""
+        """Call the callbacks with prefixed logs. See Keras."""
         super().on_test_end(self._named(logs))
 
     def _named(self, logs: Any) -> Any:
@@ -154,12 +154,12 @@ class CallbackList(keras.callbacks.CallbackList):
 
 
 def _turn(callback: Any) -> int:
-    """Who adds to the logs comes first, and who keeps all comes last."""
+    """Return a sort key: callbacks that add logs come first, and a Checkpoint comes last."""
     return isinstance(callback, Checkpoint) - isinstance(callback, GradientNorms)
 
 
 def check(callbacks: Any) -> None:
-    """Refuses what is no callback, and two that would remove each other's files."""
+    """Raise an error for an object that is not a callback, or two Checkpoints with one folder."""
     found = keras.tree.flatten(callbacks or [])
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):

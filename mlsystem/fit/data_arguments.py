@@ -17,7 +17,7 @@ Given = dict[str, Any]
 
 
 def examples(learner: Learner, given: Any) -> list[Any]:
-    """One batch of each structure of what `setup` was given."""
+    """Return one batch of each structure in the data passed to `setup`."""
     data = own_data(learner) if given is None else given
     if data is None:
         raise ValueError(_no_data(learner, "setup"))
@@ -34,7 +34,10 @@ def _no_data(learner: Learner, method: str) -> str:
 
 
 def own_data(learner: Learner) -> Any:
-    """What the method (or attribute) `data` of a learner gives, asked once; None without one."""
+    """Return the data from the method or attribute `data` of a learner, or None without one.
+
+    The method is called only once.
+    """
     found = getattr(learner.model, "data", None)
     if isinstance(found, keras.Layer):
         return None
@@ -45,9 +48,9 @@ def own_data(learner: Learner) -> Any:
 
 
 def for_fit(learner: Learner, given: Given) -> Transform | None:
-    """Puts training and validation data in the place of an MLData among the arguments of `fit`.
+    """Replace an MLData in the arguments of `fit` by its training and validation data.
 
-    Returns the transform that the steps are to do.
+    Return the transform for the steps to apply.
     """
     if isinstance(given["validation_data"], MLData):
         raise TypeError("fit got an MLData as validation_data. Give it as x, with `train`.")
@@ -60,7 +63,7 @@ def for_fit(learner: Learner, given: Given) -> Transform | None:
     more = {name: given[name] for name in ("shuffle", "class_weight")}
     _put(given, data._read("train", _train_set(data), on_host, asked, **more))
     if isinstance(given["x"], BatchAdapter):
-        given["class_weight"] = None  # they are in it
+        given["class_weight"] = None  # the class weights are in x now
     given["shuffle"] = given["shuffle"] and _is_ordered(given["x"])
     sizes = given["validation_batch_size"], asked
     given["validation_data"] = _validation(data, given["validation_data"], *sizes)
@@ -70,14 +73,14 @@ def for_fit(learner: Learner, given: Given) -> Transform | None:
 
 
 def _in_order(data: Any) -> Any:
-    """Streams, or the streams among several sets by name, as they are read to evaluate."""
+    """Return streams in the order for evaluation, also streams in a dict of several sets."""
     if isinstance(data, dict):
         return {name: _in_order(part) for name, part in data.items()}
     return data.in_order() if isinstance(data, BatchAdapter) else data
 
 
 def _train_set(data: MLData) -> Any:
-    """The one set to train on."""
+    """Return the one set to train on."""
     sets = data._sets("train")
     if not sets:
         raise ValueError(f"{type(data).__name__} has no training data: give it `train`.")
@@ -90,7 +93,7 @@ def _train_set(data: MLData) -> Any:
 
 
 def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
-    """The validation data: as in Keras, or a dict of them by name."""
+    """Return the validation data as Keras takes them, or a dict of several sets by name."""
     sets = (data if given is None else MLData(validation=given))._sets("validation")
     on_host = not data.transform_on_device
     parts = {
@@ -105,7 +108,7 @@ def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
 def for_evaluate(
     learner: Learner, given: Given
 ) -> dict[str | None, tuple[Given, Transform | None]]:
-    """The arguments of `evaluate` for each set of test data, or else of validation data."""
+    """Return the arguments of `evaluate` for each set of test data, or else of validation data."""
     if (data := _taken(learner, given, "evaluate")) is None:
         given["x"] = _in_order(given["x"])
         return {None: (given, None)}
@@ -127,9 +130,9 @@ def _first_of(data: MLData, *names: str) -> tuple[str, dict[str | None, Any]]:
 
 
 def for_predict(learner: Learner, given: Given) -> None:
-    """Puts the inputs of the test data in the place of an MLData among the arguments of `predict`.
+    """Replace an MLData in the arguments of `predict` by the inputs of its test data.
 
-    They are transformed before the step in any case.
+    The inputs are always transformed before the step.
     """
     if (data := _taken(learner, given, "predict")) is None:
         given["x"] = _in_order(given["x"])
@@ -146,7 +149,7 @@ def for_predict(learner: Learner, given: Given) -> None:
 
 
 def _taken(learner: Learner, given: Given, method: str) -> MLData | None:
-    """The MLData among the arguments, or that of the learner where there are none."""
+    """Return the MLData in the arguments. If `fit` got no data, return the one of the learner."""
     argument_checks.check(given, method)
     data = given["x"]
     if data is None and given.get("y") is None:
@@ -164,7 +167,7 @@ def _taken(learner: Learner, given: Given, method: str) -> MLData | None:
     return data if isinstance(data, MLData) else None
 
 
-# What would be left unread beside an MLData, and by Keras beside a BatchAdapter.
+# Arguments that have no effect beside an MLData, or that Keras ignores beside a BatchAdapter.
 _ALONE = {
     "MLData": ("y", "sample_weight", "validation_split"),
     "fit": ("y", "sample_weight", "class_weight", "batch_size", "validation_split"),
@@ -178,18 +181,21 @@ def _is_given(value: Any) -> bool:
 
 
 def _put(given: Given, part: Any) -> None:
-    """Sets x, y and sample_weight."""
+    """Set x, y and sample_weight."""
     parts = part if isinstance(part, tuple) else (part,)
     given |= dict(zip(("x", "y", "sample_weight"), (*parts, None, None), strict=False))
 
 
 def _is_ordered(x: Any) -> bool:
-    """Whether Keras puts the data in another order."""
+    """Return whether Keras shuffles the data."""
     return isinstance(x, keras.utils.PyDataset) or _keras.kind_of_data(x) == "arrays"
 
 
 def together(results: dict[str | None, Any]) -> Any:
-    """The results of `evaluate` on several sets: logs under NAME_LOG, or all numbers in a list."""
+    """Return the results of `evaluate` on several sets as one.
+
+    Dicts of logs become one dict with keys NAME_LOG. Other results become one list of all numbers.
+    """
     if None in results:
         return results[None]
     if all(isinstance(logs, dict) for logs in results.values()):

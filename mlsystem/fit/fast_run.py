@@ -17,7 +17,7 @@ from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.profile import Profile
 from mlsystem.data.batch import array, mapped
 
-# Where callbacks write, by the attribute that says so.
+# The attribute of each callback that holds the path it writes to.
 _WRITE: dict[type, str] = {
     Checkpoint: "folder",
     of_keras.BackupAndRestore: "backup_dir",
@@ -25,15 +25,15 @@ _WRITE: dict[type, str] = {
     of_keras.ModelCheckpoint: "filepath",
     of_keras.TensorBoard: "log_dir",
 }
-# Orbax opens its folder when it is made; and nothing is to be learned from one batch's profile.
+# OrbaxCheckpoint opens its folder in its constructor. The profile of one batch shows nothing.
 _LEFT_OUT = (Profile, getattr(of_keras, "OrbaxCheckpoint", Profile))
 
 
 @contextlib.contextmanager
 def shortened(given: dict[str, Any]) -> Iterator[None]:
-    """Changes the arguments of a `fit` to one epoch, whose files go to a folder that is removed.
+    """Change the arguments of a `fit` to one epoch, with files in a folder that is removed.
 
-    (How many batches that has is said to Keras' iterators, which know how many there are.)
+    `Call.prepare` sets the number of batches on Keras' iterators, which know the full number.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         callbacks = [c for c in keras.tree.flatten(given["callbacks"] or []) if not _is_left_out(c)]
@@ -47,7 +47,7 @@ def _is_left_out(callback: Any) -> bool:
 
 
 def _moved(callback: Any, folder: Path) -> Any:
-    """A callback that writes elsewhere; the same one where it writes nothing."""
+    """Return a copy of a callback that writes to `folder`. Without files, return the same one."""
     if isinstance(callback, For):
         inner = _moved(callback.callback, folder)
         return callback if inner is callback.callback else For(callback.name, inner)
@@ -59,7 +59,7 @@ def _moved(callback: Any, folder: Path) -> Any:
 
 
 def _copy(callback: Any, path: str, folder: Path) -> Any:
-    """A copy in which whatever names the path, or what is in it, is elsewhere."""
+    """Return a copy of a callback whose attributes replace the path by one in `folder`."""
     moved = copy.copy(callback)
     for name, value in vars(callback).items():
         if isinstance(value, (str, Path)) and str(value).startswith(path):
@@ -69,10 +69,10 @@ def _copy(callback: Any, path: str, folder: Path) -> Any:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches that are the same, and in the same order, each time they are read.
+    """A data set of the same batches in the same order, each time it is read.
 
     Args:
-        batches: what a data set yields.
+        batches: the batches of a data set.
     """
 
     def __init__(self, batches: list[Any]) -> None:
@@ -87,7 +87,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def keep_first(given: dict[str, Any], count: int) -> None:
-    """Changes the arguments of a `fit` so that it trains and validates on its first batches."""
+    """Change the arguments of a `fit` to train and validate on its first batches."""
     of_data = ("x", "y", "sample_weight", "batch_size", "class_weight")
     first = _keras.first_batches(count, **{name: given[name] for name in of_data})
     batches = [mapped(array, batch) for batch in first]
@@ -103,7 +103,7 @@ def keep_first(given: dict[str, Any], count: int) -> None:
 
 
 def _validation(given: dict[str, Any], data: Batches) -> Any:
-    """The same batches in the place of each validation set."""
+    """Return the same batches for each validation set."""
     if isinstance(sets := given["validation_data"], dict):
         return dict.fromkeys(sets, data)
     return data if sets is not None or given["validation_split"] else None

@@ -19,10 +19,10 @@ from mlsystem.saving.resume import Resume, find
 
 
 class FitOptions:
-    """The arguments of one call of `fit` that are not Keras', checked. `fit` describes them.
+    """The checked arguments of one `fit` that Keras does not have. `Trainer.fit` describes them.
 
     Args:
-        resume: what it goes on from.
+        resume: the folder or file to resume from.
         every: `validation_every`.
         fast_run: True, or a number of batches.
         overfit: a number of batches.
@@ -48,7 +48,7 @@ class FitOptions:
 
     @contextlib.contextmanager
     def applied(self, given: dict[str, Any]) -> Iterator[None]:
-        """Changes the arguments of a `fit`, and sets up what else it takes."""
+        """Apply these options to the arguments of a `fit`. Prepare validation and time limit."""
         self._check_callbacks(given["callbacks"])
         if self.every:
             _check_every(given)
@@ -63,7 +63,7 @@ class FitOptions:
             yield
 
     def say(self, place: Any, verbose: Any) -> None:
-        """Says what the arguments come to, where that is not plain from them."""
+        """Print that training starts from scratch, or that this is a fast run."""
         if self.begins_anew and verbose != 0:
             print(f"'{place}' holds no checkpoint yet: training begins anew.")
         if self.most and verbose != 0:

@@ -18,40 +18,40 @@ from mlsystem.saving import data_position
 
 
 class ValidateEvery(BatchCallback):
-    """Validates whenever a number of batches is full, counted over the whole `fit`.
+    """A callback that validates every N batches, counted over the whole `fit`.
 
     Args:
-        every: that number.
-        validation: the sets.
-        data: what is trained on.
+        every: number of batches between validations.
+        validation: the validation sets.
+        data: the training data.
     """
 
     def __init__(self, every: int, validation: Validation, data: Any) -> None:
         super().__init__()
         self.every, self.validation, self.data = every, validation, data
         validation.inside = self
-        # These go with a checkpoint.
+        # A checkpoint saves these two attributes.
         self.total = 0
         self.latest: dict[str, Any] = {}
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `BatchCallback`."""
-        # No attribute holds the list itself: it is a callback, and this one would hold itself.
+        """Prepare the evaluation. See `BatchCallback`."""
+        # No attribute holds the callback list, because the list is a callback that holds this one.
         self._wait = functools.partial(_keras.wait_for, callbacks)
         self._evaluate: Callable[[], dict[str, Any]] = functools.partial(
             self.validation.evaluate, self.model, callbacks
         )
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Called by `fit`; so are the others."""
+        """Clear the recorded validations. `fit` calls all `on_` methods."""
         self.model.history.validations = {}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Forgets what was measured in the epoch before."""
+        """Drop the logs of the epoch before."""
         self.latest = {}
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `BatchCallback`."""
+        """Validate if it is due. See `BatchCallback`."""
         before, self.total = self.total, self.total + last + 1 - first
         if self.total // self.every > before // self.every:
             self._wait()
@@ -60,7 +60,7 @@ class ValidateEvery(BatchCallback):
             self._record({f"val_{name}": value for name, value in self.latest.items()})
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Called by `fit`."""
+        """Warn if training had too few batches to validate."""
         if not self.total // self.every:
             warnings.warn(
                 f"fit got validation_every={self.every}, and trained on {self.total} batches: it "
@@ -78,12 +78,12 @@ class ValidateEvery(BatchCallback):
 
 @contextlib.contextmanager
 def undisturbed(model: Any, data: Any) -> Iterator[None]:
-    """The context of that evaluation.
+    """Keep the state of training unchanged by an evaluation in this context.
 
     Args:
-        model: what is trained.
-        data: what it is trained on. Where that is Python code which others run meanwhile, the
-            generators that it may draw from stay where it left them.
+        model: the model that is trained.
+        data: the training data. If other threads or processes run its Python code meanwhile, the
+            global random generators are not reset, because the data may draw from them.
     """
     before, seeds = _arrays(model.metrics_variables), _arrays(_seeds(model))
     drawn = [(transform, transform.get_state()) for transform in _transforms(model, data)]
@@ -106,12 +106,12 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
 
 
 def _seeds(model: Any) -> list[Any]:
-    """What the seed generators of the model and its layers draw from."""
+    """Return the states of the seed generators of the model and its layers."""
     return [v for v in model.variables if v.name == "seed_generator_state"]
 
 
 def _transforms(model: Any, data: Any) -> list[Any]:
-    """What the batches go through before the step, or inside."""
+    """Return the transforms applied to batches before the step or inside it."""
     found = [getattr(data, "transform", None), model._mlsystem.call.transform]
     return [transform for transform in found if isinstance(transform, Transform)]
 
@@ -121,7 +121,7 @@ def _arrays(variables: list[Any]) -> dict[int, tuple[Any, Any]]:
 
 
 def _empty_new(model: Any, known: dict[int, Any]) -> None:
-    """Empties the metrics that the evaluation was the first to need."""
+    """Reset the metrics whose variables this evaluation made."""
     for metric in model.metrics:
         if any(id(variable) not in known for variable in metric.variables):
             metric.reset_state()

@@ -9,13 +9,13 @@ from mlsystem.callbacks.checkpoint import Checkpoint
 
 
 class TimeLimit(BatchCallback):
-    """Ends training after the batch at which the time is over.
+    """A callback that stops training after the batch at which the time limit is reached.
 
-    Of the callbacks of a `fit` it is called last: a `Checkpoint` has to know the end of an epoch
-    from an epoch that was left off, with which training goes on.
+    It is the last callback of a `fit`. A `Checkpoint` must know if an epoch ended or stopped early.
+    Training resumes inside an epoch that stopped early.
 
     Args:
-        seconds: the time from now on.
+        seconds: the time limit from now on.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -23,12 +23,12 @@ class TimeLimit(BatchCallback):
         self._end = time.monotonic() + seconds
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
-        """See `BatchCallback`."""
+        """Store the iterator and the Checkpoints. See `BatchCallback`."""
         self._epoch = epoch
         self._checkpoints = [c for c in callbacks.callbacks if isinstance(c, Checkpoint)]
 
     def after_batches(self, first: int, last: int) -> None:
-        """See `BatchCallback`. The end of an epoch has its own hook."""
+        """Stop inside an epoch. The end of an epoch has its own hook. See `BatchCallback`."""
         batches = self._epoch.num_batches
         if self._is_over() and (batches is None or last + 1 < batches):
             for checkpoint in self._checkpoints:
@@ -36,7 +36,7 @@ class TimeLimit(BatchCallback):
             self._stop(f"after batch {last + 1} of the epoch")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Called by `fit`, when all others know of the end of the epoch."""
+        """Stop at the end of an epoch, after all other callbacks have run this hook."""
         ends = self.model.stop_training or epoch + 1 == self.params["epochs"]
         if self._is_over() and not ends:
             for checkpoint in self._checkpoints:
@@ -53,7 +53,7 @@ class TimeLimit(BatchCallback):
 
 
 def seconds(given: Any) -> float:
-    """A number of seconds or a `datetime.timedelta`, as seconds."""
+    """Return a number of seconds or a `datetime.timedelta` as seconds."""
     found = given.total_seconds() if isinstance(given, datetime.timedelta) else given
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not found > 0:
         raise ValueError(

@@ -16,7 +16,7 @@ from mlsystem.preparation import lightning_hints
 
 
 class Trainer(_keras.Hooks):
-    """The part of a learner that Keras' `fit` talks to."""
+    """The part of a learner that Keras' `fit` calls."""
 
     _mlsystem: Learner
     optimizers: Any
@@ -24,7 +24,7 @@ class Trainer(_keras.Hooks):
     test_function: Any
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Configures training. See `keras.Model.compile`."""
+        """Configure training. See `keras.Model.compile`."""
         jit_compile = kwargs.get("jit_compile", "auto")
         if not isinstance(jit_compile, bool) and jit_compile != "auto":
             raise ValueError(
@@ -51,37 +51,39 @@ class Trainer(_keras.Hooks):
         max_time: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Trains for a number of epochs. See `keras.Model.fit`; `compile` may be left out.
+        """Train for a number of epochs. See `keras.Model.fit`. You may leave out `compile`.
 
-        `validation_data` may also be a dict of several sets, `{name: what Keras takes}`: their logs
-        are `val_NAME_loss` and so on.
+        `validation_data` may also be a dict of several sets, `{name: data}`. Each `data` is as in
+        Keras. The logs of a set are `val_NAME_loss` and so on.
 
         Args:
-            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
-                the system returns. `y` and the others are as in Keras.
-            y: the targets.
+            x: data as in Keras, an `ml.MLData` or `ml.Streams`. By default, the return value of the
+                method `data` of the system.
+            y: the targets, as in Keras.
             args: the other arguments of `keras.Model.fit`.
-            resume: folder of `ml.callbacks.Checkpoint`, from whose newest file training goes on at
-                the very batch it stopped at, up to `epochs`; from the beginning where there is none
-                yet. Or one such file. Give the same data, batch size and callbacks as before. A
-                warning says what differs in the number of batches, in the shapes of arrays, or in
-                their first rows. `initial_epoch` counts where there is none yet.
-            validation_every: validates after every so many batches, counted over the whole `fit`,
-                in place of at the end of each epoch. The training is the same to the last bit as
-                without. The logs of an epoch hold the latest `val_` numbers measured in it;
+            resume: folder of `ml.callbacks.Checkpoint`, or one of its files. Training resumes from
+                the newest file, at the batch where it stopped, and runs up to `epochs`. If the
+                folder has no checkpoint, training starts from scratch. Only then `initial_epoch`
+                has an effect. Pass the same data, batch size and callbacks as before. A warning
+                names changes in the number of batches, the shapes of arrays, or their first rows.
+            validation_every: number of batches between validations, counted over the whole `fit`.
+                They replace the validation at the end of each epoch. Training gives the same
+                weights, bit for bit. The logs of an epoch hold its latest `val_` numbers.
                 `history.validations` holds all of them, with the number of batches as `batch`.
-            fast_run: True, or a number of batches: a trial run of one epoch with one batch, or so
-                many, to train and to validate on. The files of Keras' callbacks and of `Checkpoint`
-                go to a folder that is then removed, and `resume` is not looked at.
-            overfit: number of the first batches that make up every epoch: the same ones, in one
-                order, and in the place of all validation data too. They are kept in memory.
-            max_time: seconds, or a `datetime.timedelta`, from the call on. When it is over,
-                training ends after the batch, as when a callback ends it, and `resume` goes on
-                from there.
+            fast_run: True for one batch, or a number of batches. Use it to test a script. It runs
+                one epoch of so many batches, to train and to validate. Files of Keras' callbacks
+                and of `Checkpoint` go to a folder that is removed afterwards. It ignores `resume`.
+            overfit: number of batches. Use it to check that a model can learn. Every epoch trains
+                on the same first batches in the same order. They also replace all validation data.
+                They are kept in memory.
+            max_time: time limit, in seconds or as a `datetime.timedelta`, from the call on.
+                Training stops after the batch that reaches it, as if a callback stopped it. A later
+                `resume` continues from there.
             kwargs: the other arguments of `keras.Model.fit`.
 
         Raises:
-            ValueError: before training starts, for what does not fit together, with what to do.
+            ValueError: before training, if arguments do not fit together. The message says how to
+                fix them.
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
@@ -97,17 +99,17 @@ class Trainer(_keras.Hooks):
                     self.train_function = unwatched(self.train_function)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The losses and metrics on a data set. See `keras.Model.evaluate`.
+        """Return the losses and metrics on a data set. See `keras.Model.evaluate`.
 
         Args:
-            x: as in Keras, an `ml.MLData` or `ml.Streams`; by default what the method `data` of
-                the system returns. Of an MLData the test data, or else the validation data; the
-                logs of several sets are named NAME_LOG.
-            y: as in Keras; so are the others.
+            x: data as in Keras, an `ml.MLData` or `ml.Streams`. By default, the return value of the
+                method `data` of the system. An MLData is evaluated on its test data, or on its
+                validation data if it has none. The logs of several sets are named NAME_LOG.
+            y: the targets, as in Keras.
             args: the other arguments of `keras.Model.evaluate`.
             kwargs: the other arguments of `keras.Model.evaluate`.
         """
-        if isinstance(x, Validation):  # by Keras' `fit`, at the end of an epoch
+        if isinstance(x, Validation):  # Keras' `fit` passes it at the end of an epoch
             return x.at_end_of_epoch(self, kwargs["callbacks"])
         learner, method, results = self._mlsystem, super().evaluate, {}
         given = bind(method, x, y, *args, **kwargs)
@@ -118,26 +120,26 @@ class Trainer(_keras.Hooks):
             results[name] = call.run(learner, "test_step", method, given, transform)
         return data_arguments.together(results)
 
-    # One of a subclass may take other steps than `test_step`, which is then not rehearsed.
+    # An overriding `evaluate` may not call `test_step`. It is not tested before training.
     evaluate._is_default = True  # type: ignore[attr-defined]
 
     def train_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """One training step on one batch. See `keras.Model.train_on_batch`."""
+        """Run one training step on one batch. See `keras.Model.train_on_batch`."""
         method = super().train_on_batch
         given = bind(method, x, y, *args, **kwargs)
         return call.run(self._mlsystem, "train_step", method, given)
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """One step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
+        """Run one step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
         method = super().test_on_batch
         given = bind(method, x, y, *args, **kwargs)
         return call.run(self._mlsystem, "test_step", method, given)
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """What the model returns, batch by batch. See `keras.Model.predict`.
+        """Return the outputs of the model for all batches. See `keras.Model.predict`.
 
         Args:
-            x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
+            x: data as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
             args: the other arguments of `keras.Model.predict`.
             kwargs: the other arguments of `keras.Model.predict`.
         """
@@ -147,12 +149,12 @@ class Trainer(_keras.Hooks):
             return super().predict(*given.args[1:], **given.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """What the model returns for one batch. See `keras.Model.predict_on_batch`."""
+        """Return the outputs of the model for one batch. See `keras.Model.predict_on_batch`."""
         with engine.predict_scope(self):
             return super().predict_on_batch(x)
 
     def get_compile_config(self) -> Any:
-        """What `compile` was given, as Keras saves it."""
+        """Return the arguments of `compile`, as Keras saves them."""
         config = _keras.portable(super().get_compile_config())
-        # In which "auto" is resolved for this backend.
+        # Keras resolves "auto" for this backend in its config.
         return config and {**config, "jit_compile": self._mlsystem.given.jit_compile}

@@ -1,8 +1,8 @@
 """The validation sets of one `fit`: one without a name, or several by name.
 
-Keras' trainer validates on one. It is given a `Validation` in its place and hands that back to
-`evaluate`, so that what goes around a validation (its arguments, `validation_freq`, what is done
-with the logs) stays Keras' own.
+Keras' trainer validates on one set. We pass it a `Validation` as that set, and Keras passes the
+`Validation` to `evaluate`. So the rest of a validation stays Keras' own: its arguments,
+`validation_freq`, and the use of the logs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,17 +16,17 @@ _EXAMPLE = "validation_data={'clean': (x, y), 'noisy': data_set}"
 
 
 class Validation:
-    """What a `fit` validates on.
+    """The validation sets of a `fit`.
 
     Args:
-        sets: `{name: data}`, each as Keras takes `validation_data`; the name "" is not shown.
+        sets: `{name: data}`, each as Keras takes `validation_data`. The name "" is not shown.
         given: the arguments of the `fit`.
     """
 
     def __init__(self, sets: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         self.sets = {n: keras.utils.unpack_x_y_sample_weight(data) for n, data in sets.items()}
         self.names = [name for name in sets if name]
-        self.inside: Any = None  # what validates inside the epochs, if they do
+        self.inside: Any = None  # the `ValidateEvery` of this `fit`, if any
         self._epochs: dict[str, Any] = {}
         self._arguments = {
             "batch_size": given["validation_batch_size"] or given["batch_size"],
@@ -34,18 +34,21 @@ class Validation:
         }
 
     def start(self, model: Any, evaluate: Callable[..., Any]) -> None:
-        """Called when the model is ready, before it is trained, with what evaluates it on a set."""
+        """Store the function that evaluates one set, and check the names of logs.
+
+        Called when the model is ready, before training.
+        """
         self._run = evaluate
         learner = model._mlsystem
         self._check(model, learner.metric_names() | set(learner.logs.owners))
-        _keras.set_evaluated(model, self)  # or Keras would make an iterator over what this is
+        _keras.set_evaluated(model, self)  # or Keras would make an iterator over it
 
     def at_end_of_epoch(self, model: Any, callbacks: Any) -> dict[str, Any]:
-        """The logs to be shown at the end of an epoch, without `val_`."""
+        """Return the logs to show at the end of an epoch, without `val_`."""
         return self.evaluate(model, callbacks) if self.inside is None else self.inside.latest
 
     def evaluate(self, model: Any, callbacks: Any) -> dict[str, Any]:
-        """The logs of an evaluation on each set, `NAME_LOG`."""
+        """Return the logs of an evaluation on each set, as `NAME_LOG`."""
         logs: dict[str, Any] = {}
         for name in self.sets:
             callbacks.prefix = _prefix(name)
@@ -75,11 +78,11 @@ class Validation:
             _keras.set_evaluated(model, self)
         self._epochs[name] = (
             model._mlsystem.call.arguments.epoch
-        )  # the next time it is read again, and not made
+        )  # the next validation reads this iterator again
         return dict(found)
 
     def _check(self, model: Any, logs: Iterable[str]) -> None:
-        """Refuses a name by which one log would have the name of another."""
+        """Raise an error if a name of a set gives two logs the same name."""
         logs = list(logs)
         shown = dict.fromkeys(logs, f"what '{model.name}' logs itself")
         for name in self.names:
@@ -93,11 +96,11 @@ class Validation:
 
 
 def read(given: Mapping[str, Any], always: bool) -> Validation | None:
-    """The sets that a `fit` was given; None where it is all Keras' own.
+    """Return the validation sets of a `fit`, or None if Keras can validate alone.
 
     Args:
         given: the arguments of the `fit`.
-        always: whether one set without a name is read too.
+        always: whether to return one set without a name too.
     """
     data = given["validation_data"]
     if isinstance(data, Mapping):
@@ -106,7 +109,7 @@ def read(given: Mapping[str, Any], always: bool) -> Validation | None:
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Refuses names of sets that are none."""
+    """Raise an error for validation sets with invalid names or without data."""
     data, x = given["validation_data"], given["x"]
     if not isinstance(data, Mapping):
         return

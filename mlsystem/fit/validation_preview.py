@@ -18,19 +18,19 @@ Given = Mapping[str, Any]
 
 
 def is_due(given: Given) -> bool:
-    """Whether a `fit` of these arguments validates at all."""
+    """Return whether a `fit` with these arguments ever validates."""
     first, last, every = (given[n] for n in ("initial_epoch", "epochs", "validation_freq"))
     due = range(every, last + 1, every) if isinstance(every, int) else every
     return given["validation_data"] is not None and any(first < epoch <= last for epoch in due)
 
 
 def named(name: str) -> str:
-    """A validation set in words; the name "" is that of the only one."""
+    """Return a validation set in words. The only set has the name ""."""
     return f"The validation set '{name}'" if name else "The validation data"
 
 
 def look(given: Given) -> tuple[Any, dict[str, list[Any]]]:
-    """The validation data of a `fit`, of which nothing is lost, and the first batches by set."""
+    """Return the validation data of a `fit` and the first batches of each set. No batch is lost."""
     data = given["validation_data"]
     sets = {
         name: _readable(part, given["x"])
@@ -43,13 +43,13 @@ def look(given: Given) -> tuple[Any, dict[str, list[Any]]]:
 
 
 def _readable(data: Any, trained: Any) -> Any:
-    """The data; a generator, whose first batches would be lost, as what Keras reads it by."""
+    """Return the data, or Keras' adapter of a generator, which would lose its first batches."""
     is_once = _keras.kind_of_data(data) == "generator" and data is not trained
     return _keras.data_adapter(data) if is_once else data
 
 
 def _first(data: Any, what: str, size: int) -> list[Any]:
-    """One batch of each structure that a set has; none of what cannot be read twice."""
+    """Return one batch of each structure of a set, or none if it can be read only once."""
     if _keras.kind_of_data(data) == "generator":
         return []
     if isinstance(data, BatchAdapter):
@@ -66,14 +66,14 @@ def _first(data: Any, what: str, size: int) -> list[Any]:
 
 
 def _head(arrays: Any, size: int) -> Any:
-    """The first samples of arrays, as long as these are of equal length."""
+    """Return the first samples of arrays, if the arrays have equal lengths."""
     lengths = {leaf.shape[0] if getattr(leaf, "shape", ()) else 0 for leaf in tree.flatten(arrays)}
     return tree.map_structure(lambda leaf: leaf[:size], arrays) if len(lengths) == 1 else arrays
 
 
 @contextlib.contextmanager
 def _untouched(data: Any) -> Iterator[None]:
-    """The context of reading data, after which all that it draws from is as before."""
+    """Restore all random generators and the data's state after data are read in this context."""
     holders = [getattr(owner, "__dict__", {}) for owner in (data, getattr(data, "dataset", None))]
     held = [v for parts in holders for v in parts.values() if transform_generators.is_generator(v)]
     state, random, seed = DataState(data), random_state.state(), random_state.seed()

@@ -11,7 +11,7 @@ import numpy as np
 from mlsystem.saving import csv_logger_file, packing
 
 _Callback = keras.callbacks.Callback
-# Keras turns the sign of `min_delta` whenever it looks up what to compare a value by.
+# Keras flips the sign of `min_delta` each time it sets the direction of a comparison.
 _LEFT = ("params", "min_delta")
 
 
@@ -20,7 +20,7 @@ class CallbackStates:
 
     Args:
         callbacks: the callbacks of a `fit`.
-        given: the names of those that the user gave.
+        given: the names of the callbacks from the user.
     """
 
     def __init__(self, callbacks: Iterable[Any], given: list[str]) -> None:
@@ -29,11 +29,11 @@ class CallbackStates:
         self.start: list[dict[str, Any]] = []
 
     def begin(self) -> None:
-        """Notes what the callbacks remember at the beginning of training."""
+        """Record the attributes of the callbacks at the start of training."""
         self.start = [_prints(callback) for _, callback in self.callbacks]
 
     def read(self) -> list[Any]:
-        """The name of each callback, its attributes that have changed, and a logger's file."""
+        """Return each callback's name, its changed attributes, and the file of a CSVLogger."""
         return [
             {
                 "name": n,
@@ -44,9 +44,9 @@ class CallbackStates:
         ]
 
     def write(self, states: list[Any]) -> None:
-        """Sets the attributes again, of callbacks of the same name in the same order.
+        """Restore the attributes of callbacks with the same name in the same order.
 
-        But for strings of Keras' own callbacks, which may say where these write.
+        Strings of callbacks from Keras and this library stay. They may hold the path to write to.
         """
         for callback, state in self._matched(states):
             for attribute, value in state["attributes"].items():
@@ -54,7 +54,7 @@ class CallbackStates:
                     _set(callback, attribute, copy.deepcopy(value))
 
     def write_files(self, states: list[Any]) -> None:
-        """Writes the files of loggers again, once their attributes are set."""
+        """Restore the files of CSVLoggers, after their attributes are restored."""
         for callback, state in self._matched(states):
             csv_logger_file.write(callback, state.get("file"))
 
@@ -67,7 +67,7 @@ class CallbackStates:
 
 
 def names(callbacks: Iterable[Any]) -> list[str]:
-    """The names of the callbacks that a user gave.
+    """Return the names of the callbacks from the user.
 
     >>> names([keras.callbacks.EarlyStopping("loss"), keras.callbacks.History()])
     ['EarlyStopping(loss)']
@@ -79,7 +79,7 @@ def names(callbacks: Iterable[Any]) -> list[str]:
 def _walk(
     callbacks: Iterable[Any], outer: str = "", seen: set[int] | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """Callbacks, and those that they hold, by class, by what they monitor, and by model."""
+    """Yield callbacks and their inner callbacks, named by class, monitored log and model."""
     seen = set() if seen is None else seen
     for callback in callbacks:
         if id(callback) in seen:
@@ -94,13 +94,13 @@ def _walk(
 
 
 def _is_place(callback: Any, value: Any) -> bool:
-    """Whether a value may say where a callback of a library writes: no file decides that."""
+    """Return whether a library's callback may write to this value. A file must not decide that."""
     bases = [base.__module__ for base in type(callback).__mro__[:-1] if base is not _Callback]
     return isinstance(value, str) and any(b.startswith(("keras.", "mlsystem.")) for b in bases)
 
 
 def _set(callback: Any, name: str, value: Any) -> None:
-    """Sets an attribute; a dict or list of a class of its own, as a `Counter`, is filled."""
+    """Set an attribute. Fill a dict or list of a subclass, such as a `Counter`, in place."""
     now = getattr(callback, name, None)
     if type(now) is type(value):
         setattr(callback, name, value)
@@ -119,13 +119,13 @@ def _changed(callback: Any, start: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prints(callback: Any) -> dict[str, Any]:
-    """What tells the values of attributes from others; of arrays no more than a digest is held."""
+    """Return values that show whether attributes changed. Of arrays, they hold only a digest."""
     prints = {}
     for name, value in vars(callback).items():
         arrays: list[Any] = []
         try:
             prints[name] = packing.pack(value, arrays), [_digest(array) for array in arrays]
-        except (TypeError, RecursionError):  # no such kind, or a list that holds itself
+        except (TypeError, RecursionError):  # a kind that is not saved, or a list in itself
             continue
     return {name: value for name, value in prints.items() if name not in _LEFT}
 

@@ -19,13 +19,13 @@ ENDING = ".weights.h5"
 
 
 def content(model: Any, extras: dict[str, Any]) -> memoryview:
-    """All of a file but its checksum, in memory: a copy of the state as it is now.
+    """Return the bytes of a file without its checksum: a copy of the current state in memory.
 
-    HDF5 writes to no disk: one that is full may end the process when it closes its files.
+    HDF5 does not write to the disk. On a full disk it may end the process when it closes a file.
 
     Args:
-        model: its weights, optimizers and seeds are saved as `save_weights` does.
-        extras: structure of numbers, strings and arrays, kept beside them.
+        model: the model. Its weights, optimizers and seeds are saved as by `save_weights`.
+        extras: structure of numbers, strings and arrays to save beside them.
     """
     buffer, arrays = io.BytesIO(), list[Any]()
     text = json.dumps(packing.pack(extras, arrays)).encode()
@@ -39,12 +39,12 @@ def content(model: Any, extras: dict[str, Any]) -> memoryview:
 
 
 def write(path: Path, content: memoryview, end: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Write a file completely or not at all.
 
     Args:
-        path: the file; what is there is replaced once the new one is complete and on the disk.
-        content: all of the file but its checksum.
-        end: the checksum of the content, which comes last.
+        path: the file. An old file is replaced once the new file is complete and on the disk.
+        content: the bytes of the file without its checksum.
+        end: the checksum of the content, to write last.
     """
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -66,8 +66,8 @@ def _numbered(arrays: list[Any]) -> dict[str, Any]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    with contextlib.suppress(PermissionError):  # Windows opens no folders, and needs none opened
+    """Wait until the names in a folder are on the disk."""
+    with contextlib.suppress(PermissionError):  # Windows cannot open folders and does not need to
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -76,10 +76,11 @@ def _flush(path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The extras in a file.
+    """Return the extras in a file.
 
     Raises:
-        ValueError: the file is damaged, or holds no checkpoint.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or is not a checkpoint.
     """
     try:
         verified = checksum.verify(path)
@@ -112,7 +113,7 @@ def _others(path: Path) -> str:
 
 
 def clean(folder: Path) -> None:
-    """Removes what was left unfinished, but for the files of other processes that are running."""
+    """Remove unfinished files, except files of other running processes."""
     for path in folder.glob(f".*{ENDING}"):
         pid = path.name.split(".")[1]
         if not pid.isdigit() or int(pid) == os.getpid() or not folder_lock.is_running(int(pid)):

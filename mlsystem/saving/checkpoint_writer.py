@@ -10,20 +10,20 @@ from mlsystem.saving import checkpoint_file, checksum
 from mlsystem.saving.folder_lock import Lock
 
 STEPS = f"step-*{checkpoint_file.ENDING}"
-_LARGE = 100_000_000  # bytes, from which training does not wait for the disk
+_LARGE = 100_000_000  # bytes; for larger files training does not wait for the disk
 
 
 class Writer:
-    """Writes checkpoints to one folder, which it locks until it is closed.
+    """A writer of checkpoints to one folder. It locks the folder until it is closed.
 
     Args:
-        folder: made if need be.
-        in_thread: whether training goes on meanwhile; "auto" where the files are large.
-        on_error: "raise" or "warn", where a file cannot be written.
+        folder: the folder. It is created if it does not exist.
+        in_thread: whether to write while training continues. "auto" does so for large files.
+        on_error: "raise" or "warn", for a file that cannot be written.
 
     Raises:
-        RuntimeError: another run holds the folder.
-        OSError: nothing can be written to it.
+        RuntimeError: if another run holds the folder.
+        OSError: if the folder is not writable.
     """
 
     def __init__(self, folder: Path, in_thread: bool | str, on_error: str) -> None:
@@ -41,7 +41,7 @@ class Writer:
         self._pending: Future[None] | None = None
 
     def write(self, paths: Iterable[Path], content: memoryview, then: Callable[[], None]) -> None:
-        """Writes the same to some paths, and calls a function once they are complete."""
+        """Write the same content to some paths, then call a function."""
         self.wait()
         self._pending = self._pool.submit(self._write, paths, content, then)
         if not (content.nbytes > _LARGE if self.in_thread == "auto" else self.in_thread):
@@ -74,10 +74,10 @@ class Writer:
         )
 
     def wait(self) -> None:
-        """Waits until all is written.
+        """Wait until all files are written.
 
         Raises:
-            OSError: it was not, and is to be raised.
+            OSError: if a file could not be written and `on_error` is "raise".
         """
         if self._pending is None:
             return
@@ -90,7 +90,7 @@ class Writer:
         warnings.warn(f"{error} Training goes on without it.", stacklevel=2)
 
     def close(self) -> None:
-        """Waits until all is written, and gives the folder free; an error is a warning."""
+        """Wait until all files are written, and unlock the folder. Warn of an error."""
         try:
             self._pool.shutdown()
             self.on_error = "warn"

@@ -1,7 +1,7 @@
 """The checksum of a `.weights.h5` file: a SHA-256 digest of all its bytes, at its end.
 
-HDF5 ignores what follows its data, so that Keras reads the file as before. An attribute of the file
-says that a digest follows: one that is cut off is noticed.
+HDF5 ignores bytes after its data, so Keras still reads the file. An attribute of the file says that
+a digest follows. So a missing digest of a cut-off file is detected.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 def add(path: Path) -> None:
-    """Ends a file with the digest of its content."""
+    """Append the digest of a file's content to the file."""
     with h5py.File(path, "r+") as hdf5:
         announce(hdf5)
     with path.open("r+b") as file:
@@ -26,21 +26,21 @@ def add(path: Path) -> None:
 
 
 def announce(hdf5: h5py.File) -> None:
-    """Says in a file that a digest follows its data."""
+    """Record in a file that a digest follows its data."""
     hdf5.attrs[_ATTRIBUTE] = "sha256"
 
 
 def of(content: memoryview) -> bytes:
-    """What a file of this content, which announces a digest, ends with."""
+    """Return the bytes to append to this content, which already announces a digest."""
     return _MARK + hashlib.sha256(content).digest()
 
 
 def verify(path: Any) -> bool:
-    """Whether a file has a checksum, which is then right.
+    """Return whether a file has a checksum. Raise an error if the checksum is wrong.
 
     Raises:
-        ValueError: the file has changed since it was written.
-        OSError: it is no HDF5 file.
+        ValueError: if the file has changed since it was written.
+        OSError: if it is not an HDF5 file.
     """
     with Path(path).open("rb") as file:
         end = max(0, file.seek(0, 2) - _LENGTH)
@@ -56,7 +56,7 @@ def verify(path: Any) -> bool:
 
 
 def _digest(file: BinaryIO, end: int) -> bytes:
-    """The digest of the bytes up to an end, where the file is then read or written."""
+    """Return the digest of the bytes up to `end`. The file position is then `end`."""
     digest = hashlib.sha256()
     file.seek(0)
     while left := end - file.tell():

@@ -1,7 +1,7 @@
 """The arguments of a model's constructor, remembered so that a subclass needs no `get_config`.
 
-Keras does so for numbers and strings; here also models, layers, optimizers and all else that
-Keras can serialize may be arguments.
+Keras remembers numbers and strings. Here arguments may also be models, layers, optimizers and all
+other objects that Keras can serialize.
 """
 
 import inspect
@@ -14,16 +14,16 @@ from mlsystem import _keras
 
 
 class CannotSave(NotImplementedError):
-    """What Keras raises where a model cannot be saved, with the class and the argument."""
+    """The error for a model that cannot be saved, with the class and the argument."""
 
 
 def named(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arguments of a constructor by name; None where some have no names."""
+    """Return the arguments of a constructor by name, or None if some have no names."""
     signature = inspect.signature(type(model).__init__)
     try:
         bound = signature.bind(model, *args, **kwargs).arguments
     except TypeError:
-        return None  # the constructor will say what is wrong
+        return None  # the constructor raises the error
     kinds = {p.kind: name for name, p in signature.parameters.items()}
     if bound.pop(kinds.get(inspect.Parameter.VAR_POSITIONAL, ""), ()):
         return None
@@ -33,7 +33,7 @@ def named(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
 
 
 def config(model: Any) -> dict[str, Any]:
-    """The arguments as Keras saves them, with those that every layer of Keras takes."""
+    """Return the arguments as Keras saves them, with the arguments of every Keras layer."""
     given = model._mlsystem.arguments
     if given is None:
         raise CannotSave(
@@ -49,12 +49,12 @@ def config(model: Any) -> dict[str, Any]:
 
 
 def serialized(model: Any, name: str, value: Any) -> Any:
-    """One argument as Keras saves it."""
+    """Return one argument as Keras saves it."""
     try:
         if any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(value)):
             raise TypeError("A variable would be loaded as the number in it.")
         return _keras.portable(keras.saving.serialize_keras_object(value))
-    except CannotSave:  # said of a model in a model
+    except CannotSave:  # from a model inside this model
         raise
     except Exception as error:
         raise CannotSave(
@@ -65,7 +65,7 @@ def serialized(model: Any, name: str, value: Any) -> Any:
 
 
 def restored(config: Mapping[str, Any], custom_objects: Any) -> dict[str, Any]:
-    """The arguments again, from the configuration of a model."""
+    """Return the arguments from the configuration of a model."""
     try:
         return {
             name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)

@@ -1,7 +1,7 @@
 """Restore the file of a `CSVLogger` when training resumes.
 
-Keras' own logger empties the file when training begins, or with `append=True` keeps all rows,
-also those that were written after the checkpoint.
+Keras' own logger empties the file when training starts. With `append=True` it keeps all rows, also
+the rows after the checkpoint.
 """
 
 from pathlib import Path
@@ -13,7 +13,10 @@ _Logger = keras.callbacks.CSVLogger
 
 
 def read(callback: Any) -> dict[str, Any] | None:
-    """The content of the file, and whether the header is still to come; None without a file."""
+    """Return the content of the file and whether the header is not yet written.
+
+    Return None without a file.
+    """
     if not isinstance(callback, _Logger) or not Path(callback.filename).is_file():
         return None
     header = bool(callback.append_header and callback.writer is None)
@@ -21,13 +24,13 @@ def read(callback: Any) -> dict[str, Any] | None:
 
 
 def write(callback: Any, state: dict[str, Any] | None) -> None:
-    """Makes the file what it was, and has the logger add to it."""
+    """Restore the content of the file, and let the logger append to it."""
     if state is None or not isinstance(callback, _Logger):
         return
     callback.csv_file.close()
     Path(callback.filename).write_bytes(state["content"])
     keys, append = callback.keys, callback.append
     callback.append = True
-    _Logger.on_train_begin(callback)  # which opens the file
+    _Logger.on_train_begin(callback)  # opens the file
     callback.keys, callback.append = keys, append
     callback.append_header = state["header"]

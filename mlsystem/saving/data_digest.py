@@ -1,8 +1,9 @@
 """Detect on resume that the training data changed.
 
-It holds the number of batches an epoch, the shapes of arrays, and a digest: of the first rows of
-arrays, or of the first batch of a data set that a resumed run reads from its beginning. Data sets
-whose state is restored, and generators, have no digest: their first batch depends on that state.
+The saved values are the number of batches per epoch, the shapes of arrays, and a digest. The digest
+is that of the first rows of arrays, or of the first batch of a data set that a resumed run reads
+from its start. Data sets with a restored state, and generators, have no digest: their first batch
+depends on that state.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ _TEXTS = {
 
 
 def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
-    """The digest of x, y and sample_weight as given to `fit`.
+    """Return the digest of x, y and sample_weight as passed to `fit`.
 
     Args:
         parts: x, y and sample_weight.
@@ -46,7 +47,7 @@ def of(parts: tuple[Any, ...], epoch: Any) -> dict[str, Any]:
 
 
 def compare(path: Path, then: Any, now: dict[str, Any], again: dict[str, Any]) -> None:
-    """Warns of data that are not those of a checkpoint, and of those that differ in each pass."""
+    """Warn if the data differ from the data of a checkpoint, or differ in each pass."""
     if now != again:
         warnings.warn(
             f"Training resumed from '{path}' is not exact: the data set begins with another batch "
@@ -78,11 +79,11 @@ def _leaves(structure: Any) -> list[Any]:
 
 
 def _is_read_again(data: Any) -> bool:
-    """Whether it is a data set of which nothing is restored on resume."""
+    """Return whether the data are a data set without a state to restore on resume."""
     if isinstance(data, (_keras.DataAdapter, keras.utils.PyDataset)):
         return False
     is_dataset = _keras.kind_of_data(data) == "dataset"
-    is_known = engine.name == "torch" and _keras.is_torch_loader(data)  # whose order is restored
+    is_known = engine.name == "torch" and _keras.is_torch_loader(data)  # its order is restored
     return is_dataset and DataState(data).pair is None and not is_known
 
 

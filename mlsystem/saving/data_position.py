@@ -1,8 +1,8 @@
 """The position in the training data, saved and restored on resume.
 
-The order of the data is never stored. What it is drawn from is: the state of the random generators
-and of the data set when the iterator was made and when it was first read. To come back, the same
-iterator is made again, and the batches that were seen are read and dropped.
+The order of the data is never stored. The checkpoint stores the state of the random generators and
+of the data set that the order depends on: when the iterator was made and when it was first read. On
+resume, the same iterator is made again. The batches already seen are read and dropped.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,42 +17,42 @@ from mlsystem.engine import engine, random_state
 
 
 class Position:
-    """The position of one call of `fit`.
+    """The position of one call of `fit` in its data.
 
     Args:
         epoch: Keras' iterator over the batches of an epoch.
-        data: what was given to `fit`.
+        data: the data passed to `fit`.
     """
 
     def __init__(self, epoch: Any, data: Any) -> None:
         self.epoch, self.state = epoch, DataState(data)
         self.is_ahead = reads_ahead(data)
         self.data_digest: dict[str, Any] | None = None
-        self.total = 0  # batches, in earlier calls too
-        self.batch = self.drawn = 0  # in this epoch, and of this iterator
-        self.step = (0, 0)  # where in the epoch the step at hand ends, and of how many batches
+        self.total = 0  # number of batches, also of earlier calls
+        self.batch = self.drawn = 0  # batches in this epoch, and from this iterator
+        self.step = (0, 0)  # the current step: its end in the epoch, and its number of batches
         self.is_unread = False
         self.made: Any = None
         self.first: Any = None
-        self.epochs: dict[str, Any] = {}  # Keras' number of the epoch when they were
+        self.epochs: dict[str, Any] = {}  # Keras' number of the epoch at `made` and `first`
         self.iterator: Any = None
-        self.begun: Any = None  # the generators and the data when a resumed epoch was
+        self.begun: Any = None  # state of generators and data at the start of a resumed epoch
         self.back: dict[str, Any] | None = None
         self.when_back: Callable[[], None] = _nothing
         self.before_batch: Callable[[], None] = _nothing
         epoch.position = self
 
-    # What the epoch iterator calls -----------------------------------------------------------
+    # Called by the epoch iterator ------------------------------------------------------------
 
     def make(self) -> None:
-        """An iterator is about to be made."""
+        """Record the state before an iterator is made. On resume, restore the state first."""
         if self.back is not None:
             self.begun = self._now()
             self._restore(self.back["made"])
         self.made, self.epochs["made"] = self._now(), _keras.data_epoch(self.epoch.data_adapter)
 
     def follow(self, steps: Iterator[Any]) -> Iterator[Any]:
-        """The steps of an epoch, each a number of batches; of a resumed one those that remain."""
+        """Yield the steps of an epoch, each a number of batches. On resume, yield only the rest."""
         self.batch = skipped = 0
         self._set_epoch(self.back, "made")  # before Keras starts to read
         for begin, end, iterator in steps:
@@ -68,23 +68,26 @@ class Position:
             yield begin, end, iterator
 
     def _missing(self) -> int:
-        """How many batches of a group the data are short of, where their number is known."""
+        """Return how many batches the last group lacks, if the number of batches is known."""
         known = self.epoch._num_batches
         return max(0, self.epoch._steps_seen - known) if known else 0
 
     def begin_batch(self) -> None:
-        """The callbacks have heard of a batch; they may have drawn before any is read."""
+        """Record the random state after the callbacks' hook, if no batch has been read yet.
+
+        The hook may have drawn random numbers.
+        """
         if self.is_unread:
             self.first = random_state.state()
 
     def end_batch(self) -> None:
-        """A step was taken; that which finds the data at their end is not."""
+        """Count a finished step. A step that finds the end of the data does not count."""
         self.is_unread = False
         self.batch, count = self.step
         self.drawn, self.total = self.drawn + count, self.total + count
 
     def _start(self, iterator: Any) -> int:
-        """Notes the state in which an iterator is first read; reads on to where a run stopped."""
+        """Record the state at the first read of an iterator. On resume, read up to the stop."""
         self.iterator, back, self.back = iterator, self.back, None
         self._set_epoch(back, "first")
         self.epochs["first"] = _keras.data_epoch(self.epoch.data_adapter)
@@ -116,16 +119,19 @@ class Position:
         random_state.restore(state["random"])
         self.state.write(state["data"])
 
-    # What a checkpoint keeps -----------------------------------------------------------------
+    # Saved and restored by a checkpoint ------------------------------------------------------
 
     def read(self, ended: bool) -> dict[str, Any]:
-        """The position as numbers and arrays; at the end of an epoch, that before the next one."""
+        """Return the position as numbers and arrays.
+
+        At the end of an epoch, it is the position before the next epoch.
+        """
         epochs = self.epochs | {"now": _keras.data_epoch(self.epoch.data_adapter)}
         state = {"total": self.total, "batches": self.epoch.num_batches, "now": self._now()}
         state["epochs"] = epochs
         if not ended:
             return state | self._inside() | {"batch": self.batch}
-        # With `steps_per_epoch` the next epoch reads on in the same iterator, if that has more.
+        # With `steps_per_epoch` the next epoch continues the same iterator if it has more batches.
         current = self.epoch._current_iterator if self.epoch.steps_per_epoch else None
         if current is self.iterator:
             return state | self._inside()
@@ -137,24 +143,24 @@ class Position:
         return {"made": self.made, "first": self.first, "drawn": self.drawn, "batch": 0}
 
     def go_to(self, state: dict[str, Any]) -> None:
-        """Has the next epoch begin where the position was read."""
+        """Start the next epoch at a saved position."""
         self.total = state["total"]
         self.back = state if "made" in state else None
 
     def begin_epoch(self, state: dict[str, Any]) -> None:
-        """Puts all that is random where it was at the end of the last epoch."""
+        """Restore all random state from the end of the last epoch."""
         self._restore(state["now"])
         self._set_epoch(state, "now")
 
 
 def reads_ahead(data: Any) -> bool:
-    """Whether data are Python code that runs beside the training on earlier batches."""
+    """Return whether data are Python code that runs during training on earlier batches."""
     is_python = isinstance(data, (keras.utils.PyDataset, GeneratorType))
     return is_python and engine.reads_ahead()
 
 
 def restore(state: dict[str, Any], is_ahead: bool) -> None:
-    """Sets the generators as they were, unless data may be drawing ahead from them."""
+    """Restore the generators, unless data may be drawing from them in advance."""
     if not is_ahead:
         random_state.restore(state)
 

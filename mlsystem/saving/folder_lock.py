@@ -1,8 +1,8 @@
 """The lock of a folder that one run at a time may write to.
 
-A lock is an empty name among the files, `.lock.PROCESS.START.HOST`. The name says who holds the
-folder, so that a lock is never half written, and removing that of a dead process never removes
-another. START is when the process started, as process ids are used again.
+A lock is a file in the folder, named `.lock.PROCESS.START.HOST`. The name tells which process holds
+the folder. So a lock is never half written. Removing the lock of a dead process never removes
+another lock. START is the start time of the process, because process ids are reused.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-# The lock of a process on another machine is renewed; it is dead when it was not for so long.
+# Seconds. A lock from another machine is dead if it was not renewed for `_DEAD` seconds.
 _RENEW, _DEAD = 5.0, 30.0
-_held: set[Path] = set()  # by this process
+_held: set[Path] = set()  # locks of this process
 
 
 class Lock:
@@ -25,8 +25,8 @@ class Lock:
         folder: the folder, which exists.
 
     Raises:
-        RuntimeError: another run holds the folder.
-        OSError: nothing can be written to the folder.
+        RuntimeError: if another run holds the folder.
+        OSError: if the folder is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,16 +58,16 @@ class Lock:
         return pid != os.getpid() and is_running(pid) and _started(pid) == path.name.split(".")[3]
 
     def renew(self) -> None:
-        """Writes the lock, again where its folder was removed."""
+        """Write the lock file, also after its folder was removed."""
         self.path.write_text("Training writes to this folder.\n")
 
     def _keep(self) -> None:
         while not self._released.wait(_RENEW):
-            with contextlib.suppress(OSError):  # a checkpoint will say so
+            with contextlib.suppress(OSError):  # the next checkpoint reports the error
                 self.renew()
 
     def release(self) -> None:
-        """Gives the folder free."""
+        """Unlock the folder."""
         self._released.set()
         self._thread.join()
         _held.discard(self.path)
@@ -91,18 +91,18 @@ def _locks(folder: Path) -> Iterator[tuple[Path, int, str]]:
 
 
 def _age(path: Path, now: Path) -> float:
-    """How long before another a file was written, by the clock of their disk."""
+    """Return by how many seconds a file is older than another, by the clock of their disk."""
     with contextlib.suppress(FileNotFoundError):
         return now.stat().st_mtime - path.stat().st_mtime
-    return float("inf")  # it is gone
+    return float("inf")  # the file is gone
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this machine is running."""
-    if sys.platform == "win32":  # where `os.kill` ends a process, whatever it sends
+    """Return whether a process of this machine is running."""
+    if sys.platform == "win32":  # `os.kill` ends a process there, with any signal
         import ctypes
 
-        process = ctypes.windll.kernel32.OpenProcess(0x100000, False, pid)  # to wait for it
+        process = ctypes.windll.kernel32.OpenProcess(0x100000, False, pid)  # allows to wait
         still = bool(process) and ctypes.windll.kernel32.WaitForSingleObject(process, 0) == 0x102
         ctypes.windll.kernel32.CloseHandle(process)
         return still
@@ -116,9 +116,9 @@ def is_running(pid: int) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks of Linux; 0 elsewhere."""
+    """Return the start time of a process in ticks of Linux, or 0 on other systems."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "0"
-    return "ended" if fields[0] in "ZX" else fields[19]  # its parent has not asked for it yet
+    return "ended" if fields[0] in "ZX" else fields[19]  # the parent has not waited for it

@@ -17,9 +17,9 @@ def anew(
     parts: Mapping[str, Any],
     differences: Callable[[Entries, Entries], Any],
 ) -> tuple[Entries, list[str]]:
-    """The entries of a file, with fresh ones for the optimizers whose state it does not hold.
+    """Return the entries of a file, with new entries for optimizers without state in the file.
 
-    And these optimizers, in words.
+    Also return the names of these optimizers.
     """
     alone = [w for w in found if w not in expected and _counts(found[w])]
     found = {where: entry for where, entry in found.items() if where not in alone}
@@ -33,13 +33,16 @@ def anew(
 
 
 def _counts(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry may be of an optimizer, whose first of several variables counts updates."""
+    """Return whether an entry may belong to an optimizer.
+
+    The first of an optimizer's variables counts its updates.
+    """
     first = entry.get("0") if len(entry) > 1 else None
     return first is not None and first.shape == () and "int" in str(first.dtype)
 
 
 def _outermost(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The optimizers of a model by path, without those that others wrap."""
+    """Return the optimizers of a model by path, without inner optimizers of wrappers."""
     found = {p: part for p, part in parts.items() if isinstance(part, keras.optimizers.Optimizer)}
     return {p: optimizer for p, optimizer in found.items() if p.rpartition("/")[0] not in found}
 
@@ -49,7 +52,7 @@ def _under(where: str, entries: Entries) -> dict[str, Mapping[str, Any]]:
 
 
 def _fresh(where: str, optimizer: Any) -> dict[str, Mapping[str, Any]]:
-    """The entries of an optimizer that has made no update yet."""
+    """Return the entries of an optimizer that has made no update yet."""
     new = creation.copy(optimizer)
     if optimizer.built:
         new.build(_keras.optimized_weights(optimizer))

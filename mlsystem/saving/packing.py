@@ -11,7 +11,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def pack(value: Any, arrays: list[Any]) -> Any:
-    """A structure as what JSON can hold; its arrays, not copied, are appended to a list.
+    """Return a structure as JSON values. Append its arrays to a list, without a copy.
 
     >>> arrays = []
     >>> pack({"a": (1, np.zeros(2))}, arrays)
@@ -20,7 +20,7 @@ def pack(value: Any, arrays: list[Any]) -> Any:
     {'a': (1, array([0., 0.]))}
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: if the structure holds another kind of value.
     """
     if type(value) in _PLAIN:
         return value
@@ -47,7 +47,7 @@ def _pack_array(value: Any, arrays: list[Any]) -> Any:
 
 
 def unpack(packed: Any, arrays: Any) -> Any:
-    """The structure that was packed."""
+    """Return the structure that `pack` packed."""
     if isinstance(packed, list):
         return [unpack(item, arrays) for item in packed]
     if not isinstance(packed, dict):

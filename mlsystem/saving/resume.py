@@ -18,7 +18,7 @@ _ADVICE = "Go on with the models and optimizers that it was written of, or choos
 
 
 def find(place: Any) -> "Resume | None":
-    """The newest checkpoint in a folder, or the one that is named; None where there is none yet."""
+    """Return the newest checkpoint in a folder, or the named file. None if there is none yet."""
     if place is None:
         return None
     if not isinstance(place, (str, os.PathLike)):
@@ -35,7 +35,7 @@ def find(place: Any) -> "Resume | None":
 
 
 class Resume:
-    """What a checkpoint gives back to one call of `fit`, step by step.
+    """The restore of one checkpoint into one call of `fit`, step by step.
 
     Args:
         path: the checkpoint.
@@ -46,17 +46,17 @@ class Resume:
         resume_checks.check(path, self.state)
         self.epoch: int = self.state["epoch"]
         self.position: dict[str, Any] = self.state["position"]
-        self.inside = self.position.get("batch", 0) > 0  # an epoch
+        self.inside = self.position.get("batch", 0) > 0  # whether inside an epoch
 
     def first_epoch(self, callbacks: list[str], epochs: int) -> int:
-        """The epoch to go on with; none where the same callbacks have ended the run already."""
+        """Return the epoch to resume with. No epoch is left if the same callbacks ended the run."""
         return max(self.epoch, epochs) if self._was_ended_by(callbacks) else self.epoch
 
     def _was_ended_by(self, callbacks: list[str]) -> bool:
         return self.state["stopped"] and self.state["given"] == callbacks
 
     def place(self, callbacks: list[str], epochs: int) -> str:
-        """Where training goes on, or why it does not, in words."""
+        """Return a message that tells where training resumes, or why it does not."""
         if self.epoch >= epochs:
             return f"The run is complete: {self.path} was written after epoch {self.epoch}."
         if self._was_ended_by(callbacks):
@@ -68,11 +68,11 @@ class Resume:
         return f"Training goes on from {self.path}, epoch {self.epoch + 1}{batch}."
 
     def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
-        """Refuses what does not fit the model; called once it is ready."""
+        """Check that the checkpoint fits the model, which is ready. Raise an error if not."""
         self.model, self.callbacks = model, callbacks
         self.data = position
         self._check(position.epoch)
-        self._freeze()  # which says what weights the optimizers are for
+        self._freeze()  # tells which weights the optimizers are for
         self.entries = weights_file.fitting(model, self.path, False, _ADVICE)
         self._check_metrics()
         self.transform = model._mlsystem.call.transform
@@ -106,7 +106,7 @@ class Resume:
             )
 
     def _measured(self) -> Iterator[tuple[str, list[Any]]]:
-        """The metrics that are in the file, with variables if these have been made yet."""
+        """Yield the metrics in the file whose variables already exist."""
         for name, variables in _metrics(self.model).items():
             if variables and name in self.state["metrics"]:
                 yield name, variables
@@ -121,9 +121,9 @@ class Resume:
                 )
 
     def begin(self) -> None:
-        """Gives all its state; called once callbacks know of the training, which see none of it.
+        """Restore the state, after `on_train_begin` of the callbacks, which do not see it.
 
-        Where it goes on inside an epoch, it is given once more at its next batch.
+        Inside an epoch, the state is restored again before the next batch.
         """
         self._remember()
         self.callbacks.write_files(self.state["callbacks"])
@@ -140,19 +140,22 @@ class Resume:
             self.transform.set_state(self.state["transform"])
 
     def _restore(self) -> None:
-        """What the beginning of an epoch has changed is put back to its middle."""
+        """Restore the state inside an epoch, because the start of the epoch has changed it."""
         self._remember()
         self.model._mlsystem.compiled.shown |= dict.fromkeys(self.state["shown"], 0.0)
         for name, variables in self._measured():
             for variable, value in zip(variables, self.state["metrics"][name], strict=True):
                 variable.assign(value)
-        self.entries = {}  # as large as the model
+        self.entries = {}  # free memory: they are as large as the model
 
 
 def state(
     model: Any, position: Position, callbacks: CallbackStates, epoch: int, ended: bool
 ) -> dict[str, Any]:
-    """What a checkpoint keeps beside the weights: in an epoch, or at its end before the next."""
+    """Return the state that a checkpoint keeps beside the weights.
+
+    It is the state inside an epoch, or at the end of an epoch before the next one.
+    """
     transform = model._mlsystem.call.transform
     return {
         "backend": engine.name,
@@ -171,7 +174,7 @@ def state(
 
 
 def _metrics(model: Any) -> dict[str, list[Any]]:
-    """The variables of metrics by name. Those of `evaluate` alone may not have been made yet."""
+    """Return the variables of metrics by name. Metrics of `evaluate` may have no variables yet."""
     found: dict[str, list[Any]] = {}
     for metric in model.metrics:
         found.setdefault(metric.name, []).extend(metric.variables)

@@ -17,10 +17,10 @@ _KINDS = {
 
 
 def check(path: Path, state: Any) -> None:
-    """Refuses values that no run has written.
+    """Raise an error for values that `Checkpoint` never writes.
 
     Raises:
-        ValueError: names the file, the value and what was expected.
+        ValueError: with the file, the value and the expected value.
     """
     for name, value, expected in _wrong(state):
         raise ValueError(
@@ -30,7 +30,7 @@ def check(path: Path, state: Any) -> None:
 
 
 def _wrong(state: Any) -> Iterator[tuple[str, Any, str]]:
-    """The values that are wrong: a name, the value, and what was expected."""
+    """Yield the wrong values, as a name, the value, and the expected value."""
     if not isinstance(state, Mapping):
         yield "state", state, "a dict"
         return
@@ -45,7 +45,7 @@ def _wrong(state: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def _counts(position: dict[Any, Any]) -> dict[str, Any]:
-    """The counts in a position. Only one inside of an iterator (`made`) has a batch."""
+    """Return the counts in a position. Only a position inside an iterator (`made`) has a batch."""
     optional = [name for name in ("batch", "drawn") if name in position or "made" in position]
     return {name: position.get(name) for name in ("total", *optional)}
 

@@ -8,7 +8,7 @@ from mlsystem.preparation import configuration, member_optimizers
 
 
 def state(system: Any) -> dict[str, Any]:
-    """Which layers and weights are trained, and what weights the optimizers are for."""
+    """Return which layers and weights are trainable, and which weights the optimizers are for."""
     return {
         "layers": [layer.trainable for layer in _keras.flat_layers(system)],
         "weights": [weight.trainable for weight in system.weights],
@@ -17,13 +17,13 @@ def state(system: Any) -> dict[str, Any]:
 
 
 def restore(system: Any, state: dict[str, Any]) -> None:
-    """Freezes and thaws as it was, with optimizers for the same weights."""
+    """Freeze and unfreeze as before, with optimizers for the same weights."""
     layers, weights = _keras.flat_layers(system), system.weights
     if (len(layers), len(weights)) != (len(state["layers"]), len(state["weights"])):
-        return  # what does not fit is said where the weights are loaded
+        return  # loading the weights reports the mismatch
     for layer, trainable in zip(layers, state["layers"], strict=True):
         if layer.trainable != trainable:
-            layer.trainable = trainable  # which is that of all layers in it, until their turn
+            layer.trainable = trainable  # also sets all inner layers, which follow in this loop
     for weight, trainable in zip(weights, state["weights"], strict=True):
         if weight.trainable != trainable:
             weight.trainable = trainable

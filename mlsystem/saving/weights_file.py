@@ -22,20 +22,20 @@ _log = logging.getLogger("mlsystem")
 
 
 class _Part(_keras.KerasSaveable):
-    """Something of a model that stands in a group of its own in the files that Keras saves."""
+    """A part of a model with its own group in the files that Keras saves."""
 
     def __init__(self, model: Any) -> None:
-        self._held = (lambda: model,)  # out of the sight of Keras, which would save it again
+        self._held = (lambda: model,)  # hidden from Keras, which would save it again
 
     def _obj_type(self) -> str:
-        return "Loss"  # one of those that Keras knows
+        return "Loss"  # a kind of object that Keras knows
 
 
 class Members(_Part):
-    """What a system holds in lists and dicts, saved by its names there (`critics:0`).
+    """The objects that a system holds in lists and dicts, saved by their names (`critics:0`).
 
-    Keras numbers what is in a list or a dict by class, so that a dict in another order would be
-    loaded into the wrong models; older versions leave out lists in lists.
+    Keras numbers the items of a list or a dict by class. A dict in another order would be loaded
+    into the wrong models. Older versions of Keras leave out lists in lists.
     """
 
     def _found(self) -> dict[str, Any]:
@@ -57,10 +57,10 @@ class Members(_Part):
 
 
 class Seeds(_Part):
-    """The seeds of a model, which Keras leaves out of the files that it saves.
+    """The random seeds of a model, which Keras leaves out of its files.
 
-    They stand beside the weights in a group of their own, so that Keras' own models can read the
-    files, and this library those of Keras: a file without seeds leaves them as they are.
+    They have their own group beside the weights. So Keras' own models can read our files, and we
+    can read files of Keras. A file without seeds does not change the seeds.
     """
 
     def _states(self) -> list[Any]:
@@ -69,12 +69,12 @@ class Seeds(_Part):
         return [v for v in model.variables if id(v) not in others]
 
     def save_own_variables(self, store: Any) -> None:
-        """Called by Keras, which fills one group of a file here."""
+        """Save the seeds. Keras calls this with one group of a file."""
         for i, state in enumerate(self._states()):
             store[str(i)] = state
 
     def load_own_variables(self, store: Any) -> None:
-        """Called by Keras with one group of a file."""
+        """Load the seeds. Keras calls this with one group of a file."""
         states = self._states()
         if (found := len(store.keys())) not in (0, len(states)):
             raise ValueError(f"The file has {found} random seeds; the model has {len(states)}.")
@@ -86,22 +86,22 @@ _ADVICE = "Load it into the model that it was saved from, or leave out what diff
 
 
 def load_weights(model: Any, path: Any, skip_mismatch: bool, advice: str = "") -> None:
-    """Loads a file of weights and optimizers; where it does not fit, nothing changes.
+    """Load a file of weights and optimizers. If it does not fit, change nothing.
 
-    A model alone, as in Keras, needs no state of its optimizer in the file.
+    For a single model, as in Keras, the file may lack the state of the optimizer.
     """
     anew = not _learner.is_system(model)
     load(model, fitting(model, path, skip_mismatch, advice, anew))
 
 
 def check_archive(store: Any) -> None:
-    """Refuses a damaged `.keras` file: Keras reads one piece by piece, without its checksums."""
+    """Raise an error if a `.keras` file is damaged. Keras does not check the checksums in it."""
     if (archive := _keras.archive_of(store)) is not None and (bad := archive.testzip()):
         raise ValueError(f"'{archive.filename}' is damaged: '{bad}' in it has changed.")
 
 
 def load(model: Any, entries: Entries) -> None:
-    """Loads entries that fit; where a layer's own `load_own_variables` fails, nothing changes."""
+    """Load entries that fit. If `load_own_variables` of a layer fails, change nothing."""
     variables = model._mlsystem.state_variables()
     before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
     try:
@@ -115,9 +115,9 @@ def load(model: Any, entries: Entries) -> None:
 def fitting(
     model: Any, path: Any, skip_mismatch: bool, advice: str = "", anew: bool = False
 ) -> Entries:
-    """The entries of a file, once they are known to fit.
+    """Return the entries of a file, after checking that they fit.
 
-    With `anew`, an optimizer whose state is not in the file starts from scratch.
+    With `anew`, an optimizer without state in the file starts from scratch.
     """
     found = _read(path)
     if "optimizer" in {where.partition("/")[0] for where in found}:
@@ -143,7 +143,7 @@ def fitting(
 
 
 def _unaliased(found: Entries, expected: Entries, parts: Mapping[str, Any]) -> Entries:
-    """Entries under the names of the model, of layers that have several."""
+    """Return entries under the names of the model, for layers with several names."""
     names = {id(parts[where]): where for where in expected}
     known = {path: names[id(part)] for path, part in parts.items() if id(part) in names}
     return {
@@ -170,13 +170,13 @@ def _read(path: Any) -> Entries:
 
 
 def _with_seeds(found: Entries, expected: Entries) -> Entries:
-    """A file that Keras itself saved has no seeds: they stay as they are."""
+    """Add the model's seeds to a file without seeds, as Keras saves it. Then they do not change."""
     seeds = {where: e for where, e in expected.items() if where.endswith("_seeds")}
     return found if any(where in found for where in seeds) else {**found, **seeds}
 
 
 def _wanted(found: Entries, expected: Entries) -> Entries:
-    """Without the optimizers of models that have none, as those that a system trains."""
+    """Return the entries without optimizers that the models lack, as models in a system do."""
     return {
         where: entry
         for where, entry in found.items()
@@ -185,7 +185,7 @@ def _wanted(found: Entries, expected: Entries) -> Entries:
 
 
 def _differences(expected: Entries, found: Entries) -> Any:
-    """What does not fit: `(where, group, what)`, in the order of the model."""
+    """Yield the mismatches as `(where, group, text)`, in the order of the model."""
     for where in {**expected, **found}:
         ours, theirs = _grouped(expected.get(where, {})), _grouped(found.get(where, {}))
         for group in {**ours, **theirs}:
@@ -198,13 +198,13 @@ def _differences(expected: Entries, found: Entries) -> Any:
 
 
 def _named(where: str, key: str) -> str:
-    """A place in a file as a user knows it: `critics/0/net/dense/1`."""
+    """Return a place in a file as a user knows it: `critics/0/net/dense/1`."""
     path = f"{where}/{key}".replace("_members/", "").replace("_seeds", "random seeds")
     return f"{path.replace(':', '/').strip('/') or 'own weights'}:"
 
 
 def _grouped(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """An entry in what is loaded together: a layer's variables, or those of one optimizer."""
+    """Return an entry in groups that load together: a layer's variables, or one optimizer's."""
     groups: dict[str, dict[str, Any]] = {}
     for key, value in entry.items():
         groups.setdefault(_group(key), {})[key] = value
@@ -236,7 +236,7 @@ def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool, adv
 
 
 def _merged(expected: Entries, found: Entries, bad: set[tuple[str, str]]) -> Entries:
-    """The entries of the file where they fit, else those of the model."""
+    """Return the entries of the file where they fit. Elsewhere, return the entries of the model."""
     return {
         where: {
             key: np.array(value) if (where, _group(key)) in bad else found[where][key]
