@@ -7,11 +7,10 @@ from mlsystem import _keras
 
 
 class BatchAdapter(_keras.DataAdapter):
-    """A data set whose iterator gives one epoch of batches.
+    """A data set whose iterator yields one epoch of batches: NumPy arrays or backend tensors.
 
-    They hold NumPy arrays, and tensors of the backend where the data are made of such.
-    Keras takes it in place of the adapter that it makes of other data. Each batch is made between
-    two steps, in the same thread, so that what draws at random does so in a known order.
+    Keras uses it in place of its own adapters. Each batch is made between two steps, in the same
+    thread. Random draws therefore happen in a fixed order.
     """
 
     def __iter__(self) -> Iterator[Any]:
