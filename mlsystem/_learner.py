@@ -5,9 +5,13 @@ one place and replaced as a whole. Two subclasses hold the differences: the lear
 model (`models/model_learner.py`) and the learner of a system (`models/system_learner.py`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+# The step that runs in each thread.
+running = threading.local()
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,12 @@ class Wiring:
 class Setup:
     """The data for training a model whose weights are built.
 
-    `members` are the models by name, the leaves of a system. `copies` are the members that follow
-    others. `weights` are all weights that may be frozen and unfrozen.
+    `members` are the models by name, those of nested systems included. `weights` are all weights
+    that may be frozen and unfrozen.
     """
 
     weights: Sequence[Any]
     members: Mapping[str, Any]
-    copies: Sequence[Any] = ()
     phases: Sequence[Sequence[str]] = ()
     turns: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +88,6 @@ class Compiled:
         due: the models updated on this batch. None for all models.
         batches: the number of batches seen, as counted on the host.
         shown: the logs of the epoch so far.
-        cache: the values that stay the same during one call, by name: rows, metrics, state.
     """
 
     rehearsed: dict[str, set[str]] = field(default_factory=dict)
@@ -100,11 +102,10 @@ class Compiled:
     due: frozenset[str] | None = None
     batches: int = 0
     shown: dict[str, Any] = field(default_factory=dict)
-    cache: dict[Any, Any] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Forget everything that a new configuration may change."""
-        for known in (self.rehearsed, self.warned, self.reached, self.cache):
+        for known in (self.rehearsed, self.warned, self.reached):
             known.clear()
 
 
@@ -115,7 +116,8 @@ class Learner:
         arguments: the constructor's arguments by name. None if some have no names.
         given, role, wiring, setup, known, compiled: see their classes. `wiring` and `setup` are
             None until the model is set up.
-        step: the step that is running. None outside of a step.
+        is_ready: whether the model is set up for its configuration.
+        is_current: whether `setup` and `wiring` hold the present members.
         call: the running call of `fit`, `evaluate` or `predict`. None outside of a call.
         logs: the running means.
         losses: the data that the losses of the current forward pass share.
@@ -134,7 +136,7 @@ class Learner:
         self.wiring: Wiring | None = None
         self.setup: Setup | None = None
         self.call: Any = None
-        self.step: Any = None
+        self.is_ready = self.is_current = False
         self.compiled = Compiled()
         self.symbols: Any = None
         self.data: Any = None
@@ -142,10 +144,16 @@ class Learner:
         self.told: set[str] = set()
 
     def reset(self) -> None:
-        """Forget the setup, for a new configuration."""
-        self.wiring = self.setup = None
+        """Note a new configuration or new members. They are read when a call starts."""
+        self.is_ready = self.is_current = False
         self.known = KnownLosses()
         self.compiled.reset()
+
+    @property
+    def step(self) -> Any:
+        """The step of this learner that is running in this thread. None outside of a step."""
+        step = getattr(running, "step", None)
+        return step if step is not None and step.learner is self else None
 
     @property
     def name(self) -> str:
@@ -154,27 +162,10 @@ class Learner:
         return name
 
     @property
-    def ready(self) -> Setup:
-        """The setup. Raise an error if a step runs before it exists."""
-        if self.setup is None:
-            raise ValueError(
-                f"'{self.name}' is not set up. Call `setup(data)` before you call its steps."
-            )
-        return self.setup
-
-    @property
     def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of each trained model."""
         found: Mapping[str, Any] = self.model.optimizers
         return found
-
-    def once(self, what: Any, find: Callable[[], Any]) -> Any:
-        """Return a value that stays the same during a call. It is computed once."""
-        if self.setup is None:
-            return find()
-        if what not in self.compiled.cache:
-            self.compiled.cache[what] = find()
-        return self.compiled.cache[what]
 
     # Before the first step -------------------------------------------------------------------
 
@@ -191,6 +182,10 @@ class Learner:
         raise NotImplementedError
 
     # Models, and the losses they follow ------------------------------------------------------
+
+    def members(self) -> Mapping[str, Any]:
+        """Return the models by name, frozen ones and copies included."""
+        raise NotImplementedError
 
     def models(self) -> dict[str, Any]:
         """Return the trained models by name."""
@@ -308,3 +303,8 @@ def is_copy(layer: Any) -> bool:
 def variables_once(variables: Iterable[Any]) -> list[Any]:
     """Return the variables, each once."""
     return list({id(variable): variable for variable in variables}.values())
+
+
+def not_set_up(name: str) -> ValueError:
+    """Return the error for a step of a system that is not set up."""
+    return ValueError(f"'{name}' is not set up. Call `setup(data)` before you call its steps.")

@@ -76,7 +76,7 @@ class For(keras.callbacks.Callback):
         """Give the callback the view of its model. Keras calls this with the system."""
         view = View(model, self.name)
         super().set_model(model)
-        if model._mlsystem.setup is not None:
+        if model._mlsystem.is_ready:
             _check_optimizer(view, self.callback)
         self.callback.set_model(view)
         monitor_mode.choose_mode(self.callback, model, self.name)

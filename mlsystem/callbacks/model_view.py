@@ -4,7 +4,7 @@ from typing import Any
 
 from mlsystem import _learner
 from mlsystem.metrics import member_metrics
-from mlsystem.routing import members, model_names
+from mlsystem.routing import model_names
 
 # Attributes that a callback reads and sets on the system instead of the model.
 _OF_THE_FIT = ("stop_training", "stop_evaluating", "stop_predicting")
@@ -55,8 +55,7 @@ class View:
 
 def models(system: Any) -> dict[str, Any]:
     """Return the models of a system by name."""
-    setup = system._mlsystem.setup
-    return members.leaves(system) if setup is None else dict(setup.members)
+    return dict(system._mlsystem.members())
 
 
 def find(system: Any, path: str) -> Any:

@@ -20,15 +20,12 @@ def member_losses(learner: SystemBase, batch: Batch, outputs: Any, training: Any
     direct = members.direct(learner.model)
     found = {
         name: _member_loss(name, direct[name], given.get(name), batch, outputs, training)
-        for name in learner.once("members with a loss", lambda: _with_loss(direct, given))
+        for name in direct
+        if name in given or has_own_loss(direct[name])
     }
     learner.losses.of_members |= found
     learner.losses.weighted |= set(found)
     return {name: loss.value for name, loss in found.items()}
-
-
-def _with_loss(direct: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    return [name for name, member in direct.items() if name in given or has_own_loss(member)]
 
 
 def has_own_loss(member: Any) -> bool:
@@ -97,7 +94,7 @@ def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
 
 def _layer_losses(learner: SystemBase) -> dict[str, Any]:
     """Return regularizers and `add_loss` of each member's layers, and of the system itself."""
-    by_member, others, own = learner.once("layers with losses", lambda: _layers(learner.model))
+    by_member, others, own = _layers(learner.model)
     found = {name: member.losses for name, member in by_member.items()}
     found["self"] = [
         *_keras.own_losses(learner.model),

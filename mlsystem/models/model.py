@@ -441,7 +441,7 @@ class MLModel(TrainStep, Trainer, _Attached):
     ) -> Any:
         """Compute the loss with the regularizers, as in Keras, unless `loss` is overridden."""
         learner = self._mlsystem
-        if learner.overrides("loss"):
+        if type(self).loss is not MLModel.loss:
             return learner.compute_loss(x, y, y_pred, sample_weight, training)
         if _keras.compile_loss(self) is not None:
             reduction.check_targets(self.key, y)

@@ -52,7 +52,7 @@ class ModelLearner(Learner):
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        self.setup = Setup(self.model.weights, {self.key: self.model})
+        self.setup = Setup(self.model.weights, self.members())
 
     def ready_optimizers(self) -> None:
         """Create the state of the optimizers, except for a model that a system trains."""
@@ -76,6 +76,10 @@ class ModelLearner(Learner):
         self.compiled.trained = trained(self.setup.weights)
 
     # Models, and the losses they follow ------------------------------------------------------
+
+    def members(self) -> Mapping[str, Any]:
+        """Return the model itself under its key."""
+        return {self.key: self.model}
 
     def models(self) -> dict[str, Any]:
         """Return the model itself by its name, if it has weights to train."""
@@ -134,8 +138,7 @@ class ModelLearner(Learner):
         """Return the variables to restore if the condition of an update skips it."""
         if not is_conditional:
             return []
-        found: list[Any] = self.once("state", lambda: nonfinite.forward_state(self.model))
-        return found
+        return nonfinite.forward_state(self.model)
 
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
         """Update the metrics by Keras' `compute_metrics`. A step returns its logs."""

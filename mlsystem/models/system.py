@@ -211,8 +211,6 @@ class MLSystem(MLModel):
         names = system_routing.top(self, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
 
-    loss._is_default = True  # type: ignore[attr-defined]
-
     def data(self) -> Any:
         """Return the data of the system, for a `fit` or `evaluate` without data.
 

@@ -44,7 +44,7 @@ class SystemLearner(SystemBase, ModelLearner):
         """Compile the system if necessary, and update the state that depends on frozen models."""
         if not self.model.compiled:
             self.model.compile()
-        if self.setup is not None:
+        if self.is_ready:
             configuration.retrain(self)
 
     def finish_build(self) -> None:
@@ -55,7 +55,7 @@ class SystemLearner(SystemBase, ModelLearner):
                 member.start()
         members.check(system)
         members.give_keys(system)
-        if self.overrides("loss"):
+        if not type(system).loss.__module__.startswith("mlsystem."):
             raise ValueError(
                 f"{type(system).__name__} overrides `loss`. The losses of a system have names: "
                 "override `compute_losses(self, x, y, outputs)`, which returns {name: loss}."
@@ -70,30 +70,34 @@ class SystemLearner(SystemBase, ModelLearner):
 
     # Models, and the losses they follow ------------------------------------------------------
 
+    def members(self) -> Mapping[str, Any]:
+        """Return the members by path, those of nested systems included."""
+        is_known = self.setup is not None and self.is_current
+        return self.setup.members if self.setup and is_known else members.leaves(self.model)
+
     def models(self) -> dict[str, Any]:
         """Return the members with weights to train, by path."""
-        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        found = self.members()
         return {name: model for name, model in found.items() if model.trainable_weights}
 
     def known_models(self) -> list[str]:
         """Return the members that are trained, or would be if they were not frozen."""
-        found = members.leaves(self.model) if self.setup is None else self.setup.members
+        found = self.members()
         return [name for name, member in found.items() if not _learner.is_copy(member)]
 
     def phases(self) -> Sequence[Sequence[str]]:
         """Return the models of each phase."""
-        return () if self.setup is None else self.setup.phases
+        if self.setup is None:
+            raise _learner.not_set_up(self.name)
+        return self.setup.phases
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
         """Return the losses that each model follows, with their weights."""
-        what = "rows", *losses, *self.known.parts, *self.models()
-        found: routing_table.Rows = self.once(what, lambda: system_routing.rows(self, losses))
-        return found
+        return system_routing.rows(self, losses)
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of each member that has metrics, by path."""
-        found: dict[str, Any] = self.once("metrics", lambda: member_metrics.metrics_of(self.model))
-        return found
+        return member_metrics.metrics_of(self.model)
 
     @property
     def balance(self) -> Any:
@@ -134,10 +138,8 @@ class SystemLearner(SystemBase, ModelLearner):
 
     def follow(self, updated: Mapping[str, Any]) -> None:
         """Update the copies of the models that were updated."""
-        copies = self.setup.copies if self.setup else ()
-        if not copies or self.setup is None:
-            return
-        models = self.setup.members
+        models = self.members()
+        copies = [copy for copy in models.values() if _learner.is_copy(copy)]
         conditions = {id(v): c for n, c in updated.items() for v in models[n].trainable_weights}
         for copy in copies:
             weights = copy.source.trainable_weights

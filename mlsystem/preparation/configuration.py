@@ -26,7 +26,6 @@ def configure(learner: SystemBase) -> None:
     setup = Setup(
         weights=[weight for name in names for weight in leaves[name].weights],
         members=leaves,
-        copies=[leaf for leaf in leaves.values() if _learner.is_copy(leaf)],
         phases=update_schedule.read_phases(system.phases, names),
         turns=update_schedule.read_turns(
             system.update_every, system.update_start, system.update_end, names
@@ -62,9 +61,8 @@ def _name_logs(learner: SystemBase, names: Sequence[str]) -> None:
 def retrain(learner: SystemBase) -> None:
     """Update the state that depends on frozen models. Call it again when these change."""
     assert learner.setup is not None
-    learner.compiled.cache.clear()
     member_optimizers.build(learner)
-    for name, leaf in learner.setup.members.items():
+    for name, leaf in learner.members().items():
         if isinstance(leaf, keras.Layer) and (member := _learner.of(leaf)) is not None:
             member.role = replace(member.role, optimizer=learner.optimizers.get(name))
     update_schedule.check_phases(learner.setup.phases, list(learner.models()))
@@ -78,6 +76,7 @@ def _wire(learner: SystemBase) -> None:
     direct, nested = members.direct(learner.model), members.nested(learner.model)
     losses = _losses(learner, direct)
     learner.wiring = Wiring(direct, nested, losses, _metrics(learner, direct, losses))
+    learner.is_current = True
     for inner in nested.values():
         _wire(inner._mlsystem)
 

@@ -31,8 +31,7 @@ def _own_optimizer(model: Any) -> Any:
 
 def build(learner: SystemBase) -> None:
     """Give an optimizer to each trained model. A model frozen meanwhile keeps its optimizer."""
-    assert learner.setup is not None
-    leaves, before = learner.setup.members, dict(learner.optimizers)
+    leaves, before = learner.members(), dict(learner.optimizers)
     weights = {name: _optimized(learner, name, leaf) for name, leaf in leaves.items()}
     chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
     new = [name for name, mine in weights.items() if mine and name not in chosen]

@@ -123,7 +123,7 @@ def _transformed(learner: Learner, batch: Any) -> Any:
 
 def build(learner: Learner, *batches: Any) -> None:
     """Build the weights from the shapes of a batch of each structure, then the optimizers."""
-    if learner.setup is not None:
+    if learner.is_ready:
         return
     model = learner.model
     lightning_hints.check(learner)
@@ -135,11 +135,8 @@ def build(learner: Learner, *batches: Any) -> None:
             if not all(layer.built for layer in [model, *model.layers]):
                 _build_weights(learner, batch)
     _keras.register_weights(model)
-    try:
-        learner.finish_build()
-    except Exception:
-        learner.setup = None
-        raise
+    learner.finish_build()
+    learner.is_ready = True
 
 
 def _symbol(leaf: Any) -> Any:

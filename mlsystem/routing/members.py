@@ -64,7 +64,7 @@ class Own:
 def direct(system: Any) -> dict[str, Any]:
     """Return the members by path, a nested system as one. Layers without weights are left out."""
     learner = system._mlsystem
-    if learner.wiring is not None:
+    if learner.wiring is not None and learner.is_current:
         return dict(learner.wiring.direct)
     found: dict[str, Any] = {}
     for name in learner.attributes:
@@ -76,9 +76,9 @@ def direct(system: Any) -> dict[str, Any]:
 
 def nested(system: Any) -> dict[str, Any]:
     """Return the systems among the members of a system."""
-    wiring = system._mlsystem.wiring
-    if wiring is not None:
-        return dict(wiring.nested)
+    learner = system._mlsystem
+    if learner.wiring is not None and learner.is_current:
+        return dict(learner.wiring.nested)
     return {n: m for n, m in direct(system).items() if _learner.is_system(m)}
 
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import inspect
 import operator
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +12,10 @@ from keras import tree
 
 from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
+from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.engine import engine
 from mlsystem.step.loss_ledger import LossLedger
-
-_running = threading.local()
 
 
 @dataclass
@@ -150,7 +148,7 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
         transform = learner.call.transform if learner.call is not None else None
         if transform is not None:
             given = transform.inside(given, training)
-        _running.step = learner.step = this = Step(learner, given, training)
+        _running.step = this = Step(learner, given, training)
         try:
             logs = fn(learner.model, given)
             if not isinstance(logs, Mapping):
@@ -162,4 +160,4 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
             learner.close_step(this)
             return logs
         finally:
-            _running.step, learner.step = outer, None
+            _running.step = outer

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from mlsystem._learner import Learner
+from mlsystem._learner import Learner, not_set_up
 from mlsystem._tensors import describe
 from mlsystem.engine import engine, select
 from mlsystem.losses.loss_values import LossValues
@@ -19,6 +19,8 @@ from mlsystem.step.routed_gradients import Gradients
 def due(learner: Learner, models: Any) -> list[str]:
     """Return the named models that are updated on this batch, all models by default."""
     context.check_branch(learner)
+    if learner.setup is None and learner.model.optimizer is None:
+        raise not_set_up(learner.name)
     on_batch = learner.compiled.due
     return [name for name in named(learner, models) if on_batch is None or name in on_batch]
 
@@ -103,7 +105,7 @@ def _move(
     updated: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Apply the gradients of each model. Return the conditions under which its weights changed."""
-    moved, optimizers, members = {}, learner.optimizers, learner.ready.members
+    moved, optimizers, members = {}, learner.optimizers, learner.members()
     for name, gradients in found.items():
         optimizer, weights = optimizers[name], members[name].trainable_weights
         check_fit(name, gradients, weights)

@@ -92,7 +92,7 @@ def take(
     found = _Losses(learner, forward)
     passes: list[Pass] = []
     table: routing_table.Rows = {}
-    optimizers, members = learner.optimizers, learner.ready.members
+    optimizers, members = learner.optimizers, learner.members()
     weights = {name: members[name].trainable_weights for name in models}
     scales = {name: optimizer_properties.scale(optimizers[name]) for name in models}
 
@@ -113,7 +113,9 @@ def take(
         _by_model(weights, one, _least(scales, one), row)
         for one, row in zip(passes, rows_of, strict=True)
     ]
-    merged = balance.merged(learner, passes, parts, taken) if balance else _merged(parts)
+    merged = (
+        balance.merged(learner, passes, parts, taken) if balance is not None else _merged(parts)
+    )
     gradients = _filled(learner, weights, merged, taken, outputs)
     _note(learner, gradients, table)
     return gradients
