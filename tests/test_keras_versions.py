@@ -140,7 +140,7 @@ def test_a_mistake_of_ours_is_not_said_to_be_the_users(monkeypatch):
 
 @on_torch
 @pytest.mark.parametrize(
-    "part", ["graph_passes.seeded", "graph_passes.direct", "conditional.branched"]
+    "part", ["graph_passes.seeded", "graph_passes.direct", "graph_branches.branched"]
 )
 def test_a_graph_that_cannot_be_run_is_no_crash(monkeypatch, part):
     def fails(module):

@@ -143,7 +143,8 @@ class Engine(ABC):
             yield
         finally:
             for variable, value in zip(state, before, strict=True):
-                variable.assign(value)
+                if self.changed(variable.value, value):
+                    variable.assign(value)
 
     # Data and random numbers
 
