@@ -85,10 +85,10 @@ def astray(group: Group, tolerance: float = 0.25) -> list[str]:
     """The programs whose loss did not fall, or not to where it fell in the others.
 
     The two losses of a game need not fall: they are left to the reader, as are the programs that
-    had more steps than the others.
+    had more steps than the others. Sources of data shuffle in their own ways.
     """
     alone = {n: r for n, r in group.results.items() if list(r["loss_first"]) == ["loss"]}
-    if not alone or group.workload.kind == "many":
+    if not alone or group.workload.kind == "many" or group.workload.source:
         return []
     middle = statistics.median(r["loss_last"]["loss"] for r in alone.values())
     found = []

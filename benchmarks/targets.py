@@ -55,8 +55,7 @@ TARGETS = [
     Target("time per model, K=64 / K=4", 1.1, 0.8, EACH, "many", MANY),
     Target("first step, K=64 / K=4", 20, 12, EACH, "many", MANY, "first steps"),
     Target("every fifth / its steps", 1.1, 1.0, EACH, "update_every", SCHEDULES, "alternation"),
-    Target("fit / Keras' fit", 1.15, 1.0, "jax tensorflow", FROM, (OURS, FIT)),
-    Target("eager fit / Keras' fit", 1.15, 1.0, "torch", FROM, (EAGER, FIT)),
+    Target("fit / Keras' fit", 1.15, 1.0, EACH, FROM, (OURS, FIT)),
 ]  # fmt: skip
 
 

@@ -36,7 +36,8 @@ _BYOL = {"image": IMAGE, "down": (32, 64), "features": 128, "projection": 64}
 _MANY = {"inputs": 16, "hidden": (32,), "outputs": 1}
 _DENSE_GAN = {"image": (784,), "latent": 64, "hidden": (256, 256)}
 _GAN_ADAM, _WGAN_ADAM = (2e-4, (0.5, 0.999)), (1e-4, (0.0, 0.9))
-_SHORT = {"cpu": 320, "gpu": 320}  # for short steps
+_SHORT = {"cpu": 320, "gpu": 320}  # steps that are short
+_SOURCE = {"cpu": 640, "gpu": 640}
 SOURCES = ["arrays", "mldata", "transform", "generator", "streams", "streams_tf_data", "tf_data"]
 SOURCES += ["data_loader", "grain"]
 
@@ -52,7 +53,7 @@ _ALL = [
     # so small that a CPU is slow with them.
     # Of 322 steps, 305 are timed, a multiple of `EVERY`.
     Workload("update_every", "dense_gan", 64, {"cpu": 322, "gpu": 322}, 1e-7, sizes=_DENSE_GAN),
-    *(Workload(name, "mlp", 32, _SHORT, sizes=_MLP, source=name) for name in SOURCES),
+    *(Workload(name, "mlp", 32, _SOURCE, sizes=_MLP, source=name) for name in SOURCES),
 ]
 WORKLOADS = {workload.name: workload for workload in _ALL}
 SETS = {

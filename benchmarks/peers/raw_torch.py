@@ -95,7 +95,7 @@ def gan(f: Any, nets: Any, images: Tensor, generator_first: bool = False) -> ste
         "discriminator": lambda: f.tell(judge(images), judge(fakes().detach())),
         "generator": lambda: f.fool(judge(fakes())),
     }
-    yield from sorted(updates.items(), reverse=generator_first)
+    yield from reversed(updates.items()) if generator_first else updates.items()
 
 
 class RawTorch(TorchProgram):
