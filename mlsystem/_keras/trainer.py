@@ -128,6 +128,9 @@ class Hooks(keras.Model):
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         call = self._mlsystem.call
+        if call is None:  # a method of Keras that was called past ours
+            super()._symbolic_build(iterator, data_batch)
+            return
         if iterator is not None and not isinstance(iterator, _Followed):
             in_groups = type(iterator).__next__ is EpochIterator.__next__
             bases: list[type] = [_Followed, *([_Groups] if in_groups else []), type(iterator)]

@@ -1,6 +1,5 @@
 """A batch as a step sees it: inputs, targets and sample weights as tensors of the backend."""
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ class Batch:
     y: Any
     sample_weight: Any
 
-    @functools.cached_property
+    @property
     def size(self) -> Any:
         """The number of samples, read from the first tensor of `x` that is not a scalar."""
         leaves = [leaf for leaf in tree.flatten(self.x) if leaf is not None and len(leaf.shape)]

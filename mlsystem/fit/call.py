@@ -90,8 +90,8 @@ def running(
         shared = outer.transform if transform is None else transform
         call = replace(outer, step=step, transform=shared, callbacks=None)
     learner.call = replace(call, **parts)
-    _see_transform(learner, step, learner.call.transform)
     try:
+        _see_transform(learner, step, learner.call.transform)
         learner.ensure_compiled()
         yield learner.call
     finally:

@@ -29,8 +29,8 @@ from mlsystem.step.train_function import TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
-# Groups in files. `dir` lists them for Keras, because it reads them like attributes.
-_GROUPS = ("_seeds", "_members")
+# The names that the library sets on a model. The last two are groups in files.
+_GROUPS = ("_mlsystem", "_seeds", "_members")
 # Other names that Keras sets in the constructor, `compile` or `fit`. A layer there would be lost.
 _SET_BY_KERAS = _attribute_names.OF_KERAS | {
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
@@ -51,9 +51,17 @@ class _Attached:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         model = super().__new__(cls)
-        kind = next(KINDS[base] for base in cls.__mro__ if base in KINDS)
-        object.__setattr__(model, "_mlsystem", kind(model, Logs(), ForwardLosses()))
+        _attach(model)
         return model
+
+
+def _attach(model: Any) -> Any:
+    """Give a model its learner and its groups in files, unseen by Keras."""
+    kind = next(KINDS[base] for base in type(model).__mro__ if base in KINDS)
+    learner = kind(model, Logs(), ForwardLosses())
+    for name, value in {"_mlsystem": learner, **learner.groups}.items():
+        object.__setattr__(model, name, value)
+    return learner
 
 
 @keras.saving.register_keras_serializable("mlsystem")
@@ -170,9 +178,8 @@ class MLModel(TrainStep, Trainer, _Attached):
         try:
             return found(name)
         except AttributeError:
-            learner = self.__dict__.get("_mlsystem")
-            if learner is not None and name in learner.groups:
-                return learner.groups[name]
+            if name == "_mlsystem":  # a `__new__` that ends before ours
+                return _attach(self)
             text = lightning_hints.missing(self, name)
             if "built" not in self.__dict__:
                 text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
@@ -209,7 +216,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         # Keras saves the attributes among these names. The system has saved this optimizer.
         of_system = self._mlsystem.role.optimizer is not None
         hidden = {"optimizer", "optimizers"} if of_system else ()
-        return [*(name for name in super().__dir__() if name not in hidden), *self._mlsystem.groups]
+        return [name for name in super().__dir__() if name not in hidden]
 
     # Methods to override ---------------------------------------------------------------------
 
@@ -261,7 +268,8 @@ class MLModel(TrainStep, Trainer, _Attached):
         """Return the optimizer: the constructor's argument, else Adam. Override it for another."""
         return make(self._mlsystem.given.optimizer or "adam", self.key)
 
-    loss._is_default = configure_optimizer._is_default = True  # type: ignore[attr-defined]
+    loss._is_default = loss  # type: ignore[attr-defined]
+    configure_optimizer._is_default = configure_optimizer  # type: ignore[attr-defined]
 
     def compile(
         self,
@@ -300,7 +308,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
 
     # A subclass with its own `compile` handles the arguments that Keras did not save.
-    compile._is_default = True  # type: ignore[attr-defined]
+    compile._is_default = compile  # type: ignore[attr-defined]
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration: the constructor's arguments, if Keras can save them."""
@@ -447,7 +455,7 @@ class MLModel(TrainStep, Trainer, _Attached):
             reduction.check_targets(self.key, y)
         return super().compute_loss(x, y, y_pred, sample_weight)
 
-    compute_loss._is_default = True  # type: ignore[attr-defined]
+    compute_loss._is_default = compute_loss  # type: ignore[attr-defined]
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return the running means: Keras' first, then the values logged under other names."""
@@ -482,7 +490,7 @@ class MLModel(TrainStep, Trainer, _Attached):
 
 def _reserved(name: str, owner: str) -> AttributeError:
     return AttributeError(
-        f"`{name}` of {owner} is the name of a group in files. Choose another name."
+        f"`{name}` of {owner} is a name that mlsystem uses itself. Choose another name."
     )
 
 

@@ -34,7 +34,8 @@ class ModelLearner(Learner):
 
     def overrides(self, method: str) -> bool:
         """Return whether the user's class overrides a method of the library."""
-        return not getattr(getattr(type(self.model), method), "_is_default", False)
+        found = getattr(type(self.model), method)
+        return getattr(found, "_is_default", None) is not found  # `functools.wraps` copies it
 
     # Before the first step -------------------------------------------------------------------
 

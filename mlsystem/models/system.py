@@ -325,7 +325,7 @@ class MLSystem(MLModel):
         learner.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
 
-    compile._is_default = True  # type: ignore[attr-defined]
+    compile._is_default = compile  # type: ignore[attr-defined]
 
     @property
     def optimizers(self) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras, _learner
+from mlsystem import _keras
 from mlsystem._learner import SystemBase
 from mlsystem.optimizers import creation, system_optimizer
 from mlsystem.routing import members, model_names
@@ -25,8 +25,8 @@ def own_optimizers(system: Any) -> dict[str, Any]:
 
 
 def _own_optimizer(model: Any) -> Any:
-    is_ours = isinstance(model, keras.Layer) and _learner.of(model) is not None
-    return model.configure_optimizer() if is_ours else keras.optimizers.Adam()
+    has_own = hasattr(model, "configure_optimizer")
+    return model.configure_optimizer() if has_own else keras.optimizers.Adam()
 
 
 def build(learner: SystemBase) -> None:

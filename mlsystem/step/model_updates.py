@@ -30,7 +30,9 @@ def named(learner: Learner, models: Any) -> list[str]:
     trained = learner.models()
     if models is None:
         return list(trained)
-    if not isinstance(models, str) and all(name in trained for name in models):
+    if isinstance(models, (list, dict)) and all(
+        isinstance(name, str) and name in trained for name in models
+    ):
         return list(dict.fromkeys(models))
     known = learner.known_models()
     return [name for name in model_names.resolve(models, known, "models") if name in trained]

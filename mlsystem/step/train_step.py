@@ -100,6 +100,7 @@ class TrainStep(_keras.Hooks):
         with update_conditions.when(learner, when):
             batch = context.batch_of(learner, data)
             found = self.gradients(data, due, phase=phase)  # forward, losses, routed gradients
+            due = [name for name in due if name in found]  # `gradients` may be overridden
             updated = model_updates.apply(learner, found, due)
             learner.update_metrics(batch, found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
