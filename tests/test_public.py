@@ -265,9 +265,9 @@ def test_the_examples_in_docstrings_hold(name):
 # Where the parts of a model's `_mlsystem` are made, each whole.
 OWNERS = {
     "call": {"fit/call.py"},
-    "step": {"step/context.py"},
     "wiring": {"preparation/configuration.py"},
-    "setup": {"preparation/configuration.py", "preparation/setup.py", "models/model_learner.py"},
+    "setup": {"preparation/configuration.py", "models/model_learner.py"},
+    "is_ready": {"preparation/setup.py"},
     "known": {"step/forward.py"},
     "condition": {"step/update_conditions.py"},
     "logs": {"diagnostics/gradient_measurement.py"},
