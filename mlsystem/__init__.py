@@ -1,7 +1,6 @@
 """mlsystem: models that learn together, on Keras 3, from one source on every backend.
 
 - `MLModel`: a Keras model with its own loss and its own optimizer.
-- `MLModel`: a Keras model with its own loss and its own optimizer.
 - `MLSystem`: a model made of models, with a routing of losses to models.
 - `MLData`: the training, validation and test data of a system, in one object.
 - `Streams`: several data sets read side by side.

@@ -249,6 +249,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
         "diagnostics.gradient_report",
         "metrics.validation_names",
         "optimizers.system_optimizer",
+        "plot.colors",
         "routing.members",
         "routing.routing_table",
         "routing.update_schedule",

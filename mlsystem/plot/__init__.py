@@ -1,0 +1,1 @@
+"""Pictures of systems and of their training."""
