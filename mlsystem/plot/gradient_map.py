@@ -72,7 +72,7 @@ def _cell(ax: Any, report: Any, route: tuple[str, str], place: tuple[int, int]) 
     shade = ax.images[0].norm(report[loss][model]) if report[loss][model] else 0
     style = {"color": "white" if shade > 0.6 else "#1f2933", "ha": "center", "va": "center"}
     if route in report.dead:
-        frame = {"fill": False, "edgecolor": colors.NEGATIVE, "linewidth": 2.5}
+        frame: dict[str, Any] = {"fill": False, "edgecolor": colors.NEGATIVE, "linewidth": 2.5}
         ax.add_patch(Rectangle((column - 0.47, row - 0.44), 0.94, 0.88, **frame))
         text, style["color"] = f"{text}\ndead", colors.NEGATIVE
     weight = "bold" if is_followed else "normal"

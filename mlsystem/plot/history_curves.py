@@ -75,6 +75,7 @@ def history(
             _label(axes, run, place, len(panels), columns, quantity)
         else:
             axes.remove()
+    figure.align_ylabels()
     _legend(figure, run, quantity)
     return figure
 

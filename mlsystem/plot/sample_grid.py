@@ -42,7 +42,7 @@ def samples(
         ImportError: if matplotlib is not installed.
     """
     named = images if isinstance(images, Mapping) else {"": images}
-    rows = {name: _as_images(given) for name, given in named.items()}
+    rows: dict[Any, Any] = {name: _as_images(given) for name, given in named.items()}
     if not rows or not all(map(len, rows.values())):
         raise ValueError("ml.plot.samples got no images.")
     low, high = value_range or _value_range(list(rows.values()))
