@@ -31,7 +31,7 @@ def test_the_public_names():
     ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
-    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms", "Profile"]
+    assert mlsystem.callbacks.__all__ == ["Checkpoint", "For", "GradientNorms", "Live", "Profile"]
     for module in (mlsystem.balance, mlsystem.callbacks):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from mlsystem import _learner
 from mlsystem._checks import is_count
-from mlsystem.diagnostics.gradient_measurement import Influence, norm
+from mlsystem.callbacks.watched_step import WatchedStep, update_ratio, weights
+from mlsystem.diagnostics.gradient_measurement import Influence
 from mlsystem.engine import engine
 
 
@@ -64,7 +64,7 @@ class GradientNorms(keras.callbacks.Callback):
             learner.logs.claim(name, what)
         learner.logs.check(learner.metric_names())
         self.influence = Influence(learner)
-        model.train_function = _Watched(model.train_function, self)
+        model.train_function = WatchedStep(model.train_function, self)
 
     def _names(self) -> dict[str, str]:
         learner = self.model._mlsystem
@@ -96,41 +96,15 @@ class GradientNorms(keras.callbacks.Callback):
         batch, given = engine.peek(self.model, *given)
         if batch is None:  # the data has ended
             return function(*given)
-        norms, before = self.influence(batch), self._weights()
+        norms, before = self.influence(batch), weights(self.model)
         result = function(*given)
         self._add(norms, before)
         return result
 
-    def _weights(self) -> dict[str, list[Any]]:
-        models = self.model._mlsystem.models().items()
-        return {name: [ops.copy(w.value) for w in m.trainable_weights] for name, m in models}
-
     def _add(self, norms: Any, before: dict[str, list[Any]]) -> None:
-        after = self._weights()
-        found = {f"{m}_update_ratio": _ratio(old, after[m]) for m, old in before.items()}
+        after = weights(self.model)
+        found = {f"{m}_update_ratio": update_ratio(old, after[m]) for m, old in before.items()}
         for loss, row in norms.items():
             found |= {f"{model}_gradient_norm_{loss}": n or 0.0 for model, n in row.items()}
         self.looks += 1
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in found.items()}
-
-
-class _Watched:
-    """A training function that a `GradientNorms` watches."""
-
-    def __init__(self, function: Any, watcher: GradientNorms) -> None:
-        self.unwatched = function
-        self.watcher = watcher
-
-    def __call__(self, *given: Any) -> Any:
-        return self.watcher.step(self.unwatched, *given)
-
-
-def unwatched(function: Any) -> Any:
-    """Return a training function without the callbacks that watch it."""
-    return unwatched(function.unwatched) if isinstance(function, _Watched) else function
-
-
-def _ratio(before: list[Any], after: list[Any]) -> float:
-    moved = [new - old for old, new in zip(before, after, strict=True)]
-    numbers = [float(ops.convert_to_numpy(norm(tensors))) for tensors in (moved, before)]
-    return numbers[0] / max(numbers[1], keras.config.epsilon())

@@ -78,6 +78,12 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step)
 
+    def compiler(self, system: Any) -> str:
+        how = system._mlsystem.given.jit_compile
+        if how is False or system.run_eagerly:
+            return ""
+        return "torch inductor" if how is True else "captured as a torch graph"
+
     @contextlib.contextmanager
     def predict_scope(self, system: Any) -> Iterator[None]:
         # Keras on torch can neither run several steps per execution nor compile a whole step.
