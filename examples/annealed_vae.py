@@ -9,7 +9,6 @@ and more of them are in use at the end. The data are scikit-learn's handwritten 
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
-# isort: split
 import keras
 import numpy as np
 from keras import layers, ops

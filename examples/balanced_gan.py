@@ -9,7 +9,6 @@ data are eight Gaussians on a ring; a discriminator that wins leaves the generat
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
-# isort: split
 import keras
 import numpy as np
 from keras import layers, ops

@@ -10,7 +10,6 @@ digits of scikit-learn.
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
-# isort: split
 import keras
 from keras import layers, ops
 from sklearn.datasets import load_digits

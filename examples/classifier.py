@@ -7,7 +7,6 @@ The data are the 1,797 handwritten digits of scikit-learn, a fifth of them kept 
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
-# isort: split
 import keras
 from keras import layers
 from sklearn.datasets import load_digits

@@ -10,7 +10,6 @@ weight, which grows with training as in eq. 14 of the paper. No layer reverses a
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
-# isort: split
 import keras
 import numpy as np
 from keras import layers, ops

@@ -11,7 +11,6 @@ average of the weights, as in the paper.
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
-# isort: split
 import keras
 import numpy as np
 from keras import layers, ops

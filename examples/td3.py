@@ -9,7 +9,6 @@ them are run side by side in NumPy, and what they live through is replayed.
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
-# isort: split
 import keras
 import numpy as np
 from keras import layers, ops
@@ -21,8 +20,8 @@ def net(outputs, **last):
 
 
 class TD3(ml.MLSystem):
-    update_every = {"actor": 2}  # noqa: RUF012
-    routing = {"actor": {"policy": 1.0}, "critics": {"error": 1.0}}  # noqa: RUF012
+    update_every = {"actor": 2}
+    routing = {"actor": {"policy": 1.0}, "critics": {"error": 1.0}}
 
     def __init__(self, discount=0.97, noise=0.2):
         super().__init__()
