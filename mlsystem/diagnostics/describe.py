@@ -57,9 +57,16 @@ def describe(model: Any, report: Norms | None = None) -> Description:
         frames=frames,
         phases=_phases(learner),
         backward_passes=_backward_passes(learner, rows),
-        compiled=engine.compilation(model),
+        compiled=_compiled(model),
         notes=_notes(learner, flow),
     )
+
+
+def _compiled(model: Any) -> str:
+    how, steps = engine.compiler(model), model.steps_per_execution
+    if not how:
+        return "not compiled: runs eagerly"
+    return f"whole, by {how}" if steps == 1 else f"{steps} steps as one, by {how}"
 
 
 def check(learner: Learner) -> None:

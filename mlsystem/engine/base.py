@@ -93,9 +93,9 @@ class Engine(ABC):
     def test_function(self, system: Any) -> Callable[..., Any]:
         """Compile the test step into the function that Keras' `evaluate` calls."""
 
-    @abstractmethod
-    def compilation(self, system: Any) -> str:
-        """Describe how the training step of a system is compiled, in a few words."""
+    def compiler(self, system: Any) -> str:
+        """Name what compiles the steps of a system, for messages. Empty if they run eagerly."""
+        return ""
 
     def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which Keras' `predict` runs."""

@@ -78,14 +78,14 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step)
 
-    def compilation(self, system: Any) -> str:
+    def compiler(self, system: Any) -> str:
         how = system._mlsystem.given.jit_compile
-        if system.run_eagerly or how is False:
-            return "not compiled: runs eagerly"
+        if how is False or system.run_eagerly:
+            return ""
         steps = getattr(system.train_function, "steps", {}).values()
         known = [step.operations for step in steps if step.operations]
-        size = f" ({max(known):,} operations)" if known else ""
-        return f"whole, as a captured graph{size}{' by inductor' if how is True else ''}"
+        parts = ["captured graph", *(["inductor"] if how is True else [])]
+        return f"torch ({', '.join([*parts, *([f'{max(known):,} operations'] if known else [])])})"
 
     @contextlib.contextmanager
     def discarding(self, learner: Any) -> Iterator[None]:
