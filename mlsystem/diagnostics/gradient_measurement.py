@@ -95,7 +95,8 @@ def _norms(model: Any, data: Any) -> Any:
 
     losses, _, found = engine.gradients(run, plan, learner.state_variables)
     norms = {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
-    return {"losses": {n: ops.stop_gradient(v) for n, v in losses.items()}, "norms": norms}
+    values = {n: ops.cast(ops.stop_gradient(v), "float32") for n, v in losses.items()}
+    return {"losses": values, "norms": norms}
 
 
 def _scale(learner: Learner) -> Any:
