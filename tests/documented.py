@@ -77,6 +77,75 @@ def net(outputs):
     return keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(outputs)])
 
 
-def names(text):
-    """Returns the names that a docstring uses and does not define."""
-    return {}
+class Rooms(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.depth, self.normals = net(WIDTH), layers.Dense(1), layers.Dense(3)
+
+    def forward(self, x):
+        code = self.encoder(x)
+        return {"depth": self.depth(code), "normals": self.normals(code)}
+
+    def compute_losses(self, x, y, outputs):
+        return {name: ops.mean((y[name] - outputs[name]) ** 2, axis=-1) for name in outputs}
+
+
+class Digits(ml.MLData):
+    def train(self):
+        return images, images[:, :1]
+
+
+class Labelled(ml.MLSystem):
+    """Learns from a stream with targets and one without."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = net(1)
+
+    def forward(self, x):
+        return {name: self.model(part) for name, part in x.items()}
+
+    def compute_losses(self, x, y, outputs):
+        return {"error": ops.mean((y["labelled"] - outputs["labelled"]) ** 2, axis=-1)}
+
+
+def regressor():
+    return ml.MLModel(keras.Sequential([layers.Flatten(), layers.Dense(1)]), loss="mse")
+
+
+def many():
+    return np.random.default_rng(0).uniform(size=(1600, 4, 4, 1)).astype("float32")
+
+
+# The names that the docstring of a class or function uses and does not define.
+NAMES = {
+    "mlsystem.MLData": lambda: {
+        "load": lambda: (many(), np.zeros((1600, 1))),
+        "augment": lambda x: x + 0.1,
+        "clean": (many()[:32], np.zeros((32, 1))),
+        "noisy": (many()[:32], np.zeros((32, 1))),
+        "system": regressor(),
+        **dict(zip(("x", "y", "x2", "y2"), (many()[:64], np.zeros((64, 1))) * 2, strict=True)),
+    },
+    "mlsystem.MLModel": lambda: {"x": images, "y": images[:, :1]},
+    "mlsystem.Streams": lambda: {
+        **{"x": images, "y": images[:, :1], "u": held_out},
+        "system": Labelled(),
+    },
+    "mlsystem.setup": lambda: {"Digits": Digits, "system": regressor()},
+    "mlsystem.callbacks.Checkpoint": lambda: {"vae": VAE()},
+}
+GANS = ("gradient_report", "For", "GradientNorms", "Profile")
+BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
+
+
+def names(name):
+    """Returns the namespace in which the blocks of a docstring run."""
+    common = {"ml": ml, "keras": keras, "ops": ops, "layers": layers, "np": np}
+    common |= {"images": images, "held_out": held_out, "decay": lambda epoch, rate: 0.9 * rate}
+    last = name.rpartition(".")[2]
+    if last in GANS:
+        common["gan"] = GAN()
+    if last in BALANCES:
+        common["rooms"] = Rooms()
+    return common | NAMES.get(name, dict)()

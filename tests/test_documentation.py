@@ -1,7 +1,7 @@
 """Every block of Python in the documentation and in docstrings runs as it is printed.
 
-The blocks of a page run in order and share their names. A page that needs data or a system first has
-a hidden block in a comment, which imports it from `documented.py`. A page runs on one backend, in
+The blocks of a page run in order and share their names. A page that needs data or a system has a
+hidden block in a comment, which imports them from `documented.py`. A page runs on one backend, in
 turn, and on all of them with `--everywhere`.
 """
 
@@ -14,7 +14,7 @@ import documented
 import keras
 import pytest
 from sybil import Document
-from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 import mlsystem
 
@@ -57,7 +57,7 @@ def turns(name):
 with_code = [name for name, page in PAGES.items() if "```python" in page.read_text()]
 
 
-@pytest.mark.parametrize("name", map(turns, with_code))
+@pytest.mark.parametrize("name", [turns(name) for name in with_code])
 def test_a_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(Document(PAGES[name].read_text(), str(PAGES[name])))
@@ -65,10 +65,10 @@ def test_a_page_runs(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", with_code)
 def test_all_python_of_a_page_is_python(name):
-    """Also where a block is not run, because it needs a framework that the tests do not install."""
-    blocks = [code for language, code in FENCE.findall(PAGES[name].read_text()) if language == "python"]
-    for code in blocks:
-        ast.parse(code)
+    """Also where a block is not run, because it needs what the tests do not install."""
+    for language, code in FENCE.findall(PAGES[name].read_text()):
+        if language == "python":
+            ast.parse(code)
 
 
 # Docstrings ---------------------------------------------------------------------------------
@@ -93,11 +93,11 @@ DOCSTRINGS = {
 }
 
 
-@pytest.mark.parametrize("name", DOCSTRINGS)
+@pytest.mark.parametrize("name", list(DOCSTRINGS))
 def test_a_docstring_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     document = Document(DOCSTRINGS[name], name)
-    document.namespace.update(documented.names(DOCSTRINGS[name]))
+    document.namespace.update(documented.names(name))
     assert run(document)
 
 
@@ -110,3 +110,22 @@ def test_the_reference_has_every_public_name():
         for name in module.__all__:
             full = f"{module.__name__}.{name}"
             assert re.search(rf"^\.\. auto\w+:: {full}$", reference, re.MULTILINE), full
+
+
+COUNT = re.compile(r"^\| ([\w-]+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("coming_from/")])
+def test_the_line_counts_hold(name):
+    text = PAGES[name].read_text()
+    blocks = [code for _, code in FENCE.findall(text)]
+    lines = [sum(bool(line.strip()) for line in code.splitlines()) for code in blocks]
+    theirs, ours = lines[2::2], lines[3::2]  # after the networks of both
+    counted = zip(("GAN", "VAE", "WGAN-GP"), theirs, ours, strict=True)
+    assert COUNT.findall(text) == [(name, str(a), str(b)) for name, a, b in counted]
+
+
+def test_every_page_is_in_the_list_for_language_models():
+    listed = (DOCS / "llms.txt").read_text()
+    pages = [name for name in PAGES if not name.startswith("api/") and name != "index"]
+    assert [name for name in pages if f"(_sources/{name}.md.txt)" not in listed] == []

@@ -13,8 +13,8 @@ HEADER = """
 Gallery
 =======
 
-Each example is one short script. It runs on JAX, PyTorch and TensorFlow from the same source, trains on
-real data that ships inside a package, and compares its result with a baseline.
+Each example is one short script. It runs on JAX, PyTorch and TensorFlow from the same source. It
+trains on real data that ships inside a package.
 
 Run one from a clone::
 
