@@ -30,7 +30,7 @@ class Checkpoint(keras.callbacks.Callback):
     keras.utils.set_random_seed(0)
     checkpoint = ml.callbacks.Checkpoint("runs/vae", every=500, best=("val_loss", "min"))
     vae.fit(
-        images, validation_data=(held_out,), epochs=100, callbacks=[checkpoint], resume="runs/vae"
+        images, validation_data=(held_out,), epochs=20, callbacks=[checkpoint], resume="runs/vae"
     )
     ```
 

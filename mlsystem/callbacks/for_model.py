@@ -26,7 +26,7 @@ class For(keras.callbacks.Callback):
     ```python
     gan.fit(
         images,
-        validation_data=more_images,
+        validation_data=(held_out,),
         callbacks=[
             ml.callbacks.For("generator", keras.callbacks.ReduceLROnPlateau("val_loss")),
             ml.callbacks.For("discriminator", keras.callbacks.LearningRateScheduler(decay)),
