@@ -26,10 +26,14 @@ class Influence:
 
     Args:
         learner: the learner of the model or system, whose weights are built.
+
+    Attributes:
+        losses: the value of each loss on the latest batch.
     """
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
+        self.losses: dict[str, float] = {}
         self.run = engine.trial(functools.partial(_norms, learner.model), learner.model)
 
     def __call__(self, data: Any) -> Norms:
@@ -40,7 +44,9 @@ class Influence:
         with _without_effects(self.learner):
             found = self.run(data)
         names, models = self.learner.known.names, list(self.learner.models())
-        return {loss: {m: _number(found[loss][m]) for m in models} for loss in names}
+        self.losses = {name: float(ops.convert_to_numpy(found["losses"][name])) for name in names}
+        norms = found["norms"]
+        return {loss: {m: _number(norms[loss][m]) for m in models} for loss in names}
 
 
 def _number(norm: Any) -> float | None:
@@ -62,7 +68,8 @@ def _norms(model: Any, data: Any) -> Any:
         return [({name: scale}, variables) for name in losses]
 
     losses, _, found = engine.gradients(run, plan, learner.state_variables)
-    return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
+    norms = {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
+    return {"losses": {n: ops.stop_gradient(v) for n, v in losses.items()}, "norms": norms}
 
 
 def _scale(learner: Learner) -> Any:
