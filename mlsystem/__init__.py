@@ -7,7 +7,7 @@
 - `EMA`: a frozen copy of a model, whose weights are a moving average.
 - `balance`: ways to balance several losses during training.
 - `callbacks`: callbacks of `fit`, beside the callbacks of Keras.
-- `plot`: pictures of training and of gradients (extra `plot`).
+- `plot`: pictures of systems and of their training.
 - `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """

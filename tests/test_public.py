@@ -34,7 +34,7 @@ def test_the_public_names():
     assert mlsystem.callbacks.__all__ == [
         *("Advice", "Checkpoint", "For", "GradientNorms", "Profile"),
     ]
-    assert mlsystem.plot.__all__ == ["gradients", "history", "samples"]
+    assert mlsystem.plot.__all__ == ["Picture", "gradients", "history", "samples", "system"]
     for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 

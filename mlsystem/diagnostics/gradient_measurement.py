@@ -41,7 +41,7 @@ class Influence:
 
         A norm is None if no gradient reaches a weight of the model.
         """
-        with _without_effects(self.learner):
+        with without_effects(self.learner):
             found = self.run(data)
         names, models = self.learner.known.names, list(self.learner.models())
         self.losses = {name: float(ops.convert_to_numpy(found["losses"][name])) for name in names}
@@ -100,7 +100,7 @@ class _Unheard(Logs):
 
 
 @contextmanager
-def _without_effects(learner: Learner) -> Iterator[None]:
+def without_effects(learner: Learner) -> Iterator[None]:
     """Restore the random generators and the logs, which are not variables of the learner."""
     random, seed = random_state.state(), _keras.known_global_seed()
     logs, learner.logs = learner.logs, _Unheard()

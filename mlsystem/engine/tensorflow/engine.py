@@ -81,6 +81,11 @@ class TensorFlowEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return _in_python(_keras.made_function(system, "test"), system)
 
+    def compilation(self, system: Any) -> str:
+        if system.run_eagerly:
+            return "not compiled: runs eagerly"
+        return f"whole, by tf.function{' and XLA' if system.jit_compile else ''}"
+
     def step_scope(self, data: Any) -> contextlib.AbstractContextManager[Any]:
         # At the end of the data, operations that do not wait for a batch run once more. What counts
         # batches must wait.
