@@ -65,7 +65,7 @@ class FollowedNorms:
 
     def __call__(self, data: Any) -> dict[str, float]:
         """Return the norm for each trained model."""
-        with _without_effects(self.learner):
+        with without_effects(self.learner):
             found = self.run(data)
         return {name: _number(value) or 0.0 for name, value in found.items()}
 
