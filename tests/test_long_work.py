@@ -19,7 +19,7 @@ def test_a_slow_first_step_is_announced(capsys, monkeypatch):
     how = {"jax": "jax.jit", "torch": "captured as a torch graph", "tensorflow": "tf.function"}
     assert told[::2] == [
         "Checking 'tiny_gan' on a first batch ...",
-        f"Compiling the training step of 'tiny_gan' ({how[keras.backend.backend()]}) ...",
+        f"Compiling the training step ({how[keras.backend.backend()]}) of 'tiny_gan' ...",
     ]
     assert all(re.fullmatch(r"\.\.\. took \d+\.\d s\.", line) for line in told[1::2])
     assert len(told) == 4  # the second fit compiles nothing
