@@ -8,7 +8,6 @@ epochs) and prints how good they are in the eyes of a classifier that was traine
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
-# isort: split
 import keras
 import matplotlib
 import numpy as np
@@ -114,10 +113,11 @@ def judge(images, labels, samples, epochs):
     """The share of each class among samples and the mean confidence, by a classifier of digits."""
     model = ml.MLModel(classifier_net(), loss="sparse_categorical_crossentropy", metrics=["acc"])
     fifth = len(images) // 5
+    valid = images[:fifth], labels[:fifth]
+    images, labels = images[fifth:], labels[fifth:]
     history = model.fit(
-        images[fifth:], labels[fifth:], validation_data=(images[:fifth], labels[:fifth]),
-        batch_size=64, epochs=epochs, verbose=2,
-    ).history  # fmt: skip
+        images, labels, validation_data=valid, batch_size=64, epochs=epochs, verbose=2
+    ).history
     chances = model.predict(samples, verbose=0)
     shares = np.bincount(chances.argmax(-1), minlength=10) / len(samples)
     return shares, float(chances.max(-1).mean()), history["val_acc"][-1]

@@ -7,6 +7,7 @@
 - `EMA`: a frozen copy of a model, whose weights are a moving average.
 - `balance`: ways to balance several losses during training.
 - `callbacks`: callbacks of `fit`, beside the callbacks of Keras.
+- `plot`: pictures of systems and of their training.
 - `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 """
@@ -15,7 +16,7 @@ from mlsystem import _backend_choice as _backend
 
 _backend.choose()
 
-from mlsystem import balance, callbacks  # noqa: E402
+from mlsystem import balance, callbacks, plot  # noqa: E402
 from mlsystem.data.mldata import MLData  # noqa: E402
 from mlsystem.data.streams import Streams  # noqa: E402
 from mlsystem.models.ema import EMA  # noqa: E402
@@ -34,6 +35,7 @@ __all__ = [
     "balance",
     "callbacks",
     "grad",
+    "plot",
     "setup",
 ]
 

@@ -133,7 +133,7 @@ def seen_names(
     >>> seen_names(["loss", "val_a_loss", "a_b_loss"], "a", ["a", "a_b"])
     {'loss': 'loss', 'a_b_loss': 'a_b_loss', 'val_loss': 'val_a_loss'}
     """
-    mine = [log for log in logs if _owner(log, models, sets) == model]
+    mine = [log for log in logs if owner(log, models, sets) == model]
     own = {full_name(log, model, sets, undo=True): log for log in mine}
     others = {log: log for log in logs if log not in own.values()}
     return others | own
@@ -152,7 +152,7 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
     return front + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
 
 
-def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
+def owner(log: str, models: Iterable[str], sets: Iterable[str] = ()) -> str:
     """Return the model named at the start of a log. Of `a` and `a_b`, return the longer."""
     name = log.removeprefix(validation_names.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")

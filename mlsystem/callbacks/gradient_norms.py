@@ -2,16 +2,11 @@
 
 from typing import Any
 
-import keras
-from keras import ops
-
-from mlsystem import _learner
-from mlsystem._checks import is_count
-from mlsystem.diagnostics.gradient_measurement import Influence, norm
-from mlsystem.engine import engine
+from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.diagnostics.gradient_measurement import Norms
 
 
-class GradientNorms(keras.callbacks.Callback):
+class GradientNorms(MeasuredSteps):
     """A callback that logs gradient norms and the size of updates every N batches.
 
     Use it to see which loss dominates a model, and whether a learning rate is too high or too low.
@@ -40,31 +35,17 @@ class GradientNorms(keras.callbacks.Callback):
     """
 
     def __init__(self, every: int = 100) -> None:
-        super().__init__()
-        if not is_count(every):
-            raise ValueError(f"GradientNorms got every={every!r}; give a number of batches from 1.")
-        self.every = every
-        self.batches = 0
+        super().__init__(every)
         self.looks = 0
         self.sums: dict[str, float] = {}
 
-    def set_model(self, model: Any) -> None:
-        """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
-        if not isinstance(model, keras.Model) or _learner.of(model) is None:
-            raise ValueError(
-                "GradientNorms is for the `fit` of a whole MLModel or MLSystem. Give it there, "
-                "without For."
-            )
-        super().set_model(model)
-
     def on_train_begin(self, logs: Any = None) -> None:
-        """Watch the training steps of this `fit` from now on."""
-        model, learner = self.model, self.model._mlsystem
+        """Reserve the names of the logs, and watch the training steps of this `fit`."""
+        learner = self.model._mlsystem
         for name, what in self._names().items():
             learner.logs.claim(name, what)
         learner.logs.check(learner.metric_names())
-        self.influence = Influence(learner)
-        model.train_function = _Watched(model.train_function, self)
+        super().on_train_begin(logs)
 
     def _names(self) -> dict[str, str]:
         learner = self.model._mlsystem
@@ -78,7 +59,8 @@ class GradientNorms(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Reset the means. See Keras."""
-        self.batches = self.looks = 0
+        super().on_epoch_begin(epoch, logs)
+        self.looks = 0
         self.sums = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -86,51 +68,10 @@ class GradientNorms(keras.callbacks.Callback):
         if logs is not None and self.looks:
             logs |= {name: total / self.looks for name, total in self.sums.items()}
 
-    def step(self, function: Any, *given: Any) -> Any:
-        """Run a training step, or several as one, and measure a batch if it is due."""
-        steps = self.model.steps_per_execution
-        due = -self.batches % self.every < steps
-        self.batches += steps
-        if not due:
-            return function(*given)
-        batch, given = engine.peek(self.model, *given)
-        if batch is None:  # the data has ended
-            return function(*given)
-        norms, before = self.influence(batch), self._weights()
-        result = function(*given)
-        self._add(norms, before)
-        return result
-
-    def _weights(self) -> dict[str, list[Any]]:
-        models = self.model._mlsystem.models().items()
-        return {name: [ops.copy(w.value) for w in m.trainable_weights] for name, m in models}
-
-    def _add(self, norms: Any, before: dict[str, list[Any]]) -> None:
-        after = self._weights()
-        found = {f"{m}_update_ratio": _ratio(old, after[m]) for m, old in before.items()}
+    def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
+        """Add the measurement of a batch to the sums. See `MeasuredSteps`."""
+        found = {f"{model}_update_ratio": ratio for model, ratio in ratios.items()}
         for loss, row in norms.items():
             found |= {f"{model}_gradient_norm_{loss}": n or 0.0 for model, n in row.items()}
         self.looks += 1
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in found.items()}
-
-
-class _Watched:
-    """A training function that a `GradientNorms` watches."""
-
-    def __init__(self, function: Any, watcher: GradientNorms) -> None:
-        self.unwatched = function
-        self.watcher = watcher
-
-    def __call__(self, *given: Any) -> Any:
-        return self.watcher.step(self.unwatched, *given)
-
-
-def unwatched(function: Any) -> Any:
-    """Return a training function without the callbacks that watch it."""
-    return unwatched(function.unwatched) if isinstance(function, _Watched) else function
-
-
-def _ratio(before: list[Any], after: list[Any]) -> float:
-    moved = [new - old for old, new in zip(before, after, strict=True)]
-    numbers = [float(ops.convert_to_numpy(norm(tensors))) for tensors in (moved, before)]
-    return numbers[0] / max(numbers[1], keras.config.epsilon())

@@ -26,10 +26,14 @@ class Influence:
 
     Args:
         learner: the learner of the model or system, whose weights are built.
+
+    Attributes:
+        losses: the value of each loss on the latest batch.
     """
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
+        self.losses: dict[str, float] = {}
         self.run = engine.trial(functools.partial(_norms, learner.model), learner.model)
 
     def __call__(self, data: Any) -> Norms:
@@ -37,10 +41,38 @@ class Influence:
 
         A norm is None if no gradient reaches a weight of the model.
         """
-        with _without_effects(self.learner):
+        with without_effects(self.learner):
             found = self.run(data)
         names, models = self.learner.known.names, list(self.learner.models())
-        return {loss: {m: _number(found[loss][m]) for m in models} for loss in names}
+        self.losses = {name: float(ops.convert_to_numpy(found["losses"][name])) for name in names}
+        norms = found["norms"]
+        return {loss: {m: _number(norms[loss][m]) for m in models} for loss in names}
+
+
+class FollowedNorms:
+    """A function that measures the norm of the gradient that each model follows.
+
+    The gradient is that of a training step on the whole batch, after `routing` and the balance of
+    losses. What it computes is discarded, as by `Influence`.
+
+    Args:
+        learner: the learner of the model or system, whose weights are built.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.run = engine.trial(functools.partial(_followed_norms, learner.model), learner.model)
+
+    def __call__(self, data: Any) -> dict[str, float]:
+        """Return the norm for each trained model."""
+        with without_effects(self.learner):
+            found = self.run(data)
+        return {name: _number(value) or 0.0 for name, value in found.items()}
+
+
+@context.make(training=True)
+def _followed_norms(model: Any, data: Any) -> Any:
+    return {name: norm(gradients) for name, gradients in model.gradients(data).items()}
 
 
 def _number(norm: Any) -> float | None:
@@ -62,7 +94,9 @@ def _norms(model: Any, data: Any) -> Any:
         return [({name: scale}, variables) for name in losses]
 
     losses, _, found = engine.gradients(run, plan, learner.state_variables)
-    return {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
+    norms = {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
+    values = {n: ops.cast(ops.stop_gradient(v), "float32") for n, v in losses.items()}
+    return {"losses": values, "norms": norms}
 
 
 def _scale(learner: Learner) -> Any:
@@ -93,7 +127,7 @@ class _Unheard(Logs):
 
 
 @contextmanager
-def _without_effects(learner: Learner) -> Iterator[None]:
+def without_effects(learner: Learner) -> Iterator[None]:
     """Restore the random generators and the logs, which are not variables of the learner."""
     random, seed = random_state.state(), _keras.known_global_seed()
     logs, learner.logs = learner.logs, _Unheard()

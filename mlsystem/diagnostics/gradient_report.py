@@ -84,10 +84,15 @@ def report(system: Any, batch: Any) -> GradientReport:
     learner = system._mlsystem
     norms = Influence(learner)(batch)
     found = {loss: {m: n or 0.0 for m, n in row.items()} for loss, row in norms.items()}
-    rows = learner.rows(list(norms))
-    followed = [(loss, m) for m, row in rows.items() for loss in norms if _follows(row, loss)]
-    frozen = [name for name in members.leaves(system) if name not in rows]
-    return GradientReport(found, followed, frozen, system.name)
+    frozen = [name for name in members.leaves(system) if name not in learner.models()]
+    return GradientReport(found, followed(learner, norms), frozen, system.name)
+
+
+def followed(learner: Any, losses: Iterable[str]) -> list[Route]:
+    """Return the routes `(loss, model)` where a trained model follows a loss."""
+    losses = list(losses)
+    rows = learner.rows(losses).items()
+    return [(loss, model) for model, row in rows for loss in losses if _follows(row, loss)]
 
 
 def _follows(row: Iterable[str], loss: str) -> bool:

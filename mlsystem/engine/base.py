@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsystem import _keras
+from mlsystem.engine.variable_scope import Scope
 
 Losses = dict[str, Any]
 Forward = Callable[[], tuple[Losses, Any]]
@@ -92,6 +93,10 @@ class Engine(ABC):
     def test_function(self, system: Any) -> Callable[..., Any]:
         """Compile the test step into the function that Keras' `evaluate` calls."""
 
+    def compiler(self, system: Any) -> str:
+        """Name what compiles the steps of a system, for messages. Empty if they run eagerly."""
+        return ""
+
     def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which Keras' `predict` runs."""
         return contextlib.nullcontext()
@@ -120,6 +125,12 @@ class Engine(ABC):
                 return fn(data)
 
         return run
+
+    @contextlib.contextmanager
+    def discarding(self, learner: Any) -> Iterator[None]:
+        """Discard what code that runs eagerly inside assigns to variables."""
+        with Scope([], learner._mlsystem.state_variables()):
+            yield
 
     def rehearse(self, step: Any, data: Any, state: list[Any]) -> None:
         """Run one step, a method of a learner, and leave the state unchanged."""

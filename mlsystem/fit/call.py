@@ -34,6 +34,7 @@ class Call:
         arguments: our arguments of `fit`, also for a validation inside `fit`.
         callbacks: the list of callbacks, if this call makes it.
         thread: the id of the thread in which it runs.
+        shows: whether it prints, as `verbose` says.
     """
 
     learner: Learner
@@ -42,6 +43,7 @@ class Call:
     arguments: FitOptions | None = None
     callbacks: CallbackList | None = None
     thread: int = 0
+    shows: bool = False
 
     @property
     def validation_names(self) -> list[str]:
@@ -149,7 +151,9 @@ def run(
     if learner.call is None:
         recompilation.see(learner)
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))
-    parts = {} if arguments is None else {"arguments": arguments}
+    parts: dict[str, Any] = {} if arguments is None else {"arguments": arguments}
+    if learner.call is None:
+        parts["shows"] = given.get("verbose", 0) != 0
     with running(learner, step, transform, **parts):
         callbacks = _callbacks(given, arguments)
         learner.call = replace(learner.call, callbacks=callbacks)

@@ -16,12 +16,16 @@ from mlsystem.callbacks import for_model, monitor_mode
 from mlsystem.callbacks.batch_callback import BatchCallback, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
+from mlsystem.callbacks.live import Live
 from mlsystem.engine import engine
+from mlsystem.fit.compact_bar import CompactBar
 from mlsystem.saving import callback_state, data_digest
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position
 from mlsystem.saving.resume import Resume
 from mlsystem.step import nonfinite
+
+_BARS = (keras.callbacks.ProgbarLogger, Live)  # what shows the progress: one is enough
 
 
 class CallbackList(keras.callbacks.CallbackList):
@@ -40,7 +44,9 @@ class CallbackList(keras.callbacks.CallbackList):
         quiet: Iterable[BatchCallback] = (),
     ) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
-        super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
+        super().__init__(given["callbacks"], add_history=self.trains)
+        if shows and not any(isinstance(c, _BARS) for c in self.callbacks):
+            self.callbacks.append(CompactBar(_count(given.get("validation_data"))))
         self.callbacks.sort(key=_turn)
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.parts = tuple(given.get(name) for name in ("x", "y", "sample_weight"))
@@ -151,6 +157,11 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def _hears(self, *hooks: str) -> bool:
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)
+
+
+def _count(validation_data: Any) -> int:
+    """Return the number of validation sets in the arguments of `fit`."""
+    return 0 if validation_data is None else len(getattr(validation_data, "sets", [0]))
 
 
 def _turn(callback: Any) -> int:

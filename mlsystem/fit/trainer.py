@@ -7,7 +7,7 @@ from mlsystem import _keras
 from mlsystem._checks import is_count
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
-from mlsystem.callbacks.gradient_norms import unwatched
+from mlsystem.callbacks.watched_step import unwatched
 from mlsystem.engine import engine
 from mlsystem.fit import call, data_arguments
 from mlsystem.fit.fit_options import FitOptions

@@ -1,1 +1,4 @@
-"""What users subclass, `MLModel`, `MLSystem` and `EMA`, and the learners behind them."""
+"""The classes that users subclass: `MLModel`, `MLSystem` and `EMA`, with their learners.
+
+`MLModel` and `MLSystem` are each made of a class for attributes and a class for saving.
+"""

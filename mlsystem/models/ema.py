@@ -10,7 +10,8 @@ from mlsystem._checks import is_count
 from mlsystem._learner import CopyBase
 from mlsystem.engine import select
 from mlsystem.engine.variable_scope import Scope
-from mlsystem.models.model import KINDS, MLModel
+from mlsystem.models.model import MLModel
+from mlsystem.models.model_attributes import KINDS
 from mlsystem.models.model_learner import ModelLearner
 
 

@@ -2,70 +2,38 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
 from keras import tree
 
-from mlsystem import _attribute_names, _keras
-from mlsystem._learner import Given, Role, SystemBase
+from mlsystem import _keras
+from mlsystem._learner import Given, Role
 from mlsystem._signature import by_name, extras
 from mlsystem.data.batch import own_entry
+from mlsystem.diagnostics import explanation
+from mlsystem.diagnostics.explanation import Explanation
 from mlsystem.engine import engine
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import reduction
-from mlsystem.losses.loss_values import ForwardLosses
-from mlsystem.metrics.running_means import Logs
-from mlsystem.models import functional
+from mlsystem.models import functional, network
+from mlsystem.models.model_attributes import GROUPS, KINDS, Attached, ModelAttributes, reserved_name
 from mlsystem.models.model_learner import ModelLearner
+from mlsystem.models.model_saving import ModelSaving
 from mlsystem.optimizers.creation import make
-from mlsystem.preparation import lightning_hints, setup
-from mlsystem.routing import members
-from mlsystem.saving import checksum, constructor_arguments, weights_file
+from mlsystem.plot.picture import Picture
+from mlsystem.plot.picture import system as draw_system
+from mlsystem.preparation import setup
+from mlsystem.saving import constructor_arguments
 from mlsystem.step import train_function
 from mlsystem.step.train_function import TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
-# The names that the library sets on a model. The last two are groups in files.
-_GROUPS = ("_mlsystem", "_seeds", "_members")
-# Other names that Keras sets in the constructor, `compile` or `fit`. A layer there would be lost.
-_SET_BY_KERAS = _attribute_names.OF_KERAS | {
-    *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
-    *("call_signature_parameters", "unrolled_steps_per_execution"),
-}
-
-
-# The learner of each public class, and of the classes derived from it.
-KINDS: dict[type, type[ModelLearner]] = {}
-
-
-class _Attached:
-    """The base class that attaches a learner to a model, unseen by Keras.
-
-    It does so before Keras sets anything on the model. It is the last base class, so that its
-    `__new__` is called first.
-    """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        model = super().__new__(cls)
-        _attach(model)
-        return model
-
-
-def _attach(model: Any) -> Any:
-    """Give a model its learner and its groups in files, unseen by Keras."""
-    kind = next(KINDS[base] for base in type(model).__mro__ if base in KINDS)
-    learner = kind(model, Logs(), ForwardLosses())
-    for name, value in {"_mlsystem": learner, **learner.groups}.items():
-        object.__setattr__(model, name, value)
-    return learner
-
 
 @keras.saving.register_keras_serializable("mlsystem")
-class MLModel(TrainStep, Trainer, _Attached):
+class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
     """A Keras model with its own forward pass, loss and optimizer.
 
     Train it alone, as below, or as a member of an `MLSystem`. Override `forward`, `loss` and
@@ -123,7 +91,7 @@ class MLModel(TrainStep, Trainer, _Attached):
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
         is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
-        net = None if is_functional else _net(self, args, kwargs)
+        net = None if is_functional else network.from_arguments(self, args, kwargs)
         if net is not None:
             kwargs.setdefault("dtype", net.dtype_policy)  # it decides whether the loss is scaled
         if is_functional:
@@ -140,83 +108,12 @@ class MLModel(TrainStep, Trainer, _Attached):
 
     def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _GROUPS:
+        for name in GROUPS:
             if name in vars(cls):
-                raise _reserved(name, cls.__name__)
+                raise reserved_name(name, cls.__name__)
         adopt(cls)
         if registered and "<locals>" not in cls.__qualname__:  # local classes may share a name
             _keras.register(cls)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_jax_state":
-            # Keras' jax trainer stores its state here at each batch. The state holds no variables
-            # to track, and a search for them takes as long as a small step.
-            object.__setattr__(self, name, value)
-            return
-        is_private = name[0] == "_" and name not in _GROUPS
-        if is_private or (value is True and name == "built"):  # as Keras does in calls
-            super().__setattr__(name, value)
-            return
-        if name in _SET_BY_KERAS and members.has_layer(value):
-            raise ValueError(taken_name(self, name))
-        _check_name(self, name, value)
-        if name in _GROUPS:
-            raise _reserved(name, type(self).__name__)
-        if name == "key" and "built" in self.__dict__:
-            raise AttributeError(
-                f"`key` of '{self.name}' is the name that its system gives it. "
-                "Choose another name for an attribute of your own."
-            )
-        if _attribute_names.is_number(name, value) and getattr(self, name, None) != value:
-            self._mlsystem.compiled.changes += 1  # a captured step holds the old value
-        # Keras stores the argument of `compile(loss=)` as `loss`, but that is our method.
-        if name != "loss":
-            super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(super(), "__getattr__", self.__getattribute__)  # the method of torch
-        try:
-            return found(name)
-        except AttributeError:
-            if name == "_mlsystem":  # a `__new__` that ends before ours
-                return _attach(self)
-            text = lightning_hints.missing(self, name)
-            if "built" not in self.__dict__:
-                text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
-            if text:
-                raise AttributeError(text) from None
-            raise
-
-    @property
-    def key(self) -> str:
-        """The name of the model in the system that trains it (`critics/0`), else its own name."""
-        return self._mlsystem.role.key or self.name
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer that trains the model. In a system, it is `system.optimizers[key]`.
-
-        A member that you `compile` or train alone has its own optimizer, until you use the system
-        again. As in Keras, a model that is neither compiled nor trained has no such attribute.
-        """
-        of_system = self._mlsystem.role.optimizer
-        if of_system is not None:
-            return of_system
-        if "optimizer" not in self.__dict__:
-            raise AttributeError(f"'{type(self).__name__}' has no optimizer: it is not compiled.")
-        return self.__dict__["optimizer"]
-
-    @optimizer.setter
-    def optimizer(self, value: Any) -> None:
-        self.__dict__["optimizer"] = value
-        learner = self._mlsystem
-        learner.role = replace(learner.role, optimizer=None)
-
-    def __dir__(self) -> list[str]:
-        # Keras saves the attributes among these names. The system has saved this optimizer.
-        of_system = self._mlsystem.role.optimizer is not None
-        hidden = {"optimizer", "optimizers"} if of_system else ()
-        return [name for name in super().__dir__() if name not in hidden]
 
     # Methods to override ---------------------------------------------------------------------
 
@@ -310,118 +207,6 @@ class MLModel(TrainStep, Trainer, _Attached):
     # A subclass with its own `compile` handles the arguments that Keras did not save.
     compile._is_default = compile  # type: ignore[attr-defined]
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the configuration: the constructor's arguments, if Keras can save them."""
-        of_keras = not getattr(type(self).get_config, "_is_default", False)
-        if of_keras or isinstance(self, _keras.Functional):
-            return super().get_config()
-        return constructor_arguments.config(self)
-
-    # This does not count as an own `get_config` for Keras: subclasses still need theirs.
-    get_config._is_default = True  # type: ignore[attr-defined]
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Create a model from its configuration."""
-        # Keras uses the registered class, even if `custom_objects` names another class.
-        other = keras.saving.get_registered_object(cls.__name__, custom_objects)
-        is_ours = cls.from_config.__func__ is MLModel.from_config.__func__  # type: ignore[attr-defined]
-        if isinstance(other, type) and other is not cls and is_ours:
-            return other.from_config(config, custom_objects)  # type: ignore[attr-defined]
-        if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
-            config = constructor_arguments.restored(config, custom_objects)
-        return super().from_config(config, custom_objects)
-
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Save the model with its optimizer and random seeds. See `keras.Model.save`.
-
-        Load the file with `keras.saving.load_model`, which returns the compiled model. You can
-        also read its weights with `load_weights`.
-
-        Args:
-            filepath: path of the file, ending in `.keras`.
-            args: as in Keras.
-            kwargs: as in Keras.
-
-        Raises:
-            NotImplementedError: Keras cannot serialize an argument of the constructor. No file is
-                written.
-        """
-        keras.saving.serialize_keras_object(self)  # fail early: Keras empties the file first
-        super().save(filepath, *args, **kwargs)
-
-    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Save weights, optimizers and random seeds. See `keras.Model.save_weights`.
-
-        The file ends with a checksum. `load_weights` verifies it, and Keras ignores it.
-
-        Args:
-            filepath: path of the file, ending in `.weights.h5`.
-            args: as in Keras.
-            kwargs: as in Keras.
-        """
-        super().save_weights(filepath, *args, **kwargs)
-        if str(filepath).endswith(".weights.h5") and Path(filepath).is_file():
-            checksum.add(Path(filepath))
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load the variables from one group of a file. Called by Keras."""
-        weights_file.check_archive(store)
-        super().load_own_variables(store)
-
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Load a file of `save_weights` or `save`: weights, optimizers and random seeds.
-
-        The model must have its weights. Call `setup` to create them. A file that is damaged or does
-        not fit changes nothing. If the file lacks the state of the model's optimizer, the weights
-        are loaded and the optimizer starts from scratch, with a warning. In a system, each model's
-        optimizer must be in the file.
-
-        Args:
-            filepath: a `.weights.h5` or `.keras` file. Keras loads other files.
-            skip_mismatch: whether to skip each layer, or each model's optimizer, that does not fit.
-                A warning lists them.
-            kwargs: as in Keras.
-
-        Raises:
-            ValueError: the file cannot be read, has changed since it was written, or does not fit.
-                The message lists the differences.
-        """
-        if kwargs or not str(filepath).endswith((".weights.h5", ".keras")):
-            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
-            return
-        if not self.built:
-            raise ValueError(
-                f"'{self.name}' has no weights to load into yet. Call setup(batch) first."
-            )
-        weights_file.load_weights(self, filepath, skip_mismatch)
-
-    def get_build_config(self) -> Any:
-        """Return the shapes of the batch that built the model, else Keras' own config."""
-        symbols = self._mlsystem.symbols
-        if symbols is None or isinstance(self, _keras.Functional):
-            return super().get_build_config()
-        return {"batch": keras.saving.serialize_keras_object(symbols)}
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Create the weights of a loaded model. Called by Keras."""
-        if "batch" in (config or {}):
-            setup.rebuild(self._mlsystem, keras.saving.deserialize_keras_object(config["batch"]))
-        else:
-            super().build_from_config(config)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile a copy or a loaded model like the original. Called by Keras.
-
-        As in Keras, a model with its own `compile` is not compiled, and a warning says so.
-        """
-        if self._mlsystem.overrides("compile"):
-            super().compile_from_config(config)
-            return
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self._mlsystem.finish_build()
-
     def setup(self, batch: Any = None) -> "MLModel":
         """Build weights and optimizers from one batch, and compile. Return the model.
 
@@ -433,6 +218,44 @@ class MLModel(TrainStep, Trainer, _Attached):
         learner.ensure_compiled()
         setup.build(learner, *data_arguments.examples(learner, batch))
         return self
+
+    def picture(self, report: Any = None) -> Picture:
+        """Draw the model, or the system: models, losses, and which model follows which loss.
+
+        A notebook shows the picture. Print it for a picture in text, or save it to a file:
+
+        ```python
+        gan.setup(images[:64])
+        gan.picture()
+        gan.picture(report=gan.gradient_report(images[:64])).save("gan.svg")  # or .png, .md, .txt
+        ```
+
+        It runs `forward` a few times on made-up data of the known shapes, to find which model feeds
+        which. Weights, seeds and counters do not change.
+
+        Args:
+            report: the result of `gradient_report(data)`. Then the width of an arrow is the norm of
+                the gradient, and a red cross marks a route on which no gradient arrives.
+
+        Raises:
+            ValueError: the model is not set up. Call `setup(data)` first.
+        """
+        return draw_system(self, report)
+
+    def explain(self) -> Explanation:
+        """Say in a few lines what one batch does. Print the result.
+
+        It lists the forward pass, the losses, which model follows which loss, the optimizers and
+        when they update, and how the step is compiled. Nothing changes, as with `picture`.
+
+        ```python
+        print(gan.setup(images[:64]).explain())
+        ```
+
+        Raises:
+            ValueError: the model is not set up. Call `setup(data)` first.
+        """
+        return explanation.explain(self)
 
     @property
     def optimizers(self) -> Mapping[str, Any]:
@@ -449,7 +272,7 @@ class MLModel(TrainStep, Trainer, _Attached):
     ) -> Any:
         """Compute the loss with the regularizers, as in Keras, unless `loss` is overridden."""
         learner = self._mlsystem
-        if type(self).loss is not MLModel.loss:
+        if learner.overrides("loss"):
             return learner.compute_loss(x, y, y_pred, sample_weight, training)
         if _keras.compile_loss(self) is not None:
             reduction.check_targets(self.key, y)
@@ -488,12 +311,6 @@ class MLModel(TrainStep, Trainer, _Attached):
         return self.test_function
 
 
-def _reserved(name: str, owner: str) -> AttributeError:
-    return AttributeError(
-        f"`{name}` of {owner} is a name that mlsystem uses itself. Choose another name."
-    )
-
-
 def _check_term_weights(key: str, loss_weights: Any) -> None:
     if not all(isinstance(w, (int, float)) for w in tree.flatten(loss_weights or 1)):
         raise ValueError(
@@ -503,72 +320,3 @@ def _check_term_weights(key: str, loss_weights: Any) -> None:
 
 
 KINDS[MLModel] = ModelLearner
-_INSTEAD = {
-    "loss": 'Give it to the constructor, as in `super().__init__(loss="mse")`, or define a method '
-    "`loss(self, x, y, outputs)`.",
-    "optimizer": 'Give it to the constructor, as in `super().__init__(optimizer="adam")`, or '
-    "define a method `configure_optimizer(self)` that returns it.",
-}
-
-
-def _check_name(model: Any, name: str, value: Any) -> None:
-    """Raise an error for a value that would replace a method, or that belongs in a constructor."""
-    if name == "loss":
-        is_wrong = value is not None and value is not _keras.given_loss(model)
-    elif name == "optimizer":
-        is_wrong = isinstance(value, (str, type))
-    else:
-        owner = getattr(type(model), name, None)
-        is_wrong = not callable(value) and name != "data" and _is_ours(owner)
-    if is_wrong:
-        instead = _INSTEAD.get(name, "Choose another name for an attribute of your own.")
-        raise AttributeError(
-            f"`{name}` of '{getattr(model, 'name', type(model).__name__)}' cannot be set to "
-            f"{value!r}: it means something to a model already. {instead}"
-        )
-
-
-def _is_ours(method: Any) -> bool:
-    module = getattr(method, "__module__", None) or ""
-    return callable(method) and module.partition(".")[0] == "mlsystem"
-
-
-def taken_name(model: Any, name: str) -> str:
-    """Return the error for a layer set under a name that Keras or this library uses."""
-    return (
-        f"A member of {type(model).__name__} cannot be called '{name}', which means "
-        "something to a model already. Choose another name."
-    )
-
-
-def _net(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Remove the network from the arguments of the constructor. Return it as a layer."""
-    if len(args) > 1:
-        raise TypeError(
-            f"{type(model).__name__} takes one network; found {len(args)} positional arguments. "
-            "Join networks in a keras.Sequential, or set them as attributes of a subclass."
-        )
-    given = args[0] if args else kwargs.pop("net", None)
-    net = None if given is None else engine.as_layer(given)
-    if given is None or isinstance(net, keras.Layer):
-        if net is not None and isinstance(model._mlsystem, SystemBase):
-            raise TypeError(
-                f"{type(model).__name__} got a network. A system takes none: set its models as "
-                "attributes in the constructor of a subclass."
-            )
-        return net
-    raise TypeError(_no_net(model, given))
-
-
-def _no_net(model: Any, given: Any) -> str:
-    """Return the error for a constructor argument that is not a network."""
-    cls = type(model).__name__
-    if isinstance(given, str):
-        fix = f" Give a name as `name={given!r}`, and the network first."
-    elif isinstance(given, type):
-        fix = f" That is a class. Give an instance: {given.__name__}(...)."
-    elif isinstance(given, (list, tuple)):
-        fix = " That is a list. Wrap the layers: keras.Sequential([...])."
-    else:
-        fix = " A function belongs in `forward` of a subclass." if callable(given) else ""
-    return f"{cls} got {given!r} as its network. Give a Keras model or layer.{fix}"

@@ -1,7 +1,6 @@
 """MLSystem: a model made of models, which learn together."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,6 @@ import keras
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem._attribute_names import DECLARED
 from mlsystem._signature import bind
 from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.batch import Batch
@@ -20,25 +18,20 @@ from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
 from mlsystem.losses.loss_values import ForwardLosses
-from mlsystem.models import saved_declarations
-from mlsystem.models.model import KINDS, MLModel, taken_name
+from mlsystem.models.model import MLModel
+from mlsystem.models.model_attributes import KINDS
+from mlsystem.models.system_attributes import SystemAttributes
 from mlsystem.models.system_learner import SystemLearner
+from mlsystem.models.system_saving import SystemSaving
 from mlsystem.optimizers import creation
 from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members, system_routing
-from mlsystem.saving import constructor_arguments
 from mlsystem.step import context, train_function
 from mlsystem.step.train_function import SystemTrainFunction
 
-# The arguments of a system's `compile`, beside the arguments of Keras.
-_COMPILED = (
-    *("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"),
-    "auto_scale_loss",
-)
-
 
 @keras.saving.register_keras_serializable("mlsystem")
-class MLSystem(MLModel):
+class MLSystem(SystemAttributes, SystemSaving, MLModel):
     """Several models that are trained together, each with its own optimizer and losses.
 
     Set the models as attributes, in lists or in dicts. They are the members of the system, named
@@ -114,54 +107,6 @@ class MLSystem(MLModel):
     update_when: Any = None
     nonfinite: str = "skip"
     balance: Any = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if "built" not in self.__dict__ and members.has_layer(value):
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ sets `{name}` before it calls "
-                "`super().__init__()`. Call that first."
-            )
-        if name[0] == "_" or (value is True and name == "built"):  # Keras sets some of them first
-            super().__setattr__(name, value)
-            return
-        if isinstance(value, keras.Layer) and hasattr(MLSystem, name):
-            raise ValueError(taken_name(self, name))
-        if isinstance(value, type) and issubclass(value, keras.Model):
-            raise ValueError(
-                f"`{name}` of {type(self).__name__} is the class {value.__name__}. Make a model: "
-                f"`self.{name} = {value.__name__}(...)`. To keep a class, begin its name with an "
-                "underscore."
-            )
-        learner = self._mlsystem
-        if name in DECLARED and learner.call is not None and learner.call.arguments is not None:
-            raise RuntimeError(
-                f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
-                "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"
-            )
-        if name not in DECLARED and _has_other(self, value) and self.built:
-            raise RuntimeError(
-                f"'{self.name}' has its weights already, and cannot be given another `{name}`. "
-                f"Make a new {type(self).__name__} from the models that are to stay, which keep "
-                "their weights, and call `setup` or `fit`. Its optimizers start from scratch."
-            )
-        before = getattr(self, name, None) if name in learner.attributes else None
-        if isinstance(before, keras.Layer) and before is not value:
-            _keras.untrack(self, before)  # or it would stay a part of the system
-        with _keras.DotNotTrackScope() if name == "routing" and _trains(value) else nullcontext():
-            super().__setattr__(name, value)
-        if name in DECLARED and "built" in self.__dict__:
-            learner.reset()
-            self.train_function = self.test_function = None
-        if members.holds_layer(value):
-            members.give_names(name, value)
-            learner.attributes[name] = None
-            learner.reset()
-
-    def __dir__(self) -> list[str]:
-        # Keras saves the attributes among these names: each model by its own name, and models in
-        # lists and dicts by `_members`. In `layers` they would be numbered by class.
-        hidden = {"layers", *self._mlsystem.containers()}
-        return [name for name in super().__dir__() if name not in hidden]
 
     # Methods to override ---------------------------------------------------------------------
 
@@ -358,36 +303,12 @@ class MLSystem(MLModel):
             self.train_function = SystemTrainFunction(self._mlsystem)
         return self.train_function
 
-    def get_compile_config(self) -> Any:
-        """Return the training configuration, as Keras saves it, with each model's optimizer."""
-        if not (config := super().get_compile_config()):
-            return config
-        given = {name: getattr(self._mlsystem.given, name) for name in _COMPILED}
-        given |= {"optimizer": dict(self.optimizers)} if self.optimizers else {}
-        config |= {
-            name: constructor_arguments.serialized(self, name, v) for name, v in given.items()
-        }
-        return config | saved_declarations.declared(self)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile a loaded system like the saved one. Called by Keras."""
-        super().compile_from_config(saved_declarations.declare(self, config))
-
-    def get_build_config(self) -> Any:
-        """Return the build config. Add the declarations of a system that is not compiled."""
-        config = super().get_build_config()
-        return config if self.compiled or not config else config | saved_declarations.declared(self)
-
     def build(self, input_shape: Any) -> None:
         """Mark the system as built. Keras calls it after a `forward` that may call members only."""
         members.mark_built(self)
         super().build(input_shape)
 
     build._is_default = True  # type: ignore[attr-defined]
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Create the weights of a loaded system. Called by Keras."""
-        super().build_from_config(saved_declarations.declare(self, config))
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the outputs of `forward`, computed batch by batch. See `keras.Model.predict`.
@@ -402,19 +323,6 @@ class MLSystem(MLModel):
         if not self.built and (x is None or isinstance(x, (MLData, BatchAdapter))):
             self.setup(x)
         return super().predict(x, *args, **kwargs)
-
-
-def _has_other(system: Any, value: Any) -> bool:
-    """Return whether a value holds a layer that is not part of the system."""
-    if not members.holds_layer(value):
-        return False
-    known = {id(layer) for layer in _keras.flat_layers(system)}
-    return any(id(layer) not in known for _, layer in members.walk("", value))
-
-
-def _trains(routing: Any) -> bool:
-    """Return whether a routing holds a variable that Keras would add to the trainable weights."""
-    return any(getattr(leaf, "trainable", False) for leaf in keras.tree.flatten(routing))
 
 
 KINDS[MLSystem] = SystemLearner

@@ -1,10 +1,12 @@
 """The function that Keras' `fit` calls on a batch: compiles a step for the models due, once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from mlsystem import _keras
 from mlsystem._learner import Learner, SystemBase
+from mlsystem._long_work import announced
 from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
@@ -40,7 +42,18 @@ class TrainFunction:
         kind = self.learner.compiled.due, self.learner.compiled.trained
         if kind not in self.steps:
             self.steps[kind] = engine.train_function(self.learner.model)
+            return functools.partial(self._first, self.steps[kind])
         return self.steps[kind]
+
+    def _first(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Run a step for the first time, which compiles it."""
+        learner = self.learner
+        how = engine.compiler(learner.model)
+        work = f"Compiling the training step of '{learner.name}' by {how}"
+        if not how:
+            work = f"Running the first training step of '{learner.name}'"
+        with announced(work, learner.call is not None and learner.call.shows):
+            return step(*args)
 
     def _see_what_is_frozen(self) -> None:
         learner = self.learner

@@ -94,6 +94,9 @@ class JaxEngine(Engine):
         state = _tested(system)
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
 
+    def compiler(self, system: Any) -> str:
+        return "jax.jit" if system.jit_compile and not system.run_eagerly else ""
+
     def trace(self) -> Any:
         return _place.get_opaque_trace_state()
 

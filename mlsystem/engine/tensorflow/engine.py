@@ -81,6 +81,11 @@ class TensorFlowEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return _in_python(_keras.made_function(system, "test"), system)
 
+    def compiler(self, system: Any) -> str:
+        if system.run_eagerly:
+            return ""
+        return "tf.function with XLA" if system.jit_compile else "tf.function"
+
     def step_scope(self, data: Any) -> contextlib.AbstractContextManager[Any]:
         # At the end of the data, operations that do not wait for a batch run once more. What counts
         # batches must wait.
@@ -106,7 +111,7 @@ class TensorFlowEngine(Engine):
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
         if isinstance(batches, tf.distribute.DistributedIterator):
-            raise ValueError("GradientNorms looks at one device, and not at those of a strategy.")
+            raise ValueError("Gradients are measured on one device, not on those of a strategy.")
         drawn = list(itertools.islice(batches, system.steps_per_execution))
         if not drawn:
             return None, given

@@ -43,6 +43,7 @@ class CompiledStep:
         ]
         self.learners = [m._mlsystem for m in system.modules() if "_mlsystem" in vars(m)]
         self.programs: dict[Any, Program | None] = {}
+        self.operations = 0  # the number of operations in the graph that was captured last
         self.warnings: list[str] = []
         # How often numbers in attributes changed, which programs hold as constants; the steps since
         # the last change; and the changes in a row that came after a single step.
@@ -130,6 +131,7 @@ class CompiledStep:
             self.warnings.append(_reason(error))
             return None
         if self._changes() == before:
+            self.operations = sum(node.op == "call_function" for node in graph.graph.nodes)
             return graph
         self._warn("it sets an attribute to a number, which a graph does not. Use a keras.Variable")
         self.how = False  # each step would be of another kind

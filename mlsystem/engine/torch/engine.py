@@ -78,6 +78,20 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step)
 
+    def compiler(self, system: Any) -> str:
+        how = system._mlsystem.given.jit_compile
+        if how is False or system.run_eagerly:
+            return ""
+        steps = getattr(system.train_function, "steps", {}).values()
+        known = [step.operations for step in steps if step.operations]
+        parts = ["captured graph", *(["inductor"] if how is True else [])]
+        return f"torch ({', '.join([*parts, *([f'{max(known):,} operations'] if known else [])])})"
+
+    @contextlib.contextmanager
+    def discarding(self, learner: Any) -> Iterator[None]:
+        with self._buffers_restored(learner), super().discarding(learner):
+            yield
+
     @contextlib.contextmanager
     def predict_scope(self, system: Any) -> Iterator[None]:
         # Keras on torch can neither run several steps per execution nor compile a whole step.
@@ -107,10 +121,14 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def _restored(self, learner: Any, state: list[Any]) -> Iterator[None]:
+        with self._buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
+            yield
+
+    @contextlib.contextmanager
+    def _buffers_restored(self, learner: Any) -> Iterator[None]:
         buffers = [(buffer, buffer.detach().clone()) for buffer in learner.buffers()]
         try:
-            with super()._restored(learner, state), _seeds_restored():
-                yield
+            yield
         finally:
             with torch.no_grad():
                 for buffer, old in buffers:

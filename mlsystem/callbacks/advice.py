@@ -1,0 +1,275 @@
+"""`Advice`: say in sentences what goes wrong in a training run, and what to try."""
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mlsystem import _keras
+from mlsystem._checks import is_count
+from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.undisturbed import undisturbed
+from mlsystem.diagnostics import advice_rules
+from mlsystem.diagnostics.gradient_measurement import Norms
+from mlsystem.diagnostics.gradient_report import Route, followed
+
+_MOST = 64  # samples in a comparison
+_FEW = 10  # a model of fewer numbers, as a temperature near zero, has no usual size of updates
+
+
+class Advice(MeasuredSteps):
+    """A callback that warns in sentences when a training run goes wrong, and says what to try.
+
+    ```python
+    noise = keras.random.normal((64, 100), seed=1)
+    advice = ml.callbacks.Advice(samples=lambda: gan.generator(noise))
+    gan.fit(images, epochs=20, callbacks=[advice])
+    print(advice.sentences())
+    ```
+
+    Each advice is a warning, and is given once in a `fit`. It names the models, says what the
+    numbers mean, and what to try. The rules:
+
+    - A model wins. Its loss is below `winning_loss` and below a tenth of its first value. The
+      gradient of another model is `gradient_fall` times smaller than at its largest, and the loss
+      of that model is not smaller than at first.
+    - The samples collapse. The mean distance between samples is `sample_fall` (90 %) below its
+      largest value.
+    - A route is dead. A model follows a loss and gets a gradient of zero from it. Under `"sum"` and
+      `"own"`, a loss that never reached a model is fine if the model gets a gradient from another.
+    - Updates are too small or too large. The norm of an update, divided by the norm of the weights,
+      is above the second of `update_ratios`, or was never above the first. Models of fewer than 10
+      numbers do not count.
+    - A loss does not move. All losses that a model follows stay within 1 % for `stalled_epochs`,
+      and within 10 % of their first values. Losses that models play against each other, as in a
+      GAN, do not count.
+
+    The rules on winners, routes and updates must hold in the last `looks` measurements. None or
+    False for `winning_loss`, `sample_fall`, `dead_routes`, `update_ratios` or `stalled_epochs`
+    switches a rule off. The sources of the limits are in `mlsystem/diagnostics/advice_rules.py`.
+
+    Training with and without this callback is the same, bit for bit. A measured batch costs one
+    extra forward pass, one backward pass per loss, and a copy of the weights. Other batches cost
+    nothing. That is why `fit` does not use this callback by itself.
+
+    Args:
+        every: number of batches between measurements. Each epoch measures its first batch.
+        samples: a function without arguments that returns samples of shape (number, ...), from the
+            same noise each time. It is called at the end of each epoch. The first 64 are compared.
+        winning_loss: the loss of a model that may have won.
+        gradient_fall: how many times smaller the gradient of the other model has become.
+        sample_fall: the share by which the distance between samples has fallen.
+        dead_routes: whether to look for routes without a gradient.
+        update_ratios: the limits of the norm of an update, divided by the norm of the weights.
+        stalled_epochs: number of epochs, from 2, in which no loss of a model moves.
+        looks: number of measurements in a row.
+        warn: whether each advice is a warning. `sentences` has it in any case.
+
+    Raises:
+        ValueError: if an argument has another value, or the callback is not given to the `fit` of
+            an MLModel or MLSystem.
+    """
+
+    def __init__(
+        self,
+        every: int = 100,
+        samples: Callable[[], Any] | None = None,
+        *,
+        winning_loss: float | None = 0.1,
+        gradient_fall: float = 50,
+        sample_fall: float | None = 0.9,
+        dead_routes: bool = True,
+        update_ratios: tuple[float, float] | None = (1e-5, 1e-1),
+        stalled_epochs: int | None = 5,
+        looks: int = 3,
+        warn: bool = True,
+    ) -> None:
+        super().__init__(every)
+        self.samples, self.warn, self.looks = samples, warn, looks
+        self.winning_loss, self.gradient_fall = winning_loss, gradient_fall
+        self.sample_fall, self.dead_routes = sample_fall, dead_routes
+        self.update_ratios, self.stalled_epochs = update_ratios, stalled_epochs
+        _check(self)
+        self._run = _Run()
+
+    def sentences(self) -> list[str]:
+        """Return the advice of the latest `fit`, in the order in which it was given."""
+        return list(self._run.said.values())
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forget the run before, and watch the training steps of this `fit`."""
+        self._run = _Run()
+        super().on_train_begin(logs)
+
+    def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
+        """Apply the rules on gradients and updates to a new measurement. See `MeasuredSteps`."""
+        run, learner = self._run, self.model._mlsystem
+        run.routes = followed(learner, norms)
+        run.add(self.influence.losses, norms, ratios, self.model.steps_per_execution)
+        if self.winning_loss:
+            self._see_winners()
+        if self.dead_routes:
+            self._see_dead_routes()
+        if self.update_ratios:
+            for name, model in learner.models().items():
+                if _size(model) >= _FEW:
+                    self._see_updates(name, run.ratios[name], learner.optimizers[name])
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Apply the rules on losses and samples. See Keras."""
+        if self.stalled_epochs:
+            self._run.add_epoch(logs or {})
+            self._see_stalled(self.stalled_epochs)
+        if self.samples is not None and self.sample_fall:
+            self._run.distances.append(self._distance(self.samples))
+            self._say("samples", advice_rules.collapsed(self._run.distances, self.sample_fall))
+
+    def _say(self, rule: Any, sentence: str | None) -> None:
+        if sentence is not None and rule not in self._run.said:
+            self._run.said[rule] = sentence
+            if self.warn:
+                warnings.warn(sentence, stacklevel=2)
+
+    def _see_winners(self) -> None:
+        run = self._run
+        for won, lost in run.games():
+            found = advice_rules.winner(
+                (won, lost),
+                (run.losses[won], run.losses[lost]),
+                run.norms[lost, lost],
+                self.winning_loss or 0.0,
+                self.gradient_fall,
+                self.looks,
+            )
+            self._say(("winner", won, lost), found)
+
+    def _see_dead_routes(self) -> None:
+        run, is_table = self._run, isinstance(getattr(self.model, "routing", None), Mapping)
+        fed = {model for loss, model in run.routes if any(run.norms[loss, model])}
+        for loss, model in run.routes:
+            found = advice_rules.dead_route(
+                loss, model, run.norms[loss, model], is_table or model not in fed, self.looks
+            )
+            self._say(("route", loss, model), found)
+
+    def _see_updates(self, name: str, values: list[float], optimizer: Any) -> None:
+        has_schedule = _keras.schedule(optimizer) is not None
+        rate = float(ops.convert_to_numpy(optimizer.learning_rate))
+        assert self.update_ratios is not None
+        found = advice_rules.update_ratio(
+            name, values, rate, has_schedule, self.update_ratios, self.looks
+        )
+        self._say(("update", name), found)
+
+    def _see_stalled(self, epochs: int) -> None:
+        run, learner = self._run, self.model._mlsystem
+        for model, row in learner.rows(list(run.losses)).items():
+            losses = [loss for loss, other in run.routes if other == model]
+            against = run.plays(model) or any(_is_negative(factors) for factors in row.values())
+            found = {n: advice_rules.stalled(n, run.epochs.get(n, []), epochs) for n in losses}
+            if not against and all(found.values()):
+                for loss, sentence in found.items():
+                    self._say(("stalled", loss), sentence)
+
+    def _distance(self, samples: Callable[[], Any]) -> float:
+        """Return the mean distance between two samples."""
+        callbacks = self.model._mlsystem.call.callbacks
+        with undisturbed(self.model, callbacks.parts[0] if callbacks is not None else None):
+            made = np.asarray(ops.convert_to_numpy(samples()), "float64")
+        if made.ndim == 0 or len(made) < 2:
+            raise ValueError(
+                f"Advice got samples of shape {made.shape}. `samples` returns an array of at least "
+                "two samples."
+            )
+        flat = made.reshape(len(made), -1)[:_MOST]
+        squares = ((flat[:, None] - flat[None]) ** 2).sum(-1)
+        return float(np.sqrt(squares).sum() / (len(flat) * (len(flat) - 1)))
+
+
+@dataclass
+class _Run:
+    """The measurements of one `fit`, and the advice that was given.
+
+    They are in an object because a checkpoint would restore plain lists of an earlier `fit`.
+    """
+
+    said: dict[Any, str] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    norms: dict[Route, list[float]] = field(default_factory=dict)
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    epochs: dict[str, list[float]] = field(default_factory=dict)
+    distances: list[float] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+
+    def add(
+        self, losses: dict[str, float], norms: Norms, ratios: dict[str, float], steps: int
+    ) -> None:
+        """Add a measured batch. A ratio over several steps counts as that many equal ones."""
+        for name, value in losses.items():
+            self.losses.setdefault(name, []).append(value)
+        for loss, row in norms.items():
+            for model, norm in row.items():
+                self.norms.setdefault((loss, model), []).append(norm or 0.0)
+        for model, ratio in ratios.items():
+            self.ratios.setdefault(model, []).append(ratio / steps)
+
+    def add_epoch(self, logs: Mapping[str, Any]) -> None:
+        """Add the mean losses of an epoch."""
+        for name in self.losses:
+            log = f"{name}_loss" if f"{name}_loss" in logs or len(self.losses) > 1 else "loss"
+            if log in logs:
+                self.epochs.setdefault(name, []).append(float(logs[log]))
+
+    def games(self) -> list[tuple[str, str]]:
+        """Return pairs of models with opposed losses.
+
+        The loss of the second depends on the first, which does not follow it. Each follows the loss
+        of its own name.
+        """
+        own = [loss for loss, model in self.routes if loss == model]
+        pairs = [(a, b) for a in own for b in own if a != b and (b, a) not in self.routes]
+        return [(a, b) for a, b in pairs if any(self.norms[b, a])]
+
+    def plays(self, model: str) -> bool:
+        """Return whether a model follows a loss that reaches others which do not follow it."""
+        mine = [loss for loss, other in self.routes if other == model]
+        away = [route for route in self.norms if route[0] in mine and route not in self.routes]
+        return any(any(self.norms[route]) for route in away)
+
+
+def _size(model: Any) -> int:
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def _is_negative(factors: tuple[Any, ...]) -> bool:
+    return math.prod(f for f in factors if isinstance(f, numbers.Real)) < 0
+
+
+def _check(advice: Advice) -> None:
+    """Raise an error for arguments that are of the wrong kind."""
+    if advice.samples is not None and not callable(advice.samples):
+        raise ValueError(
+            f"Advice got samples={advice.samples!r}. Give a function without arguments that "
+            "returns samples, as `lambda: gan.generator(noise)`."
+        )
+    for name in ("winning_loss", "gradient_fall", "sample_fall"):
+        value = getattr(advice, name)
+        is_limit = isinstance(value, numbers.Real) and float(value) > 0
+        if value is not None and value is not False and not is_limit:
+            raise ValueError(f"Advice got {name}={value!r}; give a number above 0, or None.")
+    limits = advice.update_ratios
+    if limits and not (len(limits) == 2 and 0 <= limits[0] < limits[1]):
+        raise ValueError(
+            f"Advice got update_ratios={limits!r}; give a lower and an upper limit, or None."
+        )
+    for name, value in {
+        "looks": advice.looks,
+        "stalled_epochs": advice.stalled_epochs or 2,
+    }.items():
+        if not is_count(value) or (name == "stalled_epochs" and value < 2):
+            raise ValueError(f"Advice got {name}={value!r}; give a whole number from 2.")

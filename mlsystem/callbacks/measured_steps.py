@@ -1,0 +1,70 @@
+"""`MeasuredSteps`: base class of callbacks that measure gradients and updates every N batches."""
+
+from typing import Any
+
+import keras
+
+from mlsystem import _learner
+from mlsystem._checks import is_count
+from mlsystem.callbacks.watched_step import WatchedStep, update_ratio, weights
+from mlsystem.diagnostics.gradient_measurement import Influence, Norms
+from mlsystem.engine import engine
+
+
+class MeasuredSteps(keras.callbacks.Callback):
+    """A callback that measures the first batch of each epoch, and then every N batches.
+
+    It changes no bit of the training. With `steps_per_execution`, it measures the first batch of an
+    execution, and the update ratio covers all steps of the execution.
+
+    Args:
+        every: number of batches between measurements.
+    """
+
+    influence: Influence
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        if not is_count(every):
+            what = type(self).__name__
+            raise ValueError(f"{what} got every={every!r}; give a number of batches from 1.")
+        self.every = every
+        self.batches = 0
+
+    def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
+        """Take the gradient norms of a batch by loss and model, and the update ratio by model."""
+        raise NotImplementedError
+
+    def set_model(self, model: Any) -> None:
+        """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
+        if not isinstance(model, keras.Model) or _learner.of(model) is None:
+            raise ValueError(
+                f"{type(self).__name__} is for the `fit` of a whole MLModel or MLSystem. Give it "
+                "there, without For."
+            )
+        super().set_model(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Watch the training steps of this `fit` from now on."""
+        self.influence = Influence(self.model._mlsystem)
+        self.model.train_function = WatchedStep(self.model.train_function, self)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start to count the batches. See Keras."""
+        self.batches = 0
+
+    def step(self, function: Any, *given: Any) -> Any:
+        """Run a training step, or several as one, and measure a batch if it is due."""
+        steps = self.model.steps_per_execution
+        due = -self.batches % self.every < steps
+        self.batches += steps
+        if not due:
+            return function(*given)
+        batch, given = engine.peek(self.model, *given)
+        if batch is None:  # the data has ended
+            return function(*given)
+        norms, before = self.influence(batch), weights(self.model)
+        result = function(*given)
+        after = weights(self.model)
+        self.measured(norms, {m: update_ratio(old, after[m]) for m, old in before.items()})
+        return result

@@ -1,0 +1,201 @@
+"""The rules of `ml.callbacks.Advice`. Each takes numbers and returns a sentence or None.
+
+The numbers are plain floats: measurements in their order, the newest last. A rule says what was
+found, what it means, and what to try. Sources of the thresholds:
+
+- `winner`: a discriminator whose loss goes to 0 is a failure to watch for, by Chintala et al., "How
+  to Train a GAN?", https://github.com/soumith/ganhacks. A perfect discriminator leaves the
+  generator without a gradient: Arjovsky and Bottou, https://arxiv.org/abs/1701.04862. The factors
+  are ours.
+- `collapsed`: Salimans et al., https://arxiv.org/abs/1606.03498 (minibatch discrimination), and
+  Odena et al., https://arxiv.org/abs/1610.09585 (similarity of samples), compare samples with each
+  other to find collapse. The 90 % are ours.
+- `update_ratio`: about 0.001 is usual, by the notes of Stanford's course CS231n,
+  https://cs231n.github.io/neural-networks-3/#ratio. The limits are 100 times away from that.
+- `dead_route` and `stalled` have no source. The 1 % and 10 % are ours.
+"""
+
+import math
+from collections.abc import Sequence
+
+Values = Sequence[float]
+_USUAL_RATIO = 1e-3
+_SAME = 0.01  # a loss that moves less than this share of its value does not move
+_MOVED = 0.1  # a loss that differs from its first value by this share has moved before
+
+
+def winner(
+    names: tuple[str, str],
+    losses: tuple[Values, Values],
+    norms: Values,
+    near_zero: float = 0.1,
+    fall: float = 50,
+    looks: int = 3,
+) -> str | None:
+    """Advise on a model that has won against another, which then learns nothing.
+
+    The rule holds if, in each of the last measurements: the loss of the first model is below
+    `near_zero` and below a tenth of its first value; the gradient of the other model is `fall`
+    times smaller than it was at its largest; and the other model's own loss is not smaller than at
+    first. The last condition tells a lost game from two models that have both converged.
+
+    Args:
+        names: the names of the model that may have won, and of the other.
+        losses: their losses.
+        norms: the norm of the gradient of the other model's loss in that model.
+        near_zero: the limit of the loss of the winner.
+        fall: how many times smaller the gradient has become.
+        looks: number of measurements in a row.
+    """
+    (won, lost), (own, other) = names, losses
+    if len(own) <= looks or not _all_finite(own, other, norms):
+        return None
+    limit, top = min(near_zero, 0.1 * abs(own[0])), max(norms)
+    is_won = all(abs(value) < limit for value in own[-looks:])
+    is_lost = all(norm * fall < top for norm in norms[-looks:])
+    if not is_won or not is_lost or min(other[-looks:]) < other[0]:
+        return None
+    often = f"{top / norms[-1]:.0f}-fold" if norms[-1] else "to zero"
+    return (
+        f"'{won}' wins: its loss fell from {own[0]:.3g} to {own[-1]:.2g}, and the gradient of "
+        f"'{lost}' fell {often}. '{lost}' has almost nothing left to learn from. Update '{won}' "
+        f'only while it loses: update_when = {{"{won}": lambda losses: losses["{won}"] > '
+        f"{_rounded(abs(own[0]) / 3)}}}. Or lower its learning rate."
+    )
+
+
+def collapsed(distances: Values, fall: float = 0.9) -> str | None:
+    """Advise on samples that have become alike.
+
+    The rule holds if the newest distance is below `1 - fall` of the largest one.
+
+    Args:
+        distances: the mean distance between the samples of a set, for each set.
+        fall: the share by which the distance has fallen.
+    """
+    if len(distances) < 2 or not _all_finite(distances):
+        return None
+    top, now = max(distances), distances[-1]
+    if not now < (1 - fall) * top:
+        return None
+    return (
+        f"The samples have collapsed: the mean distance between two of them fell from {top:.3g} to "
+        f"{now:.2g} ({1 - now / top:.0%} less). The model now makes nearly the same sample from "
+        "any noise. Go back to an earlier checkpoint and lower the learning rates. Or let the "
+        "discriminator compare the samples of a batch, or use a Wasserstein loss with a gradient "
+        "penalty."
+    )
+
+
+def dead_route(
+    loss: str, model: str, norms: Values, is_expected: bool = True, looks: int = 3
+) -> str | None:
+    """Advise on a loss that a model follows without getting a gradient from it.
+
+    The rule holds if the gradient was zero in each of the last measurements.
+
+    Args:
+        loss: the name of the loss.
+        model: the name of a model that follows it.
+        norms: the norm of the gradient of the loss in the model.
+        is_expected: whether the loss must reach the model. If not, the rule holds only for a route
+            that had a gradient before. Under `routing = "sum"`, some losses do not reach a model.
+        looks: number of measurements in a row.
+    """
+    was = max(norms, default=0.0)
+    if len(norms) < looks or any(norm != 0 for norm in norms[-looks:]):
+        return None
+    if not is_expected and was == 0:
+        return None
+    before = f", and was up to {was:.2g} before" if was else ""
+    why = (
+        "Look for units that no longer react (ReLU with negative inputs, saturated sigmoids), and "
+        "lower the learning rate."
+        if was
+        else "Look for `stop_gradient`, `argmax`, rounding or a conversion to NumPy on the way, or "
+        f"take '{loss}' out of the routing of '{model}'."
+    )
+    return (
+        f"'{model}' gets no gradient from the loss '{loss}': it was zero in the last {looks} "
+        f"measurements{before}. '{model}' follows '{loss}', and learns nothing from it. {why}"
+    )
+
+
+def update_ratio(
+    model: str,
+    ratios: Values,
+    rate: float | None = None,
+    has_schedule: bool = False,
+    limits: tuple[float, float] = (1e-5, 1e-1),
+    looks: int = 3,
+) -> str | None:
+    """Advise on a model whose steps are far too small or far too large for its weights.
+
+    Measurements of zero do not count: the model was not updated then. Too large are the last
+    measurements in a row above the upper limit. Too small are all measurements so far, so that a
+    model that has converged gets no advice. A schedule may start or end with small steps, so that
+    small steps of a model with a schedule give no advice.
+
+    Args:
+        model: the name of the model.
+        ratios: the norm of an update, divided by the norm of the weights.
+        rate: the learning rate now.
+        has_schedule: whether the learning rate follows a schedule.
+        limits: the lower and the upper limit.
+        looks: number of measurements in a row.
+    """
+    moved = [ratio for ratio in ratios if ratio > 0]
+    if len(moved) < looks or not _all_finite(moved):
+        return None
+    now = sorted(moved[-looks:])[looks // 2]
+    if min(moved[-looks:]) > limits[1]:
+        size, means, change = "large", "Training may diverge.", "Lower"
+    elif max(moved) < limits[0] and not has_schedule:
+        size, means, change = "small", "It hardly learns.", "Raise"
+    else:
+        return None
+    return (
+        f"The updates of '{model}' are far too {size}: a step changes its weights by {now:.1g} of "
+        f"their norm, where about 0.001 is usual. {means} {change} its learning rate"
+        f"{_suggested(rate, now)}."
+    )
+
+
+def _suggested(rate: float | None, ratio: float) -> str:
+    if not rate:
+        return ""
+    return f" from {rate:.2g} to about {rate * _USUAL_RATIO / ratio:.0e}"
+
+
+def stalled(loss: str, values: Values, epochs: int = 5) -> str | None:
+    """Advise on a loss that does not move.
+
+    The rule holds if the loss stayed within 1 % over the last epochs, and is within 10 % of its
+    first value. A loss that has moved by more and then stays has probably converged.
+
+    Args:
+        loss: the name of the loss.
+        values: its mean in each epoch.
+        epochs: number of epochs.
+    """
+    if len(values) < epochs or not _all_finite(values):
+        return None
+    last, size = values[-epochs:], abs(values[-1])
+    if size == 0 or max(last) - min(last) > _SAME * size:
+        return None
+    if abs(values[0] - values[-1]) > _MOVED * abs(values[0]):
+        return None
+    return (
+        f"The loss '{loss}' has not moved for {epochs} epochs: it is {values[-1]:.3g}, and was "
+        f"{values[0]:.3g} in the first. The models that follow it learn nothing from it. See "
+        "whether they can learn two batches, with fit(overfit=2). Then look at "
+        "system.gradient_report(batch), at the learning rate and at the targets."
+    )
+
+
+def _all_finite(*series: Values) -> bool:
+    return all(math.isfinite(value) for values in series for value in values)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.1g}"
