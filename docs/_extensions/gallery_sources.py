@@ -67,4 +67,8 @@ def body(rest, picture):
         is_command = line.startswith("    ") or (is_command and not line)
         yield re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line)
     if picture:
-        yield from ("", f".. image:: {picture}", "   :width: 100%")
+        yield from (
+            "",
+            f".. image:: ../../examples/pictures/{picture.name}",
+            f"   :alt: {picture.stem}",
+        )
