@@ -43,6 +43,7 @@ TINY = {
     "simclr": {"epochs": 1, "samples": 200, "few": 50},
     "td3": {"rounds": 1, "updates": 4, "count": 2, "steps": 8},
     "vae": {"epochs": 1, "samples": 64},
+    "vq_vae": {"epochs": 1, "samples": 100},
     "wgan_gp": {"epochs": 1, "samples": 64},
 }
 
