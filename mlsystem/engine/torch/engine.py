@@ -82,14 +82,16 @@ class TorchEngine(Engine):
         how = system._mlsystem.given.jit_compile
         if system.run_eagerly or how is False:
             return "not compiled: runs eagerly"
-        steps = getattr(system.train_function, "steps", {}).values()
-        known = [step.operations for step in steps if step.operations]
-        size = f" ({max(known):,} operations)" if known else ""
-        return f"whole, as a captured graph{size}{' by inductor' if how is True else ''}"
+        steps = list(getattr(system.train_function, "steps", {}).values())
+        if steps and not any(step.operations for step in steps):
+            return "not compiled: the step cannot be captured, and runs eagerly"
+        size = max((step.operations for step in steps), default=0)
+        counted = f" of {size:,} operations" if size else ""
+        return f"whole, as a captured graph{counted}{', by inductor' if how is True else ''}"
 
     @contextlib.contextmanager
     def discarding(self, learner: Any) -> Iterator[None]:
-        with self._buffers_restored(learner), super().discarding(learner):
+        with _buffers_restored(learner), super().discarding(learner):
             yield
 
     @contextlib.contextmanager
@@ -121,18 +123,8 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def _restored(self, learner: Any, state: list[Any]) -> Iterator[None]:
-        with self._buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
+        with _buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
             yield
-
-    @contextlib.contextmanager
-    def _buffers_restored(self, learner: Any) -> Iterator[None]:
-        buffers = [(buffer, buffer.detach().clone()) for buffer in learner.buffers()]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, old in buffers:
-                    buffer.copy_(old)
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         return next(iter(given[0]), None), given
@@ -190,6 +182,18 @@ def _input(x: Any) -> Any:
     # A copy, so that a use of `x` that does not come through the argument is constant.
     x = ops.convert_to_tensor(x)
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+@contextlib.contextmanager
+def _buffers_restored(module: Any) -> Iterator[None]:
+    """Restore the buffers of modules that Keras does not know as variables."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in before:
+                buffer.copy_(old)
 
 
 @contextlib.contextmanager
