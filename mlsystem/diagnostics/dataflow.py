@@ -53,6 +53,7 @@ class _Run:
     made: list[list[Any]] = field(default_factory=list)
     outputs: Any = None
     taken: LossValues | None = None
+    in_forward: int = 0  # so many of the calls are in `forward`, the others in the losses
 
 
 def dataflow(learner: Learner) -> Dataflow:
@@ -64,10 +65,20 @@ def dataflow(learner: Learner) -> Dataflow:
     if first is None:
         return Dataflow()
     changed = {name: _changed(first, run) for name, run in _runs(learner, batch, kept, first)}
-    calls = [_call(first, i, changed) for i in range(len(first.calls))]
+    calls = [_call(first, i, changed) for i in _shown(first)]
     losses = list(first.taken.losses) if first.taken else []
     found = {n: [s for s in changed if s != NOISE and n in changed[s][1]] for n in losses}
     return Dataflow(calls, found, first.taken)
+
+
+def _shown(run: _Run) -> list[int]:
+    """Return the calls in `forward`, and those in the losses of models that it does not call.
+
+    A loss may call a model inside `ml.grad`, which not every backend lets us see.
+    """
+    in_forward = {name for name, _ in run.calls[: run.in_forward]}
+    later = range(run.in_forward, len(run.calls))
+    return [*range(run.in_forward), *(i for i in later if run.calls[i][0] not in in_forward)]
 
 
 def _values(symbol: Any) -> Any:
@@ -150,7 +161,7 @@ def _tried(
             try:
                 with _recording(learner, run, kept, spoiled):
                     outputs = call_forward(learner, batch, training=True, phase=0)
-                    run.outputs = outputs
+                    run.outputs, run.in_forward = outputs, len(run.calls)
                     with contextlib.suppress(Exception):
                         run.taken = learner.find_losses(batch, outputs, True)
             except Exception:

@@ -40,6 +40,11 @@ def describe(model: Any, report: Norms | None = None) -> Description:
     """
     learner: Learner = model._mlsystem
     check(learner)
+    if report is not None and not isinstance(report, Mapping):
+        raise TypeError(
+            f"The report of a picture is a {type(report).__name__}. Give the result of "
+            "`gradient_report(data)`."
+        )
     flow = dataflow(learner)
     rows, losses = _rows(learner, flow), _losses(learner, flow)
     routes = [_measured(route, report) for route in _routes(learner, rows, losses)]

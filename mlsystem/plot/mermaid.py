@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mlsystem.diagnostics.description import COPY, FROZEN, NOISE, Description, ModelFacts, Route
 from mlsystem.plot.box_text import loss_lines, model_lines, pill_text
+from mlsystem.plot.boxes import short_name
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL
 from mlsystem.plot.drawing import colors_of
-from mlsystem.plot.layout import short_name
 
 INDENT = "    "
 
