@@ -69,7 +69,7 @@ def noisy(images, noise, seed):
 
 
 def draw(rows, file):
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
         axes.imshow(np.hstack(images[:12].reshape(-1, 8, 8)), cmap="gray_r", vmin=0, vmax=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")

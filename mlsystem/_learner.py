@@ -6,12 +6,15 @@ model (`models/model_learner.py`) and the learner of a system (`models/system_le
 """
 
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 # The step that runs in each thread.
 running = threading.local()
+# The learners of all models.
+_made: "weakref.WeakSet[Learner]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Learner:
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
         self.model, self.logs, self.losses = model, logs, losses
+        _made.add(self)
         self.arguments: dict[str, Any] | None = None
         self.given, self.role, self.known = Given(), Role(), KnownLosses()
         self.wiring: Wiring | None = None
@@ -288,6 +292,11 @@ def of(layer: Any) -> Learner | None:
     """Return the learner of a model of this library. None for any other layer."""
     found: Learner | None = vars(layer).get("_mlsystem")
     return found
+
+
+def made() -> list[str]:
+    """Return the classes of all models of this library that exist."""
+    return sorted({type(learner.model).__name__ for learner in _made})
 
 
 def is_system(layer: Any) -> bool:

@@ -13,6 +13,7 @@ import keras
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
+from mlsystem.distribution import agreement, first_process, rows
 from mlsystem.engine import engine
 from mlsystem.fit import validation_preview
 from mlsystem.fit.callback_list import CallbackList, check
@@ -57,6 +58,7 @@ class Call:
         Shorten the epoch of a fast run. Shuffle arrays in our order in each epoch, for a system and
         for a call that a checkpoint follows.
         """
+        rows.divide(epoch, training=self.step == "train_step")
         if self.arguments is not None and (most := self.arguments.most):
             epoch.steps_per_epoch = min(most, epoch.num_batches or most)
         followed = self.callbacks is not None and self.callbacks.is_followed()
@@ -68,15 +70,18 @@ class Call:
 
         This happens before anything else.
         """
-        setup.ready(self.learner, batches)
+        with engine.replicas.alone():
+            setup.ready(self.learner, batches)
 
     def start(self, epoch: Any) -> None:
         """Rehearse validation and start the callbacks, once the model is ready."""
         if self.arguments is not None:
             self.arguments.epoch = epoch
             if self.step == "train_step":
-                _rehearse_validation(self.learner, self.arguments)
+                with engine.replicas.alone():
+                    _rehearse_validation(self.learner, self.arguments)
         if self.callbacks is not None:
+            engine.replicas.share(self.learner.state_variables())
             self.callbacks.start(self.learner.model, epoch)
 
 
@@ -146,10 +151,13 @@ def run(
         arguments: the arguments of `fit` that Keras does not have.
     """
     given = call.arguments
+    first_process.quiet(given)
     _check_thread(learner)
     engine.random_state()  # raises an error if the backend cannot train
     if learner.call is None:
         recompilation.see(learner)
+        if engine.replicas.count > 1 and "callbacks" in given:
+            agreement.on_random_state()  # before the first batch is read
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))
     parts: dict[str, Any] = {} if arguments is None else {"arguments": arguments}
     if learner.call is None:

@@ -27,7 +27,7 @@ from mlsystem.plot.picture import system as draw_system
 from mlsystem.preparation import setup
 from mlsystem.saving import constructor_arguments
 from mlsystem.step import train_function
-from mlsystem.step.train_function import TrainFunction
+from mlsystem.step.train_function import FirstTest, TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
@@ -307,7 +307,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         """Create the compiled step of `evaluate`."""
         train_function.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
-            self.test_function = engine.test_function(self)
+            self.test_function = FirstTest(self._mlsystem, engine.test_function(self))
         return self.test_function
 
 

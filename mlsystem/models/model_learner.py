@@ -9,12 +9,13 @@ import keras
 from mlsystem import _keras
 from mlsystem._learner import Learner, Setup, variables_once
 from mlsystem.data.batch import Batch
+from mlsystem.engine import engine
 from mlsystem.losses import reduction
 from mlsystem.losses.loss_values import ForwardLosses, LossValues
 from mlsystem.optimizers.creation import extended, knows, make
 from mlsystem.routing import routing_table
 from mlsystem.saving.weights_file import Seeds
-from mlsystem.step import context, nonfinite
+from mlsystem.step import context, nonfinite, replica_means
 from mlsystem.step.loss_ledger import summed
 from mlsystem.step.train_function import trained
 
@@ -144,8 +145,17 @@ class ModelLearner(Learner):
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
         """Update the metrics by Keras' `compute_metrics`. A step returns its logs."""
         if this := self.step:
-            logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
-            this.logs = None if self.condition is not None else logs
+            with replica_means.summed(self._measured()):
+                logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            # With other replicas, the logs are read once more.
+            is_whole = self.condition is None and not engine.replicas.reduces
+            this.logs = logs if is_whole else None
+
+    def _measured(self) -> list[Any]:
+        """Return the variables of the metrics that compare outputs with targets."""
+        ours = self.logs.metrics()
+        held = {id(v) for m in [*ours, _keras.loss_tracker(self.model)] if m for v in m.variables}
+        return [v for v in self.model.metrics_variables if id(v) not in held]
 
     # State and logs --------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mlsystem import _learner
+from mlsystem.distribution import first_process
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
 from mlsystem.saving.callback_state import CallbackStates
@@ -31,6 +32,8 @@ def find(place: Any) -> "Resume | None":
     if path.is_file() or path.suffix in (".keras", ".h5"):
         raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
     written = sorted(path.glob(f"step-*{checkpoint_file.ENDING}"))
+    newest = str(written[-1]) if written else "none"
+    first_process.check_same(newest, f"The newest checkpoint in '{path}'")
     return Resume(written[-1]) if written else None
 
 

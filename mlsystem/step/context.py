@@ -14,6 +14,7 @@ from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
+from mlsystem.distribution import batch_norm
 from mlsystem.engine import engine
 from mlsystem.step.loss_ledger import LossLedger
 
@@ -158,6 +159,7 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
                     "End it with `return self.get_metrics_result()`."
                 )
             learner.close_step(this)
+            batch_norm.average_statistics(learner)
             return logs
         finally:
             _running.step = outer

@@ -22,12 +22,13 @@ class Readings:
         learner: the learner of the model that is trained.
         latest: the latest value of each log.
         curves: the values of each log in the course of training.
-        skipped: the number of skipped updates of each model in this `fit`.
+        colors: the color of each model.
     """
 
     learner: Learner
     latest: dict[str, float] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    colors: dict[str, str] = field(default_factory=dict)
     is_read: bool = False  # in this epoch
     _sums: dict[str, tuple[float, float]] = field(default_factory=dict)
     _skipped: dict[str, int] = field(default_factory=dict)  # in the epochs that are over

@@ -1,9 +1,10 @@
 """`Run`: one `fit` as `Live` shows it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mlsystem.callbacks.advice import Advice
 from mlsystem.callbacks.compact_logs import loss_logs
 from mlsystem.callbacks.live import surfaces
 from mlsystem.callbacks.live.clock import Clock
@@ -11,8 +12,9 @@ from mlsystem.callbacks.live.film import Film
 from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.readings import Readings
-from mlsystem.callbacks.live.rows import rows
+from mlsystem.callbacks.live.rows import colors, rows
 from mlsystem.callbacks.live.view import View
+from mlsystem.callbacks.measured_steps import MeasuredSteps
 from mlsystem.callbacks.undisturbed import undisturbed
 from mlsystem.engine import engine
 
@@ -33,12 +35,18 @@ class Run:
     ) -> None:
         self.model, self.clock, self.progress, self.film = model, clock, progress, film
         self.data = data
-        self.readings = Readings(model._mlsystem)
+        self.readings = Readings(model._mlsystem, colors=colors(model._mlsystem))
         self.surface = surfaces.choose()
         self.meter: Meter | None = None
-        self.advice: Any = None
+        self.advice: list[Advice] = []
+        self.measured: list[MeasuredSteps] = []
         self.is_shown = False
         self.is_timed = self.surface.is_timed or film is not None
+
+    def meet(self, callbacks: Iterable[Any]) -> None:
+        """Find the callbacks that give advice, and those that measure."""
+        self.advice = [c for c in callbacks if isinstance(c, Advice)]
+        self.measured = [c for c in callbacks if isinstance(c, MeasuredSteps)]
 
     def begin_epoch(self, epoch: int) -> None:
         """Note that an epoch begins. The first one shows the empty view."""
@@ -63,9 +71,11 @@ class Run:
     def _update(self) -> None:
         start = time.perf_counter()
         self.readings.read(self.progress.position)
+        for callback in self.measured:
+            self.readings.latest |= callback.latest.logs()
         measured = 0.0
         if self.meter is not None:
-            self.readings.add(self.meter.found, self.progress.position)
+            self.readings.latest |= self.meter.found
             measured = self.meter.seconds
         self._draw_samples(f"epoch {self.progress.epoch}")
         self.surface.update(self._view())
@@ -90,7 +100,7 @@ class Run:
         self.surface.update(self._view())
 
     def _view(self) -> View:
-        sentences = [] if self.advice is None else list(self.advice.sentences())
+        sentences = [sentence for advice in self.advice for sentence in advice.sentences()]
         return View(
             self.progress.parts(),
             rows(self.readings),

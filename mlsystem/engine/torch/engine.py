@@ -26,7 +26,11 @@ class TorchEngine(Engine):
             losses, aux = fn()
             rows = [(weighted_sum(losses, w), [v.value for v in into]) for w, into in plan(losses)]
             last = len(rows) - 1
-            found = [_backward(*row, again or i < last, again) for i, row in enumerate(rows)]
+            started = [
+                self.replicas.mean_later(_backward(*row, again or i < last, again), again)
+                for i, row in enumerate(rows)
+            ]
+            found = [averaged() for averaged in started]
         if not again:
             losses, aux = tree.map_structure(_detached, (losses, aux))
         return losses, aux, found
@@ -73,10 +77,10 @@ class TorchEngine(Engine):
         return old.version is None or value._version != old.version
 
     def train_function(self, system: Any) -> Callable[..., Any]:
-        return CompiledStep(system, system.train_step)
+        return CompiledStep(system, system.train_step, self.replicas)
 
     def test_function(self, system: Any) -> Callable[..., Any]:
-        return CompiledStep(system, system.test_step)
+        return CompiledStep(system, system.test_step, self.replicas)
 
     def compiler(self, system: Any) -> str:
         how = system._mlsystem.given.jit_compile

@@ -64,7 +64,8 @@ def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
 
 
 def _mark_draw(seed: Any) -> None:
-    first, second = _keras.draw_seed(seed)
+    # Of the module, where several processes replace it.
+    first, second = _of_keras.random.draw_seed(seed)
     torch.ops.mlsystem.draw(first + second)
 
 
