@@ -33,11 +33,21 @@ class Given:
 
 @dataclass(frozen=True)
 class Role:
-    """The place of a model in the system that trains it: its name and optimizer there."""
+    """The place of a model in the system that trains it.
+
+    Attributes:
+        key: the name of the model in the system.
+        optimizer: its optimizer there.
+        outer: the learner of the system. None for a model that is in no system.
+        own: an optimizer that the user gave the model later, which the system does not use.
+        has_name: whether the user named the model, not an attribute.
+    """
 
     key: str = ""
     optimizer: Any = None
-    has_name: bool = True  # whether the user gave the name, not an attribute
+    outer: "Learner | None" = None
+    own: Any = None
+    has_name: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ class Learner:
         arguments: the constructor's arguments by name. None if some have no names.
         given, role, wiring, setup, known, compiled: see their classes. `wiring` and `setup` are
             None until the model is set up.
+        is_begun: whether the constructor of `MLModel` was called.
         is_ready: whether the model is set up for its configuration.
         is_current: whether `setup` and `wiring` hold the present members.
         call: the running call of `fit`, `evaluate` or `predict`. None outside of a call.
@@ -140,7 +151,7 @@ class Learner:
         self.wiring: Wiring | None = None
         self.setup: Setup | None = None
         self.call: Any = None
-        self.is_ready = self.is_current = False
+        self.is_begun = self.is_ready = self.is_current = False
         self.compiled = Compiled()
         self.symbols: Any = None
         self.data: Any = None
@@ -158,6 +169,12 @@ class Learner:
         """The step of this learner that is running in this thread. None outside of a step."""
         step = getattr(running, "step", None)
         return step if step is not None and step.learner is self else None
+
+    def is_in_fit(self) -> bool:
+        """Return whether `fit` is running, of this model or of a system around it."""
+        outer = self.role.outer
+        is_own = self.call is not None and self.call.arguments is not None
+        return is_own or (outer is not None and outer.is_in_fit())
 
     @property
     def name(self) -> str:

@@ -6,6 +6,8 @@
 from dataclasses import replace
 from typing import Any
 
+import keras
+
 from mlsystem import _attribute_names, _keras
 from mlsystem.losses.loss_values import ForwardLosses
 from mlsystem.metrics.running_means import Logs
@@ -63,6 +65,8 @@ class ModelAttributes(_keras.Hooks):
             object.__setattr__(self, name, value)
             return
         is_private = name[0] == "_" and name not in GROUPS
+        if is_private and _is_method(name) and members.has_layer(value):
+            raise ValueError(taken_name(self, name))
         if is_private or (value is True and name == "built"):  # as Keras does in calls
             super().__setattr__(name, value)
             return
@@ -90,8 +94,12 @@ class ModelAttributes(_keras.Hooks):
             if name == "_mlsystem":  # a `__new__` that ends before ours
                 return attach(self)
             text = lightning_hints.missing(self, name)
-            if "built" not in self.__dict__:
-                text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
+            if not self._mlsystem.is_begun and "built" not in self.__dict__:
+                cls = type(self).__name__
+                text = (
+                    f"{cls} has no `{name}` yet: `super().__init__()` has not run. "
+                    f"Call it first in `{cls}.__init__`."
+                )
             if text:
                 raise AttributeError(text) from None
             raise
@@ -106,7 +114,9 @@ class ModelAttributes(_keras.Hooks):
         """The optimizer that trains the model. In a system, it is `system.optimizers[key]`.
 
         A member that you `compile` or train alone has its own optimizer, until you use the system
-        again. As in Keras, a model that is neither compiled nor trained has no such attribute.
+        again. The system does not use an optimizer that you give to a member later, and warns. Give
+        it to the system, as in `system.compile(optimizer={"generator": "sgd"})`.
+        As in Keras, a model that is neither compiled nor trained has no such attribute.
         """
         of_system = self._mlsystem.role.optimizer
         if of_system is not None:
@@ -119,7 +129,7 @@ class ModelAttributes(_keras.Hooks):
     def optimizer(self, value: Any) -> None:
         self.__dict__["optimizer"] = value
         learner = self._mlsystem
-        learner.role = replace(learner.role, optimizer=None)
+        learner.role = replace(learner.role, optimizer=None, own=value)
 
     def __dir__(self) -> list[str]:
         # Keras saves the attributes among these names. The system has saved this optimizer.
@@ -151,6 +161,11 @@ def _check_name(model: Any, name: str, value: Any) -> None:
             f"`{name}` of '{getattr(model, 'name', type(model).__name__)}' cannot be set to "
             f"{value!r}: it means something to a model already. {instead}"
         )
+
+
+def _is_method(name: str) -> bool:
+    """Return whether Keras, or a base class of its models, has a method of this name."""
+    return callable(getattr(keras.Model, name, None))
 
 
 def _is_ours(method: Any) -> bool:

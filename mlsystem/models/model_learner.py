@@ -46,6 +46,7 @@ class ModelLearner(Learner):
         self.role = replace(role, optimizer=None)
         if not model.compiled or model.optimizer is None:
             model.compile(make(model.configure_optimizer(), self.key))
+            self.role = replace(self.role, own=None)
         if self.call is not None and self.call.step == "test_step":
             self.role = replace(self.role, optimizer=role.optimizer)
 
@@ -71,8 +72,7 @@ class ModelLearner(Learner):
         optimizer = getattr(model, "optimizer", None)
         thawed = self.compiled.trained and optimizer is not None and optimizer.built
         if thawed and not knows(optimizer, model.trainable_weights):
-            with _keras.DotNotTrackScope():
-                model.optimizer = extended(optimizer, model.trainable_weights)
+            vars(model)["optimizer"] = extended(optimizer, model.trainable_weights)
             model.test_function = None  # it holds the state of the earlier optimizer
         assert self.setup is not None
         self.compiled.trained = trained(self.setup.weights)

@@ -62,9 +62,11 @@ def retrain(learner: SystemBase) -> None:
     """Update the state that depends on frozen models. Call it again when these change."""
     assert learner.setup is not None
     member_optimizers.build(learner)
-    for name, leaf in learner.members().items():
-        if isinstance(leaf, keras.Layer) and (member := _learner.of(leaf)) is not None:
-            member.role = replace(member.role, optimizer=learner.optimizers.get(name))
+    for name, model in {**learner.members(), **members.nested(learner.model)}.items():
+        if isinstance(model, keras.Layer) and (member := _learner.of(model)) is not None:
+            optimizer = learner.optimizers.get(name)
+            member_optimizers.check_own(learner, name, member.role.own, optimizer)
+            member.role = replace(member.role, optimizer=optimizer, own=None)
     update_schedule.check_phases(learner.setup.phases, list(learner.models()))
     if learner.known.names:
         system_routing.rows(learner, learner.known.names)
