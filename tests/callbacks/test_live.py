@@ -74,6 +74,7 @@ def notebook(monkeypatch):
         return handles[-1]
 
     ipython, of_display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    ipython.version_info = (9, 0)  # matplotlib asks for it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     of_display.display = display
     monkeypatch.setitem(sys.modules, "IPython", ipython)
