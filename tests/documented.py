@@ -144,7 +144,7 @@ NAMES = {
 }
 GANS = (
     *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
-    *("gradients", "history"),
+    *("distribute", "gradients", "history"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 
