@@ -7,15 +7,15 @@ stand beside the boxes, left of the lanes, so that no other line crosses a label
     inputs | lanes | models | weights, one column per phase | lanes | losses
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlsystem.diagnostics.description import COPY, NOISE, Description, ModelFacts, Route
+from mlsystem.diagnostics.description import COPY, NOISE, Description, ModelFacts
 from mlsystem.plot.box_text import loss_lines, model_lines, phase_names
 from mlsystem.plot.lanes import spread
 from mlsystem.plot.text_width import shortened, width
+from mlsystem.plot.trunks import Trunk, by_row, homes, trunks, unreached
 
 MARGIN = 24.0
 BODY = 96.0  # the y of the first box, below the title and the headings
@@ -27,7 +27,6 @@ PILL = 18.0  # the height of a label
 FRAME = 12.0  # between a frame and its models
 TAB = 22.0  # the height of the name of a frame
 NAME, SMALL = 14.0, 11.5  # sizes of text
-BUNDLED = 4  # so many losses with the same followers share one line
 
 
 @dataclass
@@ -55,14 +54,6 @@ class Box:
     def port(self, key: Any) -> float:
         """Return the y at which a line ends."""
         return self.y + self.ports[key]
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """A line from one loss, or from several losses with equal routes, to their followers."""
-
-    losses: tuple[str, ...]
-    routes: tuple[Route, ...]
 
 
 @dataclass(frozen=True)
@@ -96,14 +87,14 @@ class Columns:
 
 def columns(facts: Description) -> Columns:
     """Return the boxes of a picture with their y, heights and widths."""
-    trunks, phases = _trunks(facts), phase_names(facts)
+    lines, phases = trunks(facts), phase_names(facts)
     phases_of = {model.name: _phases_of(facts, model.name) for model in facts.models}
-    models = _models(facts, _by_row(facts, trunks), phases_of)
+    models = _models(facts, by_row(facts, lines), phases_of)
     _stack(models, facts.frames)
     inputs = _inputs(facts, models)
     frames = _frames(facts, models)
-    losses = _losses(facts, models, trunks)
-    return Columns(models, losses, inputs, frames, trunks, _unreached(facts), phases, phases_of)
+    losses = _losses(facts, models)
+    return Columns(models, losses, inputs, frames, lines, unreached(facts), phases, phases_of)
 
 
 def _phases_of(facts: Description, model: str) -> list[int]:
@@ -113,60 +104,6 @@ def _phases_of(facts: Description, model: str) -> list[int]:
     return [i for i, (_, group) in enumerate(facts.phases) if model in group] or [0]
 
 
-# Gradients ----------------------------------------------------------------------------------
-
-
-def _unreached(facts: Description) -> dict[str, int]:
-    """Return the models that many losses do not reach, with the number of these losses."""
-    dead = Counter(route.model for route in facts.routes if route.is_dead)
-    return {model: number for model, number in dead.items() if number >= BUNDLED}
-
-
-def _trunks(facts: Description) -> list[Trunk]:
-    """Return the lines of gradients. Many losses with equal routes share one line."""
-    groups: dict[object, list[str]] = {}
-    unreached = _unreached(facts)
-    drawn = {
-        loss.name: [
-            route
-            for route in facts.followers(loss.name)
-            if not (route.is_dead and route.model in unreached)
-        ]
-        for loss in facts.losses
-    }
-    for loss, routes in drawn.items():
-        kind = frozenset((r.model, r.weight, r.is_negative, r.moves) for r in routes)
-        groups.setdefault(kind if routes else loss, []).append(loss)
-    found = []
-    for names in groups.values():
-        joined = len(names) >= BUNDLED and not facts.is_measured
-        for part in [tuple(names)] if joined else [(name,) for name in names]:
-            if routes := drawn[part[0]]:
-                found.append(Trunk(part, tuple(routes)))
-    return found
-
-
-def home(facts: Description, loss: str) -> str | None:
-    """Return the model beside which a loss belongs: its namesake, or its only follower."""
-    followers = [route.model for route in facts.followers(loss)]
-    if loss in facts.by_name and (loss in followers or not followers):
-        return loss
-    return followers[0] if len(followers) == 1 else None
-
-
-def _by_row(facts: Description, trunks: Sequence[Trunk]) -> list[Trunk]:
-    """Return the trunks from the highest loss to the lowest."""
-    rows = {model.name: float(i) for i, model in enumerate(facts.models)}
-    read = {loss.name: loss.models for loss in facts.losses}
-
-    def row(trunk: Trunk) -> float:
-        at = home(facts, trunk.losses[0])
-        near = [at] if at else read.get(trunk.losses[0]) or [r.model for r in trunk.routes]
-        return sum(rows[name] for name in near) / len(near)
-
-    return sorted(trunks, key=row)
-
-
 # Models -------------------------------------------------------------------------------------
 
 
@@ -174,13 +111,12 @@ def _models(
     facts: Description, trunks: Sequence[Trunk], phases_of: dict[str, list[int]]
 ) -> dict[str, Box]:
     """Return the boxes of the models, with ports for all lines."""
-    found, unreached = {}, _unreached(facts)
-    read = {name for loss in facts.losses for name in loss.models}
+    found, dead = {}, unreached(facts)
     for i, model in enumerate(facts.models):
         box = Box(short_name(facts, model.name), lines=model_lines(model))
         left = _left_ports(facts, i, box)
-        right = _right_ports(box, model.name, model.name in read, trunks, phases_of[model.name])
-        if model.name in unreached:
+        right = _right_ports(facts, box, model.name, trunks, phases_of[model.name])
+        if model.name in dead:
             box.ports["unreached"] = right
             right += PORT
         text = 42 + LINE * len(box.lines) + BADGE * len(model.badges) + 2 * bool(model.badges)
@@ -232,14 +168,15 @@ def _left_ports(facts: Description, i: int, box: Box) -> float:
 
 
 def _right_ports(
-    box: Box, name: str, is_read: bool, trunks: Sequence[Trunk], phases: Sequence[int]
+    facts: Description, box: Box, name: str, trunks: Sequence[Trunk], phases: Sequence[int]
 ) -> float:
     """Give a model a port to the losses, and one for each route into it. Return the height."""
-    if is_read:
+    own = homes(facts)
+    if any(name in loss.models for loss in facts.losses):
         box.ports["out"] = 22.0
     y = 42.0
     mine = [t for t in trunks if any(route.model == name for route in t.routes)]
-    mine.sort(key=lambda trunk: name not in trunk.losses)
+    mine.sort(key=lambda trunk: name not in [own.get(loss) for loss in trunk.losses])
     for phase in phases:
         for trunk in mine:
             box.ports["gradient", trunk.losses, phase] = y
@@ -303,7 +240,7 @@ def _inputs(facts: Description, models: dict[str, Box]) -> dict[tuple[str, str],
     return found
 
 
-def _losses(facts: Description, models: dict[str, Box], trunks: Sequence[Trunk]) -> dict[str, Box]:
+def _losses(facts: Description, models: dict[str, Box]) -> dict[str, Box]:
     """Return the boxes of the losses, each near the models that follow it or that it reads."""
     found = {}
     for loss in facts.losses:
@@ -314,12 +251,12 @@ def _losses(facts: Description, models: dict[str, Box], trunks: Sequence[Trunk])
         middle = height / 2
         ports: dict[Any, float] = {"in": middle - 10, "out": middle + 10}
         found[loss.name] = Box(name, 0, 0, text + 40, height, lines, ports)
-    wanted = {name: _wanted(facts, name, models, trunks) for name in found}
+    wanted = {name: _wanted(facts, name, models) for name in found}
     ordered = sorted(found, key=lambda name: wanted[name])
     tops = spread(
         [wanted[name] for name in ordered],
         [found[name].height for name in ordered],
-        [1e6 if home(facts, name) else 1.0 for name in ordered],
+        [1e6 if name in homes(facts) else 1.0 for name in ordered],
         gap=12.0,
         top=BODY - 8,
     )
@@ -329,11 +266,9 @@ def _losses(facts: Description, models: dict[str, Box], trunks: Sequence[Trunk])
     return {name: found[name] for name in ordered}
 
 
-def _wanted(
-    facts: Description, loss: str, models: dict[str, Box], trunks: Sequence[Trunk]
-) -> float:
+def _wanted(facts: Description, loss: str, models: dict[str, Box]) -> float:
     """Return the wanted middle of a loss: such that its line to its own model is straight."""
-    if at := home(facts, loss):
+    if at := homes(facts).get(loss):
         ports = models[at].ports
         mine = [y for key, y in ports.items() if key[0] == "gradient" and loss in key[1]]
         return models[at].y + (mine[0] - 10 if mine else models[at].height / 2)

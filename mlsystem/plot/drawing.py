@@ -2,7 +2,7 @@
 
 from mlsystem.diagnostics.description import COPY, FROZEN, Description, Route
 from mlsystem.plot.box_text import subtitle
-from mlsystem.plot.boxes import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, Box, home
+from mlsystem.plot.boxes import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, Box
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL, PALETTE, model_colors
 from mlsystem.plot.layout import Label, Layout, layout
 from mlsystem.plot.legend import legend
@@ -10,6 +10,7 @@ from mlsystem.plot.links import FOLLOWS, FORWARD, GRADIENT
 from mlsystem.plot.marks import DASHED, DOTTED, PLAIN, THIN, arrow, cross, hatched, thickness
 from mlsystem.plot.shapes import Drawing, Line, Polygon, Rect, Shape, Style, Text
 from mlsystem.plot.text_width import shortened, width
+from mlsystem.plot.trunks import homes
 from mlsystem.plot.wires import Wire
 
 
@@ -37,14 +38,15 @@ def colors_of(facts: Description) -> dict[str, str]:
     A loss has the color of its own model. Other losses have the colors that no model has.
     """
     trained = [f"model {model.name}" for model in facts.models if model.trained]
-    homes = {f"loss {loss.name}": home(facts, loss.name) for loss in facts.losses}
-    others = [loss for loss, model in homes.items() if model is None]
+    own = homes(facts)
+    at_home = {f"loss {loss.name}": own.get(loss.name) for loss in facts.losses}
+    others = [loss for loss, model in at_home.items() if model is None]
     free = max(0, len(PALETTE) - len(trained))
     colors = model_colors([*trained, *others[:free]])
     colors |= {
-        loss: colors.get(f"model {model}", NEUTRAL) for loss, model in homes.items() if model
+        loss: colors.get(f"model {model}", NEUTRAL) for loss, model in at_home.items() if model
     }
-    every = [*(f"model {model.name}" for model in facts.models), *homes]
+    every = [*(f"model {model.name}" for model in facts.models), *at_home]
     return {name: colors.get(name, NEUTRAL) for name in every}
 
 

@@ -145,5 +145,9 @@ def _unreached(boxes: Columns, middles: Sequence[float]) -> list[Label]:
 
 
 def _headings(boxes: Columns) -> list[tuple[str, float]]:
-    named = {"inputs": boxes.inputs, "models": boxes.models, "losses": boxes.losses}
-    return [(name, next(iter(some.values())).x) for name, some in named.items() if some]
+    columns = {
+        "inputs": list(boxes.inputs.values()),
+        "models": list(boxes.models.values()),
+        "losses": list(boxes.losses.values()),
+    }
+    return [(name, found[0].x) for name, found in columns.items() if found]

@@ -384,3 +384,14 @@ def test_noise_whole_numbers_and_operations_in_between_are_followed():
     facts = describe(Mixed().setup(x))
     assert facts.feeds("parts/0") == ["noise"] and facts.feeds("parts/1") == ["words"]
     assert set(facts.feeds("join")) == {"parts/0", "parts/1", "shift"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("balance", [ml.balance.GradNorm, ml.balance.Uncertainty])
+def test_a_balance_moves_the_weights_of_its_losses(balance):
+    pair = Pair()
+    shared = {"shared": "a"} if balance is ml.balance.GradNorm else {}
+    pair.balance = balance(["a", "b"], **shared)
+    facts = describe(pair.setup(ones()))
+    assert {route.moves for route in facts.routes} == {balance.__name__}
+    assert facts.notes == [f"balanced by {balance.__name__}"]
