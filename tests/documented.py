@@ -151,7 +151,7 @@ BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 
 def names(name):
     """Returns the namespace in which the blocks of a docstring run."""
-    common = {"ml": ml, "keras": keras, "ops": ops, "layers": layers, "np": np}
+    common = {"GAN": GAN, "ml": ml, "keras": keras, "ops": ops, "layers": layers, "np": np}
     common |= {"images": images, "held_out": held_out, "decay": lambda epoch, rate: 0.9 * rate}
     last = name.rpartition(".")[2]
     if last in GANS:
