@@ -106,7 +106,7 @@ class TensorFlowEngine(Engine):
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
         if isinstance(batches, tf.distribute.DistributedIterator):
-            raise ValueError("GradientNorms looks at one device, and not at those of a strategy.")
+            raise ValueError("GradientNorms works on one device, and not under a strategy.")
         drawn = list(itertools.islice(batches, system.steps_per_execution))
         if not drawn:
             return None, given
