@@ -1,8 +1,9 @@
 """`Learner`: the state and behaviour that mlsystem attaches to each model as `model._mlsystem`.
 
-This is the only attribute that the library sets on a user's model. Each part of it is created in
-one place and replaced as a whole. Two subclasses hold the differences: the learner of a single
-model (`models/model_learner.py`) and the learner of a system (`models/system_learner.py`).
+The library sets no other attribute on a user's model, except two groups for files, `_seeds` and
+`_members`. The frozen parts are replaced as a whole. `Compiled` changes in place. Subclasses hold
+the differences: the learners of a model (`models/model_learner.py`), of a system
+(`models/system_learner.py`) and of a copy (`models/ema.py`).
 """
 
 import threading

@@ -17,8 +17,10 @@ from mlsystem.routing import members
 
 # The names that the library sets on a model. The last two are groups in files.
 GROUPS = ("_mlsystem", "_seeds", "_members")
-# Other names that Keras sets in the constructor, `compile` or `fit`. A layer there would be lost.
-_SET_BY_KERAS = _attribute_names.OF_KERAS | {
+# Names of private methods of Keras, and other names that it sets in the constructor, `compile` or
+# `fit`. A layer there would break the model, or would be lost.
+_TAKEN = _attribute_names.OF_KERAS | {
+    *(name for name in dir(keras.Model) if name[0] == "_" and callable(getattr(keras.Model, name))),
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
     *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
@@ -65,13 +67,11 @@ class ModelAttributes(_keras.Hooks):
             object.__setattr__(self, name, value)
             return
         is_private = name[0] == "_" and name not in GROUPS
-        if is_private and _is_method(name) and members.has_layer(value):
+        if name in _TAKEN and members.has_layer(value):
             raise ValueError(taken_name(self, name))
         if is_private or (value is True and name == "built"):  # as Keras does in calls
             super().__setattr__(name, value)
             return
-        if name in _SET_BY_KERAS and members.has_layer(value):
-            raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
         if name in GROUPS:
             raise reserved_name(name, type(self).__name__)
@@ -161,11 +161,6 @@ def _check_name(model: Any, name: str, value: Any) -> None:
             f"`{name}` of '{getattr(model, 'name', type(model).__name__)}' cannot be set to "
             f"{value!r}: it means something to a model already. {instead}"
         )
-
-
-def _is_method(name: str) -> bool:
-    """Return whether Keras, or a base class of its models, has a method of this name."""
-    return callable(getattr(keras.Model, name, None))
 
 
 def _is_ours(method: Any) -> bool:

@@ -43,9 +43,9 @@ def _check_executions(system: Any, setup: Setup) -> None:
     if setup.turns and system.steps_per_execution > 1:
         given = [name for name in TURNS if getattr(system, name)]
         raise ValueError(
-            f"'{system.name}' has {' and '.join(given)}, by which batches take different steps, "
-            f"and steps_per_execution={system.steps_per_execution}, which runs several as one. "
-            "Leave the latter at 1."
+            f"'{system.name}' has {' and '.join(given)}, so that its steps differ, and "
+            f"steps_per_execution={system.steps_per_execution}. Only equal steps can run as one "
+            "execution. Compile with steps_per_execution=1."
         )
 
 

@@ -144,7 +144,7 @@ def _selected(pred: torch.Tensor, if_true: Any, if_false: Any) -> Any:
 
 
 def _refuse(*args: Any, **kwargs: Any) -> Any:
-    raise RuntimeError("Gradients through, or taken in, a branch of `ops.cond` are eager.")
+    raise RuntimeError("A captured step cannot differentiate a branch of `ops.cond`.")
 
 
 def _branch(values: list[Any], fn: Callable[[], Any]) -> tuple[Any, dict[int, torch.Tensor]]:
