@@ -54,6 +54,7 @@ def divide(epoch: Any, training: bool) -> None:
     quiet = _keras.stay_quiet
     epoch.data_adapter = OwnRows(epoch.data_adapter, training, lambda: quiet(epoch))
     epoch._num_batches = epoch.data_adapter.num_batches
+    _keras.read_anew(epoch)
 
 
 def _is_global(adapter: Any) -> bool:
@@ -142,6 +143,10 @@ class OwnRows:
     def get_global_iterator(self) -> Any:
         """Return the batches on JAX as global arrays, which Keras need not place on devices."""
         return self._divided(self.adapter.get_jax_iterator())
+
+    def get_tf_dataset(self) -> Any:
+        """Return the batches on TensorFlow. They are read in Python."""
+        return _Batches(lambda: self._divided(_keras.batches_on_tensorflow(self.adapter)))
 
     def get_numpy_iterator(self) -> Any:
         """See Keras."""
