@@ -263,6 +263,10 @@ class Learner:
         """Update the metrics of the updated models, under their conditions, or of all models."""
         raise NotImplementedError
 
+    def updated_by_hand(self) -> Iterable[Any]:
+        """Return the variables of metrics that only the user's own code updates."""
+        return ()
+
     # State and logs --------------------------------------------------------------------------
 
     def state_variables(self) -> list[Any]:
