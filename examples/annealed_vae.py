@@ -9,6 +9,8 @@ and more of them are in use at the end. The data are scikit-learn's handwritten 
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -51,16 +53,19 @@ def ramp(steps):
 
 
 def trained(kl_weight, train, valid, epochs, seed):
-    """The bound on the likelihood of unseen digits, and how many dimensions carry anything."""
+    """The bound on the likelihood of unseen digits, and how many dimensions carry anything.
+
+    With the system and the history of its training.
+    """
     keras.utils.set_random_seed(seed)
     vae = VAE(kl_weight)
-    vae.fit(train, batch_size=64, epochs=epochs, verbose=0)
+    history = vae.fit(train, batch_size=64, epochs=epochs, verbose=0)
     loss = vae.evaluate(valid, verbose=0, return_dict=True)["loss"]
     kl = np.mean(vae.predict(valid, verbose=0)["kl"], axis=0)
-    return -loss, int(np.sum(kl > 0.05))
+    return (-loss, int(np.sum(kl > 0.05))), vae, history
 
 
-def main(epochs=100, samples=1797, seeds=(0, 1, 2)):
+def main(epochs=100, samples=1797, seeds=(0, 1, 2), folder="pictures"):
     images = load_digits().data[:samples].astype("float32") / 16
     held_out = len(images) // 5
     train, valid = images[held_out:], images[:held_out]
@@ -69,9 +74,13 @@ def main(epochs=100, samples=1797, seeds=(0, 1, 2)):
     figures = {}
     for name, weight in {"whole": 1.0, "annealed": ramp(steps // 2)}.items():
         runs = [trained(weight, train, valid, epochs, seed) for seed in seeds]
-        elbo, active = np.mean(runs, axis=0)
+        elbo, active = np.mean([found for found, _, _ in runs], axis=0)
         figures |= {f"{name}_elbo": elbo, f"{name}_active": active}
         print(f"{name}: ELBO {elbo:.2f} nats, {active:.1f} of {LATENT} latent dimensions in use")
+    _, vae, history = runs[0]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    vae.picture().save(f"{folder}/annealed_vae.svg")
+    ml.plot.history(history).savefig(f"{folder}/annealed_vae.png")
     return figures
 
 

@@ -9,9 +9,12 @@ data are eight Gaussians on a ring; a discriminator that wins leaves the generat
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
+from matplotlib.figure import Figure
 
 bce = keras.losses.BinaryCrossentropy(from_logits=True)
 WIDTH = 0.05
@@ -74,6 +77,7 @@ def covered(samples):
 
 
 def trained(level, count, epochs, seed):
+    """How well the ring is covered, the system and its samples."""
     keras.utils.set_random_seed(seed)
     gan = GAN(level)
     logs = gan.fit(
@@ -81,18 +85,33 @@ def trained(level, count, epochs, seed):
     )
     share = np.mean(logs.history.get("discriminator_updated", 1.0))
     z = np.random.default_rng(1).normal(size=(2000, gan.latent)).astype("float32")
-    return *covered(gan.generator.predict(z, verbose=0)), share
+    samples = gan.generator.predict(z, verbose=0)
+    return (*covered(samples), share), gan, samples
 
 
-def main(count=12800, epochs=40, level=1.2, seeds=(0, 1, 2)):
-    figures = {}
+def draw(drawn, file):
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    for axes, (name, samples) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
+        axes.scatter(*samples.T, s=2)
+        axes.scatter(*centres().T, marker="x", color="black")
+        axes.set(title=name, aspect="equal", xlim=(-1.5, 1.5), ylim=(-1.5, 1.5))
+    figure.savefig(file)
+
+
+def main(count=12800, epochs=40, level=1.2, seeds=(0, 1, 2), folder="pictures"):
+    figures, drawn = {}, {}
     for name, given in {"always": None, "while losing": level}.items():
-        modes, hits, share = np.mean([trained(given, count, epochs, s) for s in seeds], axis=0)
+        runs = [trained(given, count, epochs, seed) for seed in seeds]
+        modes, hits, share = np.mean([found for found, _, _ in runs], axis=0)
+        _, gan, drawn[f"learns {name}"] = runs[0]
         figures |= {f"{name} {what}": v for what, v in (("modes", modes), ("hits", hits))}
         print(
             f"{name}: {modes:.1f} of 8 Gaussians, {hits:.0%} of the samples on one; the "
             f"discriminator learned on {share:.0%} of the batches"
         )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    gan.picture().save(f"{folder}/balanced_gan.svg")
+    draw(drawn, f"{folder}/balanced_gan.png")
     return figures
 
 

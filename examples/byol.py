@@ -10,6 +10,8 @@ digits of scikit-learn.
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 from keras import layers, ops
 from sklearn.datasets import load_digits
@@ -95,7 +97,7 @@ def probe(encoder, images, labels):
     return linear.fit(parts[0], parts[2]).score(parts[1], parts[3])
 
 
-def main(epochs=20, samples=1797, seed=0):
+def main(epochs=20, samples=1797, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     images, labels = load_digits(return_X_y=True)
     images, labels = images[:samples].reshape(-1, 8, 8, 1).astype("float32") / 16, labels[:samples]
@@ -103,11 +105,14 @@ def main(epochs=20, samples=1797, seed=0):
     byol = BYOL().setup(images[:64])
     encoder = byol.online.layers[0]
     before = probe(encoder, images, labels)
-    byol.fit(images, batch_size=64, epochs=epochs, verbose=2)
+    history = byol.fit(images, batch_size=64, epochs=epochs, verbose=2)
     after = probe(encoder, images, labels)
     print(
         f"linear probe of 100 labels: {before:.3f} on random features, {after:.3f} on learned ones"
     )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    byol.picture().save(f"{folder}/byol.svg")
+    ml.plot.history(history).savefig(f"{folder}/byol.png")
     return {"before": before, "after": after}
 
 

@@ -7,6 +7,8 @@ The data are the 1,797 handwritten digits of scikit-learn, a fifth of them kept 
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 from keras import layers
 from sklearn.datasets import load_digits
@@ -32,7 +34,7 @@ def digits(samples):
     return train_test_split(images, labels[:samples], test_size=0.2, random_state=0)
 
 
-def main(epochs=12, samples=1797, seed=0):
+def main(epochs=12, samples=1797, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     x_train, x_valid, y_train, y_valid = digits(samples)
     model = ml.MLModel(
@@ -48,10 +50,13 @@ def main(epochs=12, samples=1797, seed=0):
         batch_size=32,
         epochs=epochs,
         verbose=2,
-    ).history
-    accuracy = history["val_accuracy"]
+    )
+    accuracy = history.history["val_accuracy"]
     print(f"validation accuracy: {accuracy[0]:.3f} after one epoch, {accuracy[-1]:.3f} at the end")
-    return {"accuracy": accuracy[-1], "loss": history["loss"][-1]}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    model.picture().save(f"{folder}/classifier.svg")
+    ml.plot.history(history, "accuracy").savefig(f"{folder}/classifier.png")
+    return {"accuracy": accuracy[-1], "loss": history.history["loss"][-1]}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ weight, which grows with training as in eq. 14 of the paper. No layer reverses a
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -92,19 +94,25 @@ def domains(samples, seed):
     return {"source": source, "target": target[:n]}, labels[:n], target[n:], labels[2 * n :]
 
 
-def accuracy(weight, epochs, samples, seed):
+def trained(weight, epochs, samples, seed):
+    """The accuracy on the target, and the system and the history of its training."""
     keras.utils.set_random_seed(seed)
     x, y, x_test, y_test = domains(samples, seed)
     dann = DANN(Reversal(weight, epochs * -(-len(y) // 32)) if weight else 0)
-    dann.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
+    history = dann.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
     logits = dann.digit(dann.features(x_test))
-    return float(np.mean(np.argmax(ops.convert_to_numpy(logits), axis=-1) == y_test))
+    right = np.argmax(ops.convert_to_numpy(logits), axis=-1) == y_test
+    return float(np.mean(right)), dann, history
 
 
-def main(epochs=20, samples=1797, seeds=(0, 1)):
-    plain = np.mean([accuracy(0, epochs, samples, seed) for seed in seeds])
-    adapted = np.mean([accuracy(0.5, epochs, samples, seed) for seed in seeds])
+def main(epochs=20, samples=1797, seeds=(0, 1), folder="pictures"):
+    plain = np.mean([trained(0, epochs, samples, seed)[0] for seed in seeds])
+    runs = [trained(0.5, epochs, samples, seed) for seed in seeds]
+    adapted, (_, dann, history) = np.mean([run[0] for run in runs]), runs[0]
     print(f"accuracy on the target: {plain:.3f} from the source alone, {adapted:.3f} adapted")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    dann.picture().save(f"{folder}/domain_adaptation.svg")
+    ml.plot.history(history).savefig(f"{folder}/domain_adaptation.png")
     return {"source_only": plain, "adapted": adapted}
 
 

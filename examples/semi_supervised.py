@@ -11,6 +11,8 @@ average of the weights, as in the paper.
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -116,22 +118,27 @@ def classifier():
     )
 
 
-def accuracy(uses_unlabelled, seed, epochs, steps, samples):
+def trained(uses_unlabelled, seed, epochs, steps, samples):
+    """The accuracy on the test digits, and the system and the history of its training."""
     keras.utils.set_random_seed(seed)
     data, system = Digits(samples, steps, uses_unlabelled, seed), FixMatch()
-    system.fit(data, epochs=epochs, verbose=0)
+    history = system.fit(data, epochs=epochs, verbose=0)
     labels = np.argmax(system.predict(data, verbose=0), axis=-1)
-    return float(np.mean(labels == data.part("test")[1]))
+    return float(np.mean(labels == data.part("test")[1])), system, history
 
 
-def main(epochs=30, steps=50, samples=1797, seeds=(0, 1, 2)):
-    supervised, fixmatch = (
-        np.mean([accuracy(uses, seed, epochs, steps, samples) for seed in seeds])
-        for uses in (False, True)
-    )
+def main(epochs=30, steps=50, samples=1797, seeds=(0, 1, 2), folder="pictures"):
+    runs = [
+        [trained(uses, seed, epochs, steps, samples) for seed in seeds] for uses in (False, True)
+    ]
+    supervised, fixmatch = (np.mean([run[0] for run in of_kind]) for of_kind in runs)
     gain = 100 * (fixmatch - supervised)
     print(f"accuracy from 100 labels: {supervised:.3f} supervised, {fixmatch:.3f} FixMatch")
     print(f"a difference of {gain:+.1f} points")
+    _, system, history = runs[1][0]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    system.picture().save(f"{folder}/semi_supervised.svg")
+    ml.plot.history(history).savefig(f"{folder}/semi_supervised.png")
     return {"supervised": supervised, "fixmatch": fixmatch, "gain": gain}
 
 

@@ -9,9 +9,12 @@ them are run side by side in NumPy, and what they live through is replayed.
 
 import mlsystem as ml  # first, so that it chooses an installed backend
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
+from matplotlib.figure import Figure
 
 
 def net(outputs, **last):
@@ -85,7 +88,7 @@ def play(rng, policy, count, steps):
     }
 
 
-def main(rounds=25, updates=200, count=16, steps=100, seed=0):
+def main(rounds=25, updates=200, count=16, steps=100, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     td3 = TD3()
@@ -103,19 +106,27 @@ def main(rounds=25, updates=200, count=16, steps=100, seed=0):
         return float(play(np.random.default_rng(1), policy, 64, steps)["reward"].mean())
 
     memory = play(rng, chance, count, steps)
-    by_chance = rate(chance)
+    curve = [rate(chance)]
     for round_ in range(rounds):
         drawn = rng.integers(len(memory["reward"]), size=128 * updates)
         replay = {name: array[drawn] for name, array in memory.items()}
         td3.fit(replay, batch_size=128, verbose=0)
         if round_ % 5 == 4:
-            print(f"round {round_ + 1}: mean reward {rate(act):.3f}")
+            curve.append(rate(act))
+            print(f"round {round_ + 1}: mean reward {curve[-1]:.3f}")
         new = play(rng, explore, count, steps)
         memory = {name: np.concatenate([memory[name], new[name]]) for name in memory}
-    after = rate(act)
     done = {name: int(optimizer.iterations) for name, optimizer in td3.optimizers.items()}
-    print(f"mean reward {by_chance:.3f} by chance, {after:.3f} after; updates: {done}")
-    return {"by_chance": by_chance, "after": after} | done
+    print(f"mean reward {curve[0]:.3f} by chance, {curve[-1]:.3f} after; updates: {done}")
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(np.arange(len(curve)) * 5 * updates, curve, marker="o")
+    axes.set(xlabel="updates of the critics", ylabel="mean reward of a step")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    figure.savefig(f"{folder}/td3.png")
+    td3.picture().save(f"{folder}/td3.svg")
+    return {"by_chance": curve[0], "after": curve[-1]} | done
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ digits of scikit-learn, whose pixels are read as probabilities.
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 from keras import layers, ops
 from sklearn.datasets import load_digits
@@ -57,7 +59,7 @@ class VAE(ml.MLSystem):
         return {"mean": mean, "log_var": log_var, "logits": logits}
 
 
-def main(epochs=40, samples=1797, seed=0):
+def main(epochs=40, samples=1797, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     images = load_digits().data[:samples].astype("float32") / 16
     held_out = len(images) // 5
@@ -65,11 +67,14 @@ def main(epochs=40, samples=1797, seed=0):
 
     vae = VAE()
     before = vae.evaluate(valid, verbose=0, return_dict=True)
-    vae.fit(train, batch_size=64, epochs=epochs, verbose=2)
+    history = vae.fit(train, batch_size=64, epochs=epochs, validation_data=(valid,), verbose=2)
     after = vae.evaluate(valid, verbose=0, return_dict=True)
     print(
         f"ELBO of unseen digits, in nats: {-before['loss']:.1f} before, {-after['loss']:.1f} after"
     )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    vae.picture().save(f"{folder}/vae.svg")
+    ml.plot.history(history).savefig(f"{folder}/vae.png")
     return {f"{name}_before": value for name, value in before.items()} | after
 
 

@@ -10,6 +10,8 @@ fakes: it grows while the critic learns, and shrinks as the generator follows. T
 
 import mlsystem as ml  # before keras, so that it can choose an installed backend
 
+from pathlib import Path
+
 import keras
 from keras import layers, ops
 from sklearn.datasets import load_digits
@@ -64,14 +66,18 @@ def adam():
     return keras.optimizers.Adam(5e-4, beta_1=0.0, beta_2=0.9)
 
 
-def main(epochs=30, samples=1797, seed=0):
+def main(epochs=30, samples=1797, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     images = load_digits().data[:samples].astype("float32") / 16
     gan = WGAN()
-    history = gan.fit(images, batch_size=64, epochs=epochs, verbose=2).history
-    distance = [-value for value in history["critic_wasserstein"]]
+    history = gan.fit(images, batch_size=64, epochs=epochs, verbose=2)
+    logs = history.history
+    distance = [-value for value in logs["critic_wasserstein"]]
     print(f"Wasserstein estimate: {max(distance):.2f} at its height, {distance[-1]:.2f} at the end")
-    return {name: values[-1] for name, values in history.items()} | {"height": max(distance)}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    gan.picture().save(f"{folder}/wgan_gp.svg")
+    ml.plot.history(history).savefig(f"{folder}/wgan_gp.png")
+    return {name: values[-1] for name, values in logs.items()} | {"height": max(distance)}
 
 
 if __name__ == "__main__":

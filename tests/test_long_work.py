@@ -16,10 +16,10 @@ def test_a_slow_first_step_is_announced(capsys, monkeypatch):
     for _ in range(2):
         gan.fit(ones(8), batch_size=4, verbose=2)
     told = [line for line in capsys.readouterr().out.splitlines() if "..." in line]
-    how = {"jax": "jax.jit", "torch": "captured as a torch graph", "tensorflow": "tf.function"}
+    how = {"jax": "jax.jit", "torch": "torch (captured graph)", "tensorflow": "tf.function"}
     assert told[::2] == [
         "Checking 'tiny_gan' on a first batch ...",
-        f"Compiling the training step ({how[keras.backend.backend()]}) of 'tiny_gan' ...",
+        f"Compiling the training step of 'tiny_gan' by {how[keras.backend.backend()]} ...",
     ]
     assert all(re.fullmatch(r"\.\.\. took \d+\.\d s\.", line) for line in told[1::2])
     assert len(told) == 4  # the second fit compiles nothing

@@ -1,1 +1,1 @@
-"""Looking at a system without changing it: summary, gradient report, gradient norms."""
+"""Looking at a system without changing it: summary, description, gradient report and norms."""

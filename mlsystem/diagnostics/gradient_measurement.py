@@ -41,7 +41,7 @@ class Influence:
 
         A norm is None if no gradient reaches a weight of the model.
         """
-        with _without_effects(self.learner):
+        with without_effects(self.learner):
             found = self.run(data)
         names, models = self.learner.known.names, list(self.learner.models())
         self.losses = {name: float(ops.convert_to_numpy(found["losses"][name])) for name in names}
@@ -65,7 +65,7 @@ class FollowedNorms:
 
     def __call__(self, data: Any) -> dict[str, float]:
         """Return the norm for each trained model."""
-        with _without_effects(self.learner):
+        with without_effects(self.learner):
             found = self.run(data)
         return {name: _number(value) or 0.0 for name, value in found.items()}
 
@@ -95,7 +95,8 @@ def _norms(model: Any, data: Any) -> Any:
 
     losses, _, found = engine.gradients(run, plan, learner.state_variables)
     norms = {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
-    return {"losses": {n: ops.stop_gradient(v) for n, v in losses.items()}, "norms": norms}
+    values = {n: ops.cast(ops.stop_gradient(v), "float32") for n, v in losses.items()}
+    return {"losses": values, "norms": norms}
 
 
 def _scale(learner: Learner) -> Any:
@@ -126,7 +127,7 @@ class _Unheard(Logs):
 
 
 @contextmanager
-def _without_effects(learner: Learner) -> Iterator[None]:
+def without_effects(learner: Learner) -> Iterator[None]:
     """Restore the random generators and the logs, which are not variables of the learner."""
     random, seed = random_state.state(), _keras.known_global_seed()
     logs, learner.logs = learner.logs, _Unheard()

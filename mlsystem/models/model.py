@@ -11,6 +11,8 @@ from mlsystem import _keras
 from mlsystem._learner import Given, Role
 from mlsystem._signature import by_name, extras
 from mlsystem.data.batch import own_entry
+from mlsystem.diagnostics import explanation
+from mlsystem.diagnostics.explanation import Explanation
 from mlsystem.engine import engine
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
@@ -20,6 +22,8 @@ from mlsystem.models.model_attributes import GROUPS, KINDS, Attached, ModelAttri
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.models.model_saving import ModelSaving
 from mlsystem.optimizers.creation import make
+from mlsystem.plot.picture import Picture
+from mlsystem.plot.picture import system as draw_system
 from mlsystem.preparation import setup
 from mlsystem.saving import constructor_arguments
 from mlsystem.step import train_function
@@ -84,6 +88,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         return model
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._mlsystem.is_begun = True
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
         is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
@@ -189,7 +194,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
                 "Leave one of them out."
             )
         given = learner.given
-        if optimizer == "auto":
+        if is_auto := isinstance(optimizer, str) and optimizer == "auto":
             own = given.optimizer or learner.overrides("configure_optimizer")
             optimizer = self.configure_optimizer() if own else "rmsprop"
         if has_method:
@@ -199,6 +204,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         metrics = given.metrics if metrics is None else metrics
         learner.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
+        if is_auto:
+            learner.role = replace(learner.role, own=None)
 
     # A subclass with its own `compile` handles the arguments that Keras did not save.
     compile._is_default = compile  # type: ignore[attr-defined]
@@ -214,6 +221,44 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         learner.ensure_compiled()
         setup.build(learner, *data_arguments.examples(learner, batch))
         return self
+
+    def picture(self, report: Any = None) -> Picture:
+        """Draw the model, or the system: models, losses, and which model follows which loss.
+
+        A notebook shows the picture. Print it for a picture in text, or save it to a file:
+
+        ```python
+        gan.setup(images[:64])
+        gan.picture()
+        gan.picture(report=gan.gradient_report(images[:64])).save("gan.svg")  # or .png, .md, .txt
+        ```
+
+        It runs `forward` a few times on made-up data of the known shapes, to find which model feeds
+        which. Weights, seeds and counters do not change.
+
+        Args:
+            report: the result of `gradient_report(data)`. Then the width of an arrow is the norm of
+                the gradient, and a red cross marks a route on which no gradient arrives.
+
+        Raises:
+            ValueError: the model is not set up. Call `setup(data)` first.
+        """
+        return draw_system(self, report)
+
+    def explain(self) -> Explanation:
+        """Say in a few lines what one batch does. Print the result.
+
+        It lists the forward pass, the losses, which model follows which loss, the optimizers and
+        when they update, and how the step is compiled. Nothing changes, as with `picture`.
+
+        ```python
+        print(gan.setup(images[:64]).explain())
+        ```
+
+        Raises:
+            ValueError: the model is not set up. Call `setup(data)` first.
+        """
+        return explanation.explain(self)
 
     @property
     def optimizers(self) -> Mapping[str, Any]:

@@ -28,8 +28,9 @@ def check_rehearsed(learner: Learner, step: str) -> None:
 def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> Any:
     """Run a step for the first time. If that takes long, say that it compiles."""
     how = engine.compiler(learner.model)
-    work = f"Compiling the {what} ({how})" if how else f"Running the first {what}"
-    with announced(f"{work} of '{learner.name}'", learner.call is not None and learner.call.shows):
+    whose = f"{what} of '{learner.name}'"
+    work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
+    with announced(work, learner.call is not None and learner.call.shows):
         return step(*args)
 
 

@@ -9,8 +9,8 @@ import mlsystem as ml
 
 PUBLIC = {
     ml.MLModel: {
-        *("apply_gradients", "configure_optimizer", "forward", "gradients", "key", "log"),
-        *("loss", "minimize", "optimizer", "optimizers", "setup", "update"),
+        *("apply_gradients", "configure_optimizer", "explain", "forward", "gradients", "key"),
+        *("log", "loss", "minimize", "optimizer", "optimizers", "picture", "setup", "update"),
     },
     ml.MLSystem: {
         *("balance", "compute_losses", "configure_optimizers", "data", "gradient_report"),

@@ -1,0 +1,190 @@
+"""Find which model feeds which, from dry runs of `forward` whose effects are discarded.
+
+The first run keeps the outputs of each model. Each later run gives the kept outputs, except that
+the values of one source (a model or an input) are NaN. The model inputs and losses that change
+depend on this source. Since models give kept outputs, the dependence is direct.
+"""
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from mlsystem._learner import Learner
+from mlsystem.data.batch import Batch, make_batch, mapped
+from mlsystem.diagnostics.description import NOISE, CallFacts
+from mlsystem.diagnostics.gradient_measurement import without_effects
+from mlsystem.diagnostics.recording import Run, numbers, recording, spoiled_value
+from mlsystem.engine import engine
+from mlsystem.engine.variable_scope import Scope
+from mlsystem.losses.loss_values import LossValues
+from mlsystem.routing import members
+from mlsystem.step.forward import call_forward
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """What the dry runs found.
+
+    Attributes:
+        calls: the calls of models in one forward pass, in order.
+        losses: for each loss, the models and the inputs that it depends on.
+        taken: the losses of the first run. None if they could not be computed.
+    """
+
+    calls: Sequence[CallFacts] = ()
+    losses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    taken: LossValues | None = None
+
+
+def dataflow(learner: Learner) -> Dataflow:
+    """Follow the tensors through `forward` and the losses. Empty if `forward` cannot run."""
+    parts = keras.utils.unpack_x_y_sample_weight(tree.map_structure(_values, learner.symbols))
+    batch = make_batch(parts)
+    kept: dict[tuple[str, int], Any] = {}
+    first = _tried(learner, batch, kept)
+    if first is None:
+        return Dataflow()
+    changed = {name: _changed(first, run) for name, run in _runs(learner, batch, kept, first)}
+    calls = [_call(first, i, changed) for i in _shown(first)]
+    losses = list(first.taken.losses) if first.taken else []
+    found = {n: [s for s in changed if s != NOISE and n in changed[s][1]] for n in losses}
+    return Dataflow(calls, found, first.taken)
+
+
+def _shown(run: Run) -> list[int]:
+    """Return the calls in `forward`, and those in the losses of models that it does not call.
+
+    A loss may call a model inside `ml.grad`, which not every backend lets us see.
+    """
+    in_forward = {name for name, _ in run.calls[: run.in_forward]}
+    later = range(run.in_forward, len(run.calls))
+    return [*range(run.in_forward), *(i for i in later if run.calls[i][0] not in in_forward)]
+
+
+def _values(symbol: Any) -> Any:
+    """Return a batch of the given shape, with numbers that are safe to divide by."""
+    if symbol is None:
+        return None
+    if "float" not in symbol.dtype:
+        return np.zeros(symbol.shape, symbol.dtype)
+    return np.random.default_rng(0).uniform(0.1, 0.9, symbol.shape).astype("float32")
+
+
+def _runs(
+    learner: Learner, batch: Batch, kept: dict[tuple[str, int], Any], first: Run
+) -> Iterator[tuple[str, Run | None]]:
+    """Yield one more run for each source: models, the system's own weights, inputs and noise."""
+    for name in dict.fromkeys(name for name, _ in first.calls):
+        yield name, _tried(learner, batch, kept, spoiled=name)
+    for name, member in learner.members().items():
+        if isinstance(member, members.Own):
+            yield name, _tried(learner, batch, kept, own=member.weights)
+    for name, other in _spoiled_inputs(learner, batch):
+        yield name, _tried(learner, other, kept)
+    yield NOISE, _tried(learner, batch, kept, repeats=2)
+
+
+def _spoiled_inputs(learner: Learner, batch: Batch) -> Iterator[tuple[str, Batch]]:
+    """Yield each input and target by name, with a batch in which it is spoiled."""
+    for part, name in (("x", _first_argument(learner)), ("y", "y")):
+        structure = getattr(batch, part)
+        for path, leaf in [] if structure is None else tree.flatten_with_path(structure):
+            if leaf is not None:
+                spoiled = mapped(_only_spoiled(leaf), structure)
+                yield _path_name(name, path), replace(batch, **{part: spoiled})
+
+
+def _only_spoiled(leaf: Any) -> Callable[[Any], Any]:
+    return lambda value: spoiled_value(value) if value is leaf else value
+
+
+def _first_argument(learner: Learner) -> str:
+    return next(iter(inspect.signature(learner.model.call).parameters), "x")
+
+
+def _path_name(name: str, path: Sequence[Any]) -> str:
+    """Name a part of the data: a key by itself, a position after the argument."""
+    if path and isinstance(path[0], str):
+        return "/".join(map(str, path)) if name != "y" else "/".join(["y", *map(str, path)])
+    return "/".join([name, *map(str, path)])
+
+
+# One run ------------------------------------------------------------------------------------
+
+
+def _tried(
+    learner: Learner,
+    batch: Batch,
+    kept: dict[tuple[str, int], Any],
+    spoiled: str = "",
+    own: Sequence[Any] = (),
+    repeats: int = 1,
+) -> Run | None:
+    """Run `forward` and the losses, and discard all effects. None if `forward` fails."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.enter_context(np.errstate(all="ignore"))
+        stack.enter_context(without_effects(learner))
+        stack.enter_context(engine.step_scope(()))
+        stack.enter_context(engine.discarding(learner.model))
+        stack.enter_context(Scope([(weight, spoiled_value(weight.value)) for weight in own]))
+        for _ in range(repeats):
+            run = Run()
+            try:
+                with recording(learner, run, kept, spoiled):
+                    outputs = call_forward(learner, batch, training=True, phase=0)
+                    run.outputs, run.in_forward = outputs, len(run.calls)
+                    with contextlib.suppress(Exception):
+                        run.taken = learner.find_losses(batch, outputs, True)
+            except Exception:
+                return None
+        return _asnumbers(run)
+
+
+def _asnumbers(run: Run) -> Run:
+    if run.taken is not None:
+        losses = {name: numbers(value) for name, value in run.taken.losses.items()}
+        run.taken = replace(run.taken, losses=losses)
+    return run
+
+
+# Compare runs -------------------------------------------------------------------------------
+
+
+def _changed(first: Run, other: Run | None) -> tuple[set[int], set[str]]:
+    """Return the calls and the losses that differ between two runs."""
+    if other is None:
+        return set(), set()
+    pairs = enumerate(zip(first.calls, other.calls, strict=False))
+    calls = {i for i, ((_, one), (_, two)) in pairs if _differ(one, two)}
+    one, two = (run.taken.losses if run.taken else {} for run in (first, other))
+    return calls, {name for name in one if name in two and _differ(one[name], two[name])}
+
+
+def _differ(one: Any, two: Any) -> bool:
+    if one is None or two is None or len(one) != len(two):
+        return False
+    return any(not _equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    has_nan = a.dtype.kind not in "biu" and b.dtype.kind not in "biu"
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=has_nan))
+
+
+def _call(first: Run, i: int, changed: Mapping[str, Any]) -> CallFacts:
+    """Return one call with its sources. Noise counts if there is no other source."""
+    sources = [name for name, (calls, _) in changed.items() if i in calls]
+    named = [name for name in sources if name != NOISE]
+    made = {id(leaf) for leaf in first.made[i]}
+    outputs = tree.flatten_with_path(first.outputs)
+    names = ["/".join(map(str, path)) for path, leaf in outputs if id(leaf) in made and path]
+    return CallFacts(first.calls[i][0], named or sources, names)
