@@ -106,7 +106,7 @@ def draw(logs, figures, file):
     left.set(xlabel="epoch", ylabel="contrastive loss")
     bars = right.bar(list(figures), list(figures.values()))
     right.bar_label(bars, fmt="%.3f")
-    right.set(ylabel="accuracy of the linear probe", ylim=(0.5, 1))
+    right.set(ylabel="accuracy of the linear probe", ylim=(0, 1))
     figure.savefig(file)
 
 
