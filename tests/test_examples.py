@@ -20,6 +20,7 @@ NATIVE = {"native_modules"}
 # What `main` of each example is given, so that it takes seconds.
 TINY = {
     "annealed_vae": {"epochs": 2, "samples": 64, "seeds": (0,)},
+    "anomaly_detection": {"epochs": 1, "samples": 100},
     "balanced_gan": {"count": 256, "epochs": 2, "seeds": (0,)},
     "byol": {"epochs": 1, "samples": 100},
     "classifier": {"epochs": 1, "samples": 64},
@@ -42,6 +43,7 @@ TINY = {
     "simclr": {"epochs": 1, "samples": 200, "few": 50},
     "td3": {"rounds": 1, "updates": 4, "count": 2, "steps": 8},
     "vae": {"epochs": 1, "samples": 64},
+    "vq_vae": {"epochs": 1, "samples": 100},
     "wgan_gp": {"epochs": 1, "samples": 64},
 }
 

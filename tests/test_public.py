@@ -27,12 +27,13 @@ ENGINES = [f"engine/{backend}/engine.py" for backend in ("jax", "tensorflow", "t
 def test_the_public_names():
     assert mlsystem.__all__ == [
         *("EMA", "MLData", "MLModel", "MLSystem", "Streams"),
-        *("balance", "callbacks", "grad", "plot", "setup"),
+        *("balance", "callbacks", "distribute", "gather", "grad", "plot"),
+        *("process_count", "process_index", "setup"),
     ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
     assert mlsystem.callbacks.__all__ == [
-        *("Advice", "Checkpoint", "For", "GradientNorms", "Profile"),
+        *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"),
     ]
     assert mlsystem.plot.__all__ == ["Picture", "gradients", "history", "samples", "system"]
     for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot):

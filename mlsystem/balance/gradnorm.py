@@ -26,7 +26,7 @@ class GradNorm(Learned):
     losses must be positive (Chen et al. 2018, arXiv:1711.02257, eq. 1-2 and algorithm 1).
 
     ```python
-    self.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder", alpha=0.5)
+    rooms.balance = ml.balance.GradNorm(["depth", "normals"], shared="encoder", alpha=0.5)
     ```
 
     It costs one more backward pass per loss, into the shared model only. The paper uses the last

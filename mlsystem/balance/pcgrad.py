@@ -24,7 +24,7 @@ class PCGrad(Balance):
     reach. Other weights get their usual gradients.
 
     ```python
-    balance = ml.balance.PCGrad()
+    rooms.balance = ml.balance.PCGrad()
     ```
 
     It costs one backward pass per loss, instead of one for all. `LOSS_weight` in the logs is the

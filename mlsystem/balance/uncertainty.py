@@ -22,7 +22,7 @@ class Uncertainty(Learned):
     be positive. The logged `loss` does not contain the terms `s_i / 2`.
 
     ```python
-    self.balance = ml.balance.Uncertainty(["depth", "normals"])
+    rooms.balance = ml.balance.Uncertainty(["depth", "normals"])
     ```
 
     Each update learns the `s_i` of the losses that the updated models follow. A step with a loss

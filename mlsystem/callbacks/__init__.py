@@ -4,6 +4,7 @@
 - `Checkpoint`: saves checkpoints that `fit(resume=...)` resumes from exactly.
 - `For`: applies a Keras callback to one model of a system.
 - `GradientNorms`: logs the gradient norm of each loss in each model.
+- `Live`: shows a training run while it lasts, in a terminal or a notebook.
 - `Profile`: writes a profiler trace of some steps.
 """
 
@@ -11,6 +12,7 @@ from mlsystem.callbacks.advice import Advice
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.gradient_norms import GradientNorms
+from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
 
-__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Profile"]
+__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"]

@@ -19,6 +19,7 @@ from mlsystem.diagnostics.gradient_measurement import Norms
 from mlsystem.diagnostics.gradient_report import Route, followed
 
 _MOST = 64  # samples in a comparison
+_FEW = 10  # a model of fewer numbers, as a temperature near zero, has no usual size of updates
 
 
 class Advice(MeasuredSteps):
@@ -42,7 +43,8 @@ class Advice(MeasuredSteps):
     - A route is dead. A model follows a loss and gets a gradient of zero from it. Under `"sum"` and
       `"own"`, a loss that never reached a model is fine if the model gets a gradient from another.
     - Updates are too small or too large. The norm of an update, divided by the norm of the weights,
-      is above the second of `update_ratios`, or was never above the first.
+      is above the second of `update_ratios`, or was never above the first. Models of fewer than 10
+      numbers do not count.
     - A loss does not move. All losses that a model follows stay within 1 % for `stalled_epochs`,
       and within 10 % of their first values. Losses that models play against each other, as in a
       GAN, do not count.
@@ -114,8 +116,9 @@ class Advice(MeasuredSteps):
         if self.dead_routes:
             self._see_dead_routes()
         if self.update_ratios:
-            for name, values in run.ratios.items():
-                self._see_updates(name, values, learner.optimizers[name])
+            for name, model in learner.models().items():
+                if _size(model) >= _FEW:
+                    self._see_updates(name, run.ratios[name], learner.optimizers[name])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Apply the rules on losses and samples. See Keras."""
@@ -237,6 +240,10 @@ class _Run:
         mine = [loss for loss, other in self.routes if other == model]
         away = [route for route in self.norms if route[0] in mine and route not in self.routes]
         return any(any(self.norms[route]) for route in away)
+
+
+def _size(model: Any) -> int:
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def _is_negative(factors: tuple[Any, ...]) -> bool:

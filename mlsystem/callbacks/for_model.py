@@ -26,7 +26,7 @@ class For(keras.callbacks.Callback):
     ```python
     gan.fit(
         images,
-        validation_data=more_images,
+        validation_data=(held_out,),
         callbacks=[
             ml.callbacks.For("generator", keras.callbacks.ReduceLROnPlateau("val_loss")),
             ml.callbacks.For("discriminator", keras.callbacks.LearningRateScheduler(decay)),
@@ -133,7 +133,7 @@ def seen_names(
     >>> seen_names(["loss", "val_a_loss", "a_b_loss"], "a", ["a", "a_b"])
     {'loss': 'loss', 'a_b_loss': 'a_b_loss', 'val_loss': 'val_a_loss'}
     """
-    mine = [log for log in logs if _owner(log, models, sets) == model]
+    mine = [log for log in logs if owner(log, models, sets) == model]
     own = {full_name(log, model, sets, undo=True): log for log in mine}
     others = {log: log for log in logs if log not in own.values()}
     return others | own
@@ -152,7 +152,7 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
     return front + (name.removeprefix(f"{model}_") if undo else f"{model}_{name}")
 
 
-def _owner(log: str, models: Iterable[str], sets: Iterable[str]) -> str:
+def owner(log: str, models: Iterable[str], sets: Iterable[str] = ()) -> str:
     """Return the model named at the start of a log. Of `a` and `a_b`, return the longer."""
     name = log.removeprefix(validation_names.front(log, sets))
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
@@ -163,13 +163,13 @@ def _check(name: Any, callback: Any) -> None:
         raise ValueError(f"For got {name!r} for the name of a model; it takes a string.")
     if not isinstance(callback, keras.callbacks.Callback) or isinstance(callback, For):
         raise ValueError(
-            f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Of several, give "
-            "each a For; of a class, make an instance."
+            f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Give each "
+            "callback its own For. Make an instance of a class."
         )
     if isinstance(callback, (keras.callbacks.BackupAndRestore, Checkpoint, Profile)):
         what = type(callback).__name__
         raise ValueError(
-            f"{what} is for a whole `fit`, of which '{name}' is a part. Give it without For."
+            f"{what} is for a whole `fit`, and '{name}' is one of its models. Give it without For."
         )
 
 

@@ -1,4 +1,4 @@
-"""MLData: what a system is trained, validated and tested on, in one object."""
+"""`MLData`: the training, validation and test data of a system, in one object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ class MLData:
             return self.x[1500:], self.y[1500:]
 
         def transform(self, x, training=None):  # each batch
-            return noisy(x) if training else x
+            return augment(x) if training else x
 
     system.fit(Digits(), epochs=3)
     data = ml.MLData(train=(x, y), test=(x2, y2), batch_size=64, transform=layers.RandomFlip())

@@ -49,6 +49,32 @@ class Influence:
         return {loss: {m: _number(norms[loss][m]) for m in models} for loss in names}
 
 
+class FollowedNorms:
+    """A function that measures the norm of the gradient that each model follows.
+
+    The gradient is that of a training step on the whole batch, after `routing` and the balance of
+    losses. What it computes is discarded, as by `Influence`.
+
+    Args:
+        learner: the learner of the model or system, whose weights are built.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.run = engine.trial(functools.partial(_followed_norms, learner.model), learner.model)
+
+    def __call__(self, data: Any) -> dict[str, float]:
+        """Return the norm for each trained model."""
+        with without_effects(self.learner):
+            found = self.run(data)
+        return {name: _number(value) or 0.0 for name, value in found.items()}
+
+
+@context.make(training=True)
+def _followed_norms(model: Any, data: Any) -> Any:
+    return {name: norm(gradients) for name, gradients in model.gradients(data).items()}
+
+
 def _number(norm: Any) -> float | None:
     return None if norm is None else float(ops.convert_to_numpy(norm))
 
@@ -69,7 +95,8 @@ def _norms(model: Any, data: Any) -> Any:
 
     losses, _, found = engine.gradients(run, plan, learner.state_variables)
     norms = {n: _by_model(models, row, scale) for n, row in zip(losses, found, strict=True)}
-    return {"losses": {n: ops.stop_gradient(v) for n, v in losses.items()}, "norms": norms}
+    values = {n: ops.cast(ops.stop_gradient(v), "float32") for n, v in losses.items()}
+    return {"losses": values, "norms": norms}
 
 
 def _scale(learner: Learner) -> Any:

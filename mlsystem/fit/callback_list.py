@@ -16,12 +16,17 @@ from mlsystem.callbacks import for_model, monitor_mode
 from mlsystem.callbacks.batch_callback import BatchCallback, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
+from mlsystem.callbacks.live import Live
+from mlsystem.distribution import first_process
 from mlsystem.engine import engine
+from mlsystem.fit.compact_bar import CompactBar
 from mlsystem.saving import callback_state, data_digest
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position
 from mlsystem.saving.resume import Resume
 from mlsystem.step import nonfinite
+
+_BARS = (keras.callbacks.ProgbarLogger, Live)  # what shows the progress: one is enough
 
 
 class CallbackList(keras.callbacks.CallbackList):
@@ -40,7 +45,9 @@ class CallbackList(keras.callbacks.CallbackList):
         quiet: Iterable[BatchCallback] = (),
     ) -> None:
         self.trains, shows = "epochs" in given, given["verbose"] != 0
-        super().__init__(given["callbacks"], add_history=self.trains, add_progbar=shows)
+        super().__init__(given["callbacks"], add_history=self.trains)
+        if shows and not any(isinstance(c, _BARS) for c in self.callbacks):
+            self.callbacks.append(CompactBar(_count(given.get("validation_data"))))
         self.callbacks.sort(key=_turn)
         self.waiting = {"verbose": given["verbose"], "epochs": given.get("epochs", 1)}
         self.parts = tuple(given.get(name) for name in ("x", "y", "sample_weight"))
@@ -50,6 +57,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.quiet: list[BatchCallback] = []
         self.prefix = ""  # of the logs of an evaluation
         self.first = 0
+        self.may_stop = False  # whether the processes must agree after each batch
         self.states: CallbackStates | None = None
         if resume is not None:
             given["initial_epoch"] = resume.first_epoch(self.names, given["epochs"])
@@ -71,6 +79,9 @@ class CallbackList(keras.callbacks.CallbackList):
         ]
         for callback in self.quiet:
             callback.follow(self, epoch)
+        others = [callback for callback in self.callbacks if not first_process.writes(callback)]
+        hooks = ("on_train_batch_end", "on_batch_end")
+        self.may_stop = first_process.on_any(any(has(c, h) for c in others for h in hooks))
 
     def close(self) -> None:
         """Close the callbacks when the call ends, also after an error."""
@@ -128,8 +139,15 @@ class CallbackList(keras.callbacks.CallbackList):
             self.position.end_batch()
         if self._hears("on_train_batch_end", "on_batch_end"):
             super().on_train_batch_end(batch, logs)
+        if self.may_stop:
+            first_process.agree_to_stop(self.model)
         for callback in self.quiet:
             callback.after_batches(self.first, batch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Call the callbacks, and stop on all processes if one stops. See Keras."""
+        super().on_epoch_end(epoch, logs)
+        first_process.agree_to_stop(self.model)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Call the callbacks that use this hook. See Keras."""
@@ -151,6 +169,11 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def _hears(self, *hooks: str) -> bool:
         return any(has(callback, hook) for callback in self.callbacks for hook in hooks)
+
+
+def _count(validation_data: Any) -> int:
+    """Return the number of validation sets in the arguments of `fit`."""
+    return 0 if validation_data is None else len(getattr(validation_data, "sets", [0]))
 
 
 def _turn(callback: Any) -> int:

@@ -14,12 +14,14 @@ from keras import callbacks as of_keras
 from mlsystem import _keras
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.for_model import For
+from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
 from mlsystem.data.batch import array, mapped
 
 # The attribute of each callback that holds the path it writes to.
 _WRITE: dict[type, str] = {
     Checkpoint: "folder",
+    Live: "path",
     of_keras.BackupAndRestore: "backup_dir",
     of_keras.CSVLogger: "filename",
     of_keras.ModelCheckpoint: "filepath",
@@ -52,7 +54,7 @@ def _moved(callback: Any, folder: Path) -> Any:
         inner = _moved(callback.callback, folder)
         return callback if inner is callback.callback else For(callback.name, inner)
     for kind, attribute in _WRITE.items():
-        if isinstance(callback, kind):
+        if isinstance(callback, kind) and getattr(callback, attribute) is not None:
             folder.mkdir()
             return _copy(callback, str(getattr(callback, attribute)), folder)
     return callback

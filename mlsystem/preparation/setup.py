@@ -16,6 +16,7 @@ from keras import tree
 from mlsystem import _keras, _learner
 from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
+from mlsystem._long_work import announced
 from mlsystem._tensors import describe
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.engine import engine, random_state
@@ -85,14 +86,15 @@ def rehearse_all(learner: Learner, batches: list[Any], where: str = "") -> None:
         batches: one batch of each structure.
         where: the name of the data, for messages.
     """
-    build(learner, *[_transformed(learner, batch) for batch in batches])
     step = learner.call.step
     known = learner.compiled.rehearsed.get(step, set())
-    before = recompilation.of(learner)
-    for batch in batches:
-        if (shapes := describe(batch)) not in known:
-            rehearse(learner, step, batch, where)
-            known.add(shapes)
+    with announced(f"Checking '{learner.name}' on a first batch", learner.call.shows):
+        build(learner, *[_transformed(learner, batch) for batch in batches])
+        before = recompilation.of(learner)
+        for batch in batches:
+            if (shapes := describe(batch)) not in known:
+                rehearse(learner, step, batch, where)
+                known.add(shapes)
     recompilation.note(learner, before)
     learner.compiled.rehearsed[step] = known
 

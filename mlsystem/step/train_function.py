@@ -1,10 +1,12 @@
 """The function that Keras' `fit` calls on a batch: compiles a step for the models due, once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from mlsystem import _keras
 from mlsystem._learner import Learner, SystemBase
+from mlsystem._long_work import announced
 from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
@@ -21,6 +23,34 @@ def check_rehearsed(learner: Learner, step: str) -> None:
     call = learner.call
     if call is not None and step == call.step and step not in learner.compiled.rehearsed:
         raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
+
+
+def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> Any:
+    """Run a step for the first time. If that takes long, say that it compiles."""
+    how = engine.compiler(learner.model)
+    whose = f"{what} of '{learner.name}'"
+    work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
+    with announced(work, learner.call is not None and learner.call.shows):
+        return step(*args)
+
+
+class FirstTest:
+    """The function that Keras' `evaluate` calls first. The step itself takes its place then.
+
+    Args:
+        learner: the learner of the model.
+        step: the compiled step.
+    """
+
+    def __init__(self, learner: Learner, step: Callable[..., Any]) -> None:
+        self.learner, self.step = learner, step
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the first step."""
+        model = self.learner.model
+        if model.test_function is self:
+            model.test_function = self.step
+        return first(self.learner, "evaluation step", self.step, *args)
 
 
 class TrainFunction:
@@ -40,6 +70,7 @@ class TrainFunction:
         kind = self.learner.compiled.due, self.learner.compiled.trained
         if kind not in self.steps:
             self.steps[kind] = engine.train_function(self.learner.model)
+            return functools.partial(first, self.learner, "training step", self.steps[kind])
         return self.steps[kind]
 
     def _see_what_is_frozen(self) -> None:

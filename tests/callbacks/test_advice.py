@@ -168,6 +168,13 @@ def test_updates_of_every_size(rate, size):
     assert [f"far too {size}" in sentence for sentence in found] == ([True] if size else [])
 
 
+@pytest.mark.once
+def test_a_model_of_few_numbers_has_no_usual_size_of_updates():
+    # Each step takes the weight to -0.9 of itself, around zero, where a log variance may stay.
+    small = Target(1.0, goal=0.0, optimizer=keras.optimizers.SGD(0.95))
+    assert advised(Alone(small), every=1, **only("update_ratios")) == []
+
+
 # A loss that does not move ------------------------------------------------------------------
 
 

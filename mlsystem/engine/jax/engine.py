@@ -94,11 +94,8 @@ class JaxEngine(Engine):
         state = _tested(system)
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
 
-    def compilation(self, system: Any) -> str:
-        if system.run_eagerly or not system.jit_compile:
-            return "not compiled: runs eagerly"
-        steps = system.steps_per_execution
-        return "whole, by jax.jit" if steps == 1 else f"{steps} steps as one, by jax.jit"
+    def compiler(self, system: Any) -> str:
+        return "jax.jit" if system.jit_compile and not system.run_eagerly else ""
 
     def trace(self) -> Any:
         return _place.get_opaque_trace_state()

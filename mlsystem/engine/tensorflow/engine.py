@@ -31,7 +31,8 @@ class TensorFlowEngine(Engine):
             tape.watch(_unwatched(state()))
             losses, aux = fn()
             rows = [(weighted_sum(losses, weights), into) for weights, into in plan(losses)]
-        return losses, aux, [_backward(tape, total, into) for total, into in rows]
+        started = [self.replicas.mean_later(_backward(tape, *row)) for row in rows]
+        return losses, aux, [averaged() for averaged in started]
 
     def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def gradient(x: Any) -> Any:
@@ -81,10 +82,10 @@ class TensorFlowEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return _in_python(_keras.made_function(system, "test"), system)
 
-    def compilation(self, system: Any) -> str:
+    def compiler(self, system: Any) -> str:
         if system.run_eagerly:
-            return "not compiled: runs eagerly"
-        return f"whole, by tf.function{' and XLA' if system.jit_compile else ''}"
+            return ""
+        return "tf.function with XLA" if system.jit_compile else "tf.function"
 
     def step_scope(self, data: Any) -> contextlib.AbstractContextManager[Any]:
         # At the end of the data, operations that do not wait for a batch run once more. What counts
@@ -111,7 +112,7 @@ class TensorFlowEngine(Engine):
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
         if isinstance(batches, tf.distribute.DistributedIterator):
-            raise ValueError("GradientNorms looks at one device, and not at those of a strategy.")
+            raise ValueError("Gradients are measured on one device, not on those of a strategy.")
         drawn = list(itertools.islice(batches, system.steps_per_execution))
         if not drawn:
             return None, given
