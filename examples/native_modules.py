@@ -30,9 +30,13 @@ def torch_encoder():
 
 
 def flax_encoder():
+    import jax
     from flax import linen as nn
 
-    return nn.Sequential([nn.Dense(HIDDEN), nn.relu, nn.Dense(CODE)])
+    net = nn.Sequential([nn.Dense(HIDDEN), nn.relu, nn.Dense(CODE)])
+    # `MLModel(net)` works too, but then Keras makes the weights, and asks for TensorFlow to do so.
+    variables = net.init(jax.random.key(0), np.ones((1, PIXELS), "float32"))
+    return layers.FlaxLayer(net, variables=variables)
 
 
 def keras_encoder():

@@ -102,6 +102,19 @@ def torch_loader_of(adapter: Any, own: Any) -> Any:
     return type(loader)(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
 
 
+def batches_on_tensorflow(adapter: Any) -> Any:
+    """Return the batches of an adapter on TensorFlow, arrays in an order of NumPy's generator."""
+    if isinstance(adapter, data_adapters.ArrayDataAdapter):
+        return adapter.get_numpy_iterator()
+    return iter(adapter.get_tf_dataset())
+
+
+def read_anew(epoch: Any) -> None:
+    """Let Keras' iterator on TensorFlow read another data set, which its adapter makes."""
+    if hasattr(epoch, "_distributed_dataset"):
+        epoch._distributed_dataset = epoch.data_adapter.get_tf_dataset()
+
+
 class _Mapped:
     """An iterable of the results of a function that takes an iterator."""
 

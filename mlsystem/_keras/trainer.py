@@ -197,9 +197,9 @@ def _is_jax() -> bool:
 
 
 class _Groups(EpochIterator):
-    """What Keras' torch trainer iterates over: groups of batches, of which the last may be short.
+    """The iterator of Keras' torch trainer: groups of batches. The last group may be short.
 
-    Keras' own says that the data ran out in the middle of an epoch when it comes to that one.
+    Keras' own iterator warns at a short group that the data ran out in the middle of an epoch.
     """
 
     def __next__(self) -> Any:

@@ -130,7 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(
                 f"The folder '{self.folder}' holds {max(later).name}, which this run has not "
                 "written. Go on from it with fit(resume=folder), choose another folder, or remove "
-                "the files that are later than where you go on."
+                "the files that are newer than the one you resume from."
             )
 
     def on_train_begin(self, logs: Any = None) -> None:

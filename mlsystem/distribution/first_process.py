@@ -54,6 +54,16 @@ def _inner(callback: Any) -> Any:
     return getattr(callback, "callback", callback)  # of an ml.callbacks.For
 
 
+def check_predict() -> None:
+    """Raise an error where the rows of a prediction would be on several processes."""
+    replicas = engine.replicas
+    if replicas.count > 1 and not replicas.reduces:
+        raise RuntimeError(
+            f"predict needs one process on JAX, and there are {replicas.count}. Save the weights "
+            "on process 0, and load and predict in another script."
+        )
+
+
 def writes(callback: Any) -> bool:
     """Return whether only the first process has a callback, because it writes or draws."""
     return isinstance(_inner(callback), _WRITE)

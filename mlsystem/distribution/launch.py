@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Environ = Mapping[str, str]
+LOCAL = ("127.0.0.1", "localhost")  # hosts that only this machine reaches
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Launch:
                 f"{self.by} gives the address {self.address!r} of the first process. Give "
                 "'host:port'."
             )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the address is one that only this machine reaches."""
+        return self.address.rpartition(":")[0] in LOCAL
 
 
 def given(

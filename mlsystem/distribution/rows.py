@@ -4,6 +4,7 @@ All processes read the same batches in the same order. Each keeps its own rows.
 """
 
 import itertools
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -45,7 +46,13 @@ def divides(batch: Any, count: int) -> bool:
 def divide(epoch: Any, training: bool) -> None:
     """Let Keras' iterator over an epoch read the rows of this process only."""
     replicas = engine.replicas
-    if replicas.size == 1 or not _is_global(epoch.data_adapter):
+    if replicas.size == 1:
+        return
+    if _keras.yields_own_rows(epoch.data_adapter):
+        _say(
+            f"Each of the {replicas.count} processes reads its own rows from a generator, or by a "
+            "DistributedSampler. The global batch holds the rows of all."
+        )
         return
     if isinstance(epoch.data_adapter, OwnRows):  # the iterator of an earlier validation
         return
@@ -54,11 +61,13 @@ def divide(epoch: Any, training: bool) -> None:
     quiet = _keras.stay_quiet
     epoch.data_adapter = OwnRows(epoch.data_adapter, training, lambda: quiet(epoch))
     epoch._num_batches = epoch.data_adapter.num_batches
+    _keras.read_anew(epoch)
 
 
-def _is_global(adapter: Any) -> bool:
-    """Return whether all processes read the same data. A generator yields what is its own."""
-    return not _keras.yields_own_rows(adapter)
+def _say(text: str) -> None:
+    """Warn once, in the first process."""
+    if engine.replicas.index == 0:
+        warnings.warn(text, stacklevel=2)
 
 
 def of_arguments(given: dict[str, Any]) -> None:
@@ -126,7 +135,15 @@ class OwnRows:
             return number
         size = self.replicas.size
         dropped = partial % size if self.training else self.joins and partial < size
+        if dropped and self.training:
+            self._drop(partial)
         return number - bool(dropped)
+
+    def _drop(self, rows: int) -> None:
+        _say(
+            f"The last batch of an epoch has {rows} samples, which do not divide by the "
+            f"{self.replicas.size} replicas. It is left out of training."
+        )
 
     # One for each backend --------------------------------------------------------------------
 
@@ -142,6 +159,10 @@ class OwnRows:
     def get_global_iterator(self) -> Any:
         """Return the batches on JAX as global arrays, which Keras need not place on devices."""
         return self._divided(self.adapter.get_jax_iterator())
+
+    def get_tf_dataset(self) -> Any:
+        """Return the batches on TensorFlow. They are read in Python."""
+        return _Batches(lambda: self._divided(_keras.batches_on_tensorflow(self.adapter)))
 
     def get_numpy_iterator(self) -> Any:
         """See Keras."""
@@ -177,6 +198,7 @@ class OwnRows:
             elif number == 0:
                 raise ValueError(_indivisible(least(batch), size))
             else:
+                self._drop(least(batch))
                 self.quiet()
 
     def _evaluated(self, batches: Iterable[Any]) -> Iterator[Any]:

@@ -1,14 +1,13 @@
 """`ml.distribute`, and what a script asks about its processes."""
 
 import os
-import socket
-import time
 from typing import Any
 
 from mlsystem import _learner
 from mlsystem.distribution import agreement
 from mlsystem.distribution import batch_norm as batch_norms
 from mlsystem.distribution.launch import Launch, detected, given
+from mlsystem.distribution.meeting import meet
 from mlsystem.engine import engine
 
 _BATCH_NORM = ("sync", "local")
@@ -39,7 +38,9 @@ def distribute(
     ```
 
     Args:
-        distribution: a Keras distribution, on JAX. By default, data parallel.
+        distribution: a Keras distribution, on JAX, or one layout map for each member of a system:
+            `{"teacher": layout_map}`. With several processes, give a function that returns it, as
+            it needs the devices of all processes. By default, data parallel.
         coordinator_address: `"host:port"` of the first process. Its port must be free.
         num_processes: the number of processes.
         process_id: the number of this process, from 0.
@@ -85,8 +86,8 @@ def _start(launch: Launch | None, distribution: Any, timeout: float) -> Any:
     will = launch is not None or distribution is not None or module.is_joined()
     if will or module.local_devices() > 1:
         _check_no_model()
-    if launch is not None and not module.is_joined():
-        _probe(launch, timeout)
+    if launch is not None and not module.is_joined() and not module.MEETS:
+        meet(launch, timeout)
     return module.start(launch, distribution, timeout)
 
 
@@ -96,26 +97,6 @@ def _check_no_model() -> None:
             f"ml.distribute was called after a model of the class {names[0]} was made. Its "
             "weights are on one device already. Call ml.distribute in the first line of the script."
         )
-
-
-def _probe(launch: Launch, timeout: float) -> None:
-    """Wait until the first process can be reached."""
-    if launch.index == 0:
-        return
-    host, _, port = launch.address.rpartition(":")
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            socket.create_connection((host, int(port)), 5).close()
-            return
-        except OSError as error:
-            if time.monotonic() >= end:
-                raise ConnectionError(
-                    f"Process {launch.index} of {launch.count} cannot reach the first process at "
-                    f"{launch.address} within {timeout:g} seconds ({error}). Check the address "
-                    f"from {launch.by}, the firewall, and that process 0 runs."
-                ) from error
-            time.sleep(0.1)
 
 
 def process_index() -> int:

@@ -25,7 +25,7 @@ Plan = Callable[[Losses], list[tuple[dict[str, Any], list[Any]]]]
 
 
 class Engine(ABC):
-    """What differs between the backends."""
+    """The operations that differ between the backends."""
 
     name: str  # as Keras spells it
     # The size of a state, in numbers, from which on a rehearsal computes no numbers, where the

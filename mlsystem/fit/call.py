@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
@@ -117,7 +118,8 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
     """Rehearse the evaluation of validation data, so that errors appear before training."""
     cls = type(learner.model)
     is_ours = cls.test_step.__module__.startswith("mlsystem.")
-    if is_ours and getattr(cls.evaluate, "_is_default", False):
+    is_default = _evaluate_of_keras(learner).__func__ is keras.Model.evaluate
+    if is_ours and is_default and getattr(cls.evaluate, "_is_default", False):
         for name, batches in arguments.previews.items():
             with running(learner, "test_step"):
                 where = f" of {validation_preview.named(name).replace('The', 'the', 1)}"
@@ -127,9 +129,14 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
 
 
 def evaluate(learner: Learner, **given: Any) -> Any:
-    """Call Keras' own `evaluate`, on data as Keras takes them."""
-    method = keras.Model.evaluate.__get__(learner.model)
+    """Call the `evaluate` below ours, on data as Keras takes them."""
+    method = _evaluate_of_keras(learner)
     return run(learner, "test_step", method, bind(method, **given))
+
+
+def _evaluate_of_keras(learner: Learner) -> Any:
+    """Return Keras' `evaluate`, or that of a mixin of Keras."""
+    return super(_keras.Hooks, learner.model).evaluate
 
 
 def run(

@@ -147,6 +147,7 @@ class Trainer(_keras.Hooks):
             args: the other arguments of `keras.Model.predict`.
             kwargs: the other arguments of `keras.Model.predict`.
         """
+        first_process.check_predict()
         given = bind(super().predict, x, *args, **kwargs)
         data_arguments.for_predict(self._mlsystem, given.arguments)
         with engine.predict_scope(self):

@@ -1,6 +1,6 @@
 """The learner of a model that is trained alone: loss, optimizer, state and logs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,7 @@ class ModelLearner(Learner):
         self.role = replace(role, optimizer=None)
         if not model.compiled or model.optimizer is None:
             model.compile(make(model.configure_optimizer(), self.key))
+            self.role = replace(self.role, own=None)
         if self.call is not None and self.call.step == "test_step":
             self.role = replace(self.role, optimizer=role.optimizer)
 
@@ -71,8 +72,7 @@ class ModelLearner(Learner):
         optimizer = getattr(model, "optimizer", None)
         thawed = self.compiled.trained and optimizer is not None and optimizer.built
         if thawed and not knows(optimizer, model.trainable_weights):
-            with _keras.DotNotTrackScope():
-                model.optimizer = extended(optimizer, model.trainable_weights)
+            vars(model)["optimizer"] = extended(optimizer, model.trainable_weights)
             model.test_function = None  # it holds the state of the earlier optimizer
         assert self.setup is not None
         self.compiled.trained = trained(self.setup.weights)
@@ -152,10 +152,14 @@ class ModelLearner(Learner):
             this.logs = logs if is_whole else None
 
     def _measured(self) -> list[Any]:
-        """Return the variables of the metrics that compare outputs with targets."""
-        ours = self.logs.metrics()
-        held = {id(v) for m in [*ours, _keras.loss_tracker(self.model)] if m for v in m.variables}
-        return [v for v in self.model.metrics_variables if id(v) not in held]
+        """Return the variables of the metrics of `compile`."""
+        metrics = _keras.compile_metrics(self.model)
+        return [] if metrics is None else list(metrics.variables)
+
+    def updated_by_hand(self) -> Iterator[Any]:
+        """Yield the variables of metrics that only the user's own code updates."""
+        for metric in _keras.own_metrics(self.model):
+            yield from metric.variables
 
     # State and logs --------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.distribution import batch_norm
 from mlsystem.engine import engine
+from mlsystem.step import replica_means
 from mlsystem.step.loss_ledger import LossLedger
 
 
@@ -151,7 +152,8 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
             given = transform.inside(given, training)
         _running.step = this = Step(learner, given, training)
         try:
-            logs = fn(learner.model, given)
+            with replica_means.summed(learner.updated_by_hand()):
+                logs = fn(learner.model, given)
             if not isinstance(logs, Mapping):
                 found = "None" if logs is None else f"a {type(logs).__name__}, and no logs"
                 raise ValueError(

@@ -14,7 +14,7 @@ from compared import state
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from rich.console import Console
-from toys import Drawing, TinyGAN, approx, number, ones
+from toys import Drawing, Fooler, TinyGAN, approx, number, ones
 from trained import train
 
 import mlsystem as ml
@@ -74,6 +74,7 @@ def notebook(monkeypatch):
         return handles[-1]
 
     ipython, of_display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    ipython.version_info = (9, 0)  # matplotlib asks for it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     of_display.display = display
     monkeypatch.setitem(sys.modules, "IPython", ipython)
@@ -81,14 +82,38 @@ def notebook(monkeypatch):
     return handles
 
 
+class Normed(Fooler):
+    """A generator whose statistics change when it is called in training mode."""
+
+    def __init__(self):
+        super().__init__(1.0)
+        self.norm = layers.BatchNormalization()
+
+    def forward(self, x, training=None):
+        return super().forward(self.norm(x, training=training))
+
+
+class Sampled(Drawing):
+    """A GAN of noise, with batch normalization."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = Normed()
+
+    def forward(self, x, training=None):
+        noise = keras.random.normal(ops.shape(x), seed=self.seed)
+        fake = self.generator(noise, training=training)
+        return {"real": self.discriminator(x), "fake": self.discriminator(fake)}
+
+
 def images(gan):
-    """A function that draws samples from the generator of the system itself, and its numbers."""
+    """A function that draws samples, and changes all that a call of a model may change."""
 
     def samples():
         keras.random.normal((2,))  # from the seed that all layers share
         np.random.rand()
         noise = keras.random.normal((4, 1), seed=gan.seed)
-        return ops.reshape(gan.generator(noise), (1, 2, 2))
+        return ops.reshape(gan.generator(noise, training=True), (1, 2, 2))
 
     return samples
 
@@ -97,7 +122,7 @@ def ended(live, **given):
     """All that a training leaves, with the draws that come next."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
-    gan = Drawing()
+    gan = Sampled()
     given = {"validation_data": (ones(),), "batch_size": 4, "verbose": 0, "epochs": 3} | given
     history = gan.fit(ones(16), callbacks=[live(gan)] if live else None, **given).history
     left = {"draw": ops.convert_to_numpy(keras.random.normal((2,))), "numpy": np.random.rand()}
@@ -221,7 +246,7 @@ def test_a_line_an_epoch_on_a_pipe(capsys):
 
 
 def test_a_figure_in_a_notebook(notebook, always):
-    gan = Drawing()
+    gan = Sampled()
     train(gan, Live(images(gan), every=1e-6), epochs=2)
     figure, table = notebook
     sizes = {size(data["image/png"]) for data in figure.shown}
@@ -272,7 +297,7 @@ def test_it_goes_on_with_a_resumed_run(tmp_path, terminal):
 
 @pytest.mark.once
 def test_a_fast_run_writes_no_samples(tmp_path, terminal):
-    gan, path = Drawing(), tmp_path / "samples.png"
+    gan, path = Sampled(), tmp_path / "samples.png"
     train(gan, Live(images(gan), path=path), fast_run=True)
     assert not path.exists() and "epoch 1/1  batch 1/1" in terminal.getvalue()
 

@@ -14,16 +14,25 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from alone import hide
+from quick import compile_quickly
 
 if __name__ == "__main__":
+    compile_quickly(os.environ["KERAS_BACKEND"])
     hide(*({"jax", "torch", "tensorflow"} - {os.environ["KERAS_BACKEND"]}))
+
+import keras
 
 import mlsystem as ml
 
 if __name__ == "__main__":
-    ml.distribute()
+    layouts = None
+    if member := os.environ.get("SHARDED"):
+        mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+        layout = keras.distribution.LayoutMap(mesh)
+        layout["dense.*kernel"], layout["dense.*bias"] = (None, "model"), ("model",)
+        layouts = {member: layout}
+    ml.distribute(layouts)
 
-import keras
 import numpy as np
 import parity_systems as parity
 from keras import layers, ops

@@ -1,10 +1,12 @@
 """How processes find out who they are, and which rows are theirs."""
 
+import keras
 import numpy as np
 import pytest
 
 import mlsystem as ml
-from mlsystem.distribution import launch, rows
+from mlsystem._keras import data_adapter
+from mlsystem.distribution import first_process, launch, rows
 from mlsystem.engine import engine
 from mlsystem.engine.replicas import Replicas
 
@@ -118,7 +120,39 @@ def test_a_batch_must_divide(monkeypatch):
         model.fit(x, x, batch_size=3, verbose=0)
 
 
-def keras_net():
-    import keras
+def test_what_is_left_out_is_said_once(monkeypatch):
+    monkeypatch.setattr(engine, "replicas", Two())
+    x = np.arange(11)
+    with pytest.warns(UserWarning, match="has 3 samples, which do not divide by the 2 replicas"):
+        adapter = rows.OwnRows(data_adapter(x, batch_size=4), True, lambda: None)
+        assert adapter.num_batches == 2
+        read = [len(batch) for batch in adapter.get_numpy_iterator()]
+    assert read == [2, 2]
 
+
+def test_an_evaluation_reads_all_rows(monkeypatch):
+    x, found = np.arange(9), []
+    for index in range(2):
+        monkeypatch.setattr(replicas := Two(), "shard", index)
+        monkeypatch.setattr(engine, "replicas", replicas)
+        adapter = rows.OwnRows(data_adapter(x, batch_size=4), False, lambda: None)
+        assert adapter.num_batches == 2  # the last row joins the batch before
+        found += list(adapter.get_numpy_iterator())
+    assert sorted(map(len, found)) == [2, 2, 2, 3]
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), x)
+
+
+def test_files_are_for_the_first_process(monkeypatch, tmp_path):
+    rows_file, history = keras.callbacks.CSVLogger(tmp_path / "a"), keras.callbacks.History()
+    monkeypatch.setattr(replicas := Two(), "index", 1)
+    monkeypatch.setattr(engine, "replicas", replicas)
+    given = {"verbose": 1, "callbacks": [rows_file, ml.callbacks.For("a", rows_file), history]}
+    first_process.quiet(given)
+    assert given == {"verbose": 0, "callbacks": [history]}
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"ml\.callbacks\.Checkpoint\("):
+        first_process.quiet({"callbacks": [backup]})
+
+
+def keras_net():
     return keras.Sequential([keras.layers.Dense(3)])

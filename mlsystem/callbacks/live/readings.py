@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from mlsystem import _keras, _learner
@@ -105,4 +106,5 @@ def _metrics(learner: Learner) -> dict[str, float]:
     """Return the metrics of the epoch so far, which are no means of losses."""
     found = learner.model.get_metrics_result()
     numbers = {name: value for name, value in found.items() if not isinstance(value, dict)}
-    return {name: _number(value) for name, value in numbers.items() if not ops.shape(value)}
+    arrays = {name: ops.convert_to_numpy(value) for name, value in numbers.items()}
+    return {name: float(array) for name, array in arrays.items() if not np.ndim(array)}

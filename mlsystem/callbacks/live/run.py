@@ -15,8 +15,7 @@ from mlsystem.callbacks.live.readings import Readings
 from mlsystem.callbacks.live.rows import colors, rows
 from mlsystem.callbacks.live.view import View
 from mlsystem.callbacks.measured_steps import MeasuredSteps
-from mlsystem.callbacks.undisturbed import undisturbed
-from mlsystem.engine import engine
+from mlsystem.callbacks.undisturbed import sampling
 
 
 class Run:
@@ -84,7 +83,7 @@ class Run:
     def _draw_samples(self, moment: str) -> None:
         if self.film is None:
             return
-        with undisturbed(self.model, self.data), engine.step_scope(()):
+        with sampling(self.model, self.data):
             self.film.add(moment)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ from mlsystem.engine.replicas import Replicas
 
 # Seconds after which a process that went silent counts as dead.
 _HEARTBEAT = 30
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+# Whether `start` waits for the other processes and says which are missing.
+MEETS = False
 
 
 class JaxReplicas(Replicas):
@@ -97,6 +98,8 @@ def start(launch: Any, distribution: Any, timeout: float) -> tuple[Any, JaxRepli
     """Connect the processes of a launch. Return the Keras distribution and the replicas."""
     if launch is not None and not jax.distributed.is_initialized():
         _connect(launch, timeout)
+    if callable(distribution):
+        distribution = distribution()
     if isinstance(distribution, Mapping):
         distribution = _by_member(distribution)
     distribution = distribution or keras.distribution.distribution()
@@ -115,14 +118,13 @@ def start(launch: Any, distribution: Any, timeout: float) -> tuple[Any, JaxRepli
 def _connect(launch: Any, timeout: float) -> None:
     config: Any = jax.config
     config.update("jax_cpu_collectives_implementation", "gloo")
-    host = launch.address.rpartition(":")[0]
     jax.distributed.initialize(
         launch.address,
         launch.count,
         launch.index,
         initialization_timeout=int(timeout),
         heartbeat_timeout_seconds=_HEARTBEAT,
-        coordinator_bind_address=launch.address if host in _LOCAL else None,
+        coordinator_bind_address=launch.address if launch.is_local else None,
     )
     atexit.register(_leave_at_once)
 

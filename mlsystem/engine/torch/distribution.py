@@ -21,6 +21,8 @@ from mlsystem.engine.replicas import Replicas
 BUCKET = 2**23  # numbers that are averaged at once
 # How long an exchange may take. A process that ends is noticed at once on CPUs.
 _EXCHANGE = datetime.timedelta(minutes=30)
+# Whether `start` waits for the other processes and says which are missing.
+MEETS = True
 # A seed of one process is far from those of the others.
 _FAR = 0x1E3779B1
 
