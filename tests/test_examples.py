@@ -35,7 +35,7 @@ TINY = {
         "seeds": (0,),
         "rates": {"two": [(1e-3, 0.1)]},
     },
-    "gan": {"epochs": 1, "samples": 100},
+    "gan": {"epochs": 1, "samples": 100, "judge_epochs": 1},
     "multi_task": {"epochs": 1, "samples": 64, "copies": 1},
     "native_modules": {"epochs": 1, "samples": 100},
     "ppo": {"rounds": 1, "count": 4, "steps": 8, "updates": 2, "episodes": 2},
@@ -81,8 +81,6 @@ def test_runs(file, tmp_path):
     main = load(file).main
     takes_folder = "folder" in inspect.signature(main).parameters
     more = {"folder": tmp_path} if takes_folder else {}
-    if file.stem == "gan" and not takes_folder:
-        more = {"picture": tmp_path / "demo.png"}
     figures = numbers(main(**TINY[file.stem], **more))
     assert figures
     assert np.isfinite(figures).all()
