@@ -27,6 +27,7 @@ TINY = {
     "conditional_gan": {"epochs": 1, "samples": 100, "judge_epochs": 1},
     "cycle_gan": {"epochs": 1, "samples": 60, "judge_epochs": 1},
     "deep_ensemble": {"epochs": 1, "samples": 100, "count": 2},
+    "diffusion": {"epochs": (1, 1), "samples": 100, "judge_epochs": 1},
     "distillation": {"epochs": 1, "teacher_epochs": 1, "samples": 100, "few": 8, "seeds": (0,)},
     "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
     "fine_tuning": {
