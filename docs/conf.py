@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
     "markdown_docstrings",
+    "pictures",
 ]
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py"]
 

@@ -63,9 +63,9 @@ def judged(chances, labels):
     likelihood = chances[np.arange(len(labels)), labels]
     gaps = [size * abs(sure - right) for size, sure, right in bins(chances, labels)]
     return {
-        "accuracy": np.mean(chances.argmax(axis=-1) == labels),
-        "nll": -np.mean(np.log(likelihood + 1e-7)),
-        "calibration error": sum(gaps) / len(labels),
+        "accuracy": float(np.mean(chances.argmax(axis=-1) == labels)),
+        "nll": float(-np.mean(np.log(likelihood + 1e-7))),
+        "calibration error": float(sum(gaps) / len(labels)),
     }
 
 

@@ -80,7 +80,7 @@ def draw(curves, teacher, file):
     for name, curve in curves.items():
         axes.plot(np.mean(curve, axis=0), label=f"student: {name}")
     axes.set(xlabel="epoch", ylabel="validation accuracy")
-    figure.legend(loc="outside right")
+    axes.legend()
     figure.savefig(file)
 
 

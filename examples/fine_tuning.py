@@ -74,15 +74,21 @@ def split(data, count, seed=0):
     return [tuple(part[rows] for part in data) for rows in (order[:count], order[count:])]
 
 
-def fine_tuned(before, rates, new, old_valid, few, epochs, seed):
-    """The accuracy on the old and on the new digits, from weights of before or from scratch."""
-    keras.utils.set_random_seed(seed)
-    train, new_valid = split(new, few, seed)
-    reader = Reader(*rates).setup(train)
+def prepared(before, rates, batch):
+    """A reader with a frozen old head, and with the weights of before or new ones."""
+    reader = Reader(*rates).setup(batch)
     if before is not None:
         reader.backbone.set_weights(before.backbone.get_weights())
         reader.heads["old"].set_weights(before.heads["old"].get_weights())
     reader.heads["old"].trainable = False
+    return reader
+
+
+def fine_tuned(before, rates, new, old_valid, few, epochs, seed):
+    """The accuracy on the old and on the new digits."""
+    keras.utils.set_random_seed(seed)
+    train, new_valid = split(new, few, seed)
+    reader = prepared(before, rates, train)
     valid = {"old": old_valid, "new": new_valid}
     logs = reader.fit(
         *train,
@@ -132,7 +138,7 @@ def main(
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     draw(points, scratch, f"{folder}/fine_tuning.png")
-    before.picture().save(f"{folder}/fine_tuning.svg")
+    prepared(before, (3e-4, 1e-2), new).picture().save(f"{folder}/fine_tuning.svg")
     return figures
 
 

@@ -30,9 +30,13 @@ def torch_encoder():
 
 
 def flax_encoder():
+    import jax
     from flax import linen as nn
 
-    return nn.Sequential([nn.Dense(HIDDEN), nn.relu, nn.Dense(CODE)])
+    net = nn.Sequential([nn.Dense(HIDDEN), nn.relu, nn.Dense(CODE)])
+    # `MLModel(net)` works too, but then Keras makes the weights, and asks for TensorFlow to do so.
+    variables = net.init(jax.random.key(0), np.ones((1, PIXELS), "float32"))
+    return layers.FlaxLayer(net, variables=variables)
 
 
 def keras_encoder():
@@ -69,7 +73,7 @@ def noisy(images, noise, seed):
 
 
 def draw(rows, file):
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
         axes.imshow(np.hstack(images[:12].reshape(-1, 8, 8)), cmap="gray_r", vmin=0, vmax=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")

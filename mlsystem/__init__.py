@@ -10,6 +10,8 @@
 - `plot`: pictures of systems and of their training.
 - `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
+- `distribute`: trains on all devices and processes. `process_index`, `process_count` and `gather`
+  are for scripts and losses that must know of them.
 """
 
 from mlsystem import _backend_choice as _backend
@@ -19,6 +21,12 @@ _backend.choose()
 from mlsystem import balance, callbacks, plot  # noqa: E402
 from mlsystem.data.mldata import MLData  # noqa: E402
 from mlsystem.data.streams import Streams  # noqa: E402
+from mlsystem.distribution.start import (  # noqa: E402
+    distribute,
+    gather,
+    process_count,
+    process_index,
+)
 from mlsystem.models.ema import EMA  # noqa: E402
 from mlsystem.models.model import MLModel  # noqa: E402
 from mlsystem.models.system import MLSystem  # noqa: E402
@@ -34,8 +42,12 @@ __all__ = [
     "Streams",
     "balance",
     "callbacks",
+    "distribute",
+    "gather",
     "grad",
     "plot",
+    "process_count",
+    "process_index",
     "setup",
 ]
 

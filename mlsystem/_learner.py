@@ -1,17 +1,21 @@
 """`Learner`: the state and behaviour that mlsystem attaches to each model as `model._mlsystem`.
 
-This is the only attribute that the library sets on a user's model. Each part of it is created in
-one place and replaced as a whole. Two subclasses hold the differences: the learner of a single
-model (`models/model_learner.py`) and the learner of a system (`models/system_learner.py`).
+The library sets no other attribute on a user's model, except two groups for files, `_seeds` and
+`_members`. The frozen parts are replaced as a whole. `Compiled` changes in place. Subclasses hold
+the differences: the learners of a model (`models/model_learner.py`), of a system
+(`models/system_learner.py`) and of a copy (`models/ema.py`).
 """
 
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 # The step that runs in each thread.
 running = threading.local()
+# The learners of all models.
+_made: "weakref.WeakSet[Learner]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,21 @@ class Given:
 
 @dataclass(frozen=True)
 class Role:
-    """The place of a model in the system that trains it: its name and optimizer there."""
+    """The place of a model in the system that trains it.
+
+    Attributes:
+        key: the name of the model in the system.
+        optimizer: its optimizer there.
+        outer: the learner of the system. None for a model that is in no system.
+        own: an optimizer that the user gave the model later, which the system does not use.
+        has_name: whether the user named the model, not an attribute.
+    """
 
     key: str = ""
     optimizer: Any = None
-    has_name: bool = True  # whether the user gave the name, not an attribute
+    outer: "Learner | None" = None
+    own: Any = None
+    has_name: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,7 @@ class Learner:
         arguments: the constructor's arguments by name. None if some have no names.
         given, role, wiring, setup, known, compiled: see their classes. `wiring` and `setup` are
             None until the model is set up.
+        is_begun: whether the constructor of `MLModel` was called.
         is_ready: whether the model is set up for its configuration.
         is_current: whether `setup` and `wiring` hold the present members.
         call: the running call of `fit`, `evaluate` or `predict`. None outside of a call.
@@ -131,12 +146,13 @@ class Learner:
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
         self.model, self.logs, self.losses = model, logs, losses
+        _made.add(self)
         self.arguments: dict[str, Any] | None = None
         self.given, self.role, self.known = Given(), Role(), KnownLosses()
         self.wiring: Wiring | None = None
         self.setup: Setup | None = None
         self.call: Any = None
-        self.is_ready = self.is_current = False
+        self.is_begun = self.is_ready = self.is_current = False
         self.compiled = Compiled()
         self.symbols: Any = None
         self.data: Any = None
@@ -154,6 +170,12 @@ class Learner:
         """The step of this learner that is running in this thread. None outside of a step."""
         step = getattr(running, "step", None)
         return step if step is not None and step.learner is self else None
+
+    def is_in_fit(self) -> bool:
+        """Return whether `fit` is running, of this model or of a system around it."""
+        outer = self.role.outer
+        is_own = self.call is not None and self.call.arguments is not None
+        return is_own or (outer is not None and outer.is_in_fit())
 
     @property
     def name(self) -> str:
@@ -241,6 +263,10 @@ class Learner:
         """Update the metrics of the updated models, under their conditions, or of all models."""
         raise NotImplementedError
 
+    def updated_by_hand(self) -> Iterable[Any]:
+        """Return the variables of metrics that only the user's own code updates."""
+        return ()
+
     # State and logs --------------------------------------------------------------------------
 
     def state_variables(self) -> list[Any]:
@@ -288,6 +314,11 @@ def of(layer: Any) -> Learner | None:
     """Return the learner of a model of this library. None for any other layer."""
     found: Learner | None = vars(layer).get("_mlsystem")
     return found
+
+
+def made() -> list[str]:
+    """Return the classes of all models of this library that exist."""
+    return sorted({type(learner.model).__name__ for learner in _made})
 
 
 def is_system(layer: Any) -> bool:

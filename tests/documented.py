@@ -15,6 +15,7 @@ def array(rows=64, columns=WIDTH, seed=0):
 
 
 images, held_out = array(), array(32, seed=1)
+pictures = array(8, 16).reshape(8, 4, 4)
 
 
 class Generator(ml.MLModel):
@@ -133,15 +134,24 @@ NAMES = {
         "system": Labelled(),
     },
     "mlsystem.setup": lambda: {"Digits": Digits, "system": regressor()},
+    "mlsystem.callbacks.Advice": lambda: {"gan": GAN(latent=100)},
     "mlsystem.callbacks.Checkpoint": lambda: {"vae": VAE()},
+    "mlsystem.plot.system": lambda: {"gan": GAN().setup(images[:2])},
+    "mlsystem.plot.samples": lambda: {
+        "gan": GAN(keras.Sequential([layers.Dense(WIDTH), layers.Reshape((2, 4))])),
+        **{"noise": array(16, LATENT), "early": pictures[:4], "late": pictures[4:]},
+    },
 }
-GANS = ("gradient_report", "For", "GradientNorms", "Profile")
+GANS = (
+    *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
+    *("distribute", "gradients", "history"),
+)
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 
 
 def names(name):
     """Returns the namespace in which the blocks of a docstring run."""
-    common = {"ml": ml, "keras": keras, "ops": ops, "layers": layers, "np": np}
+    common = {"GAN": GAN, "ml": ml, "keras": keras, "ops": ops, "layers": layers, "np": np}
     common |= {"images": images, "held_out": held_out, "decay": lambda epoch, rate: 0.9 * rate}
     last = name.rpartition(".")[2]
     if last in GANS:

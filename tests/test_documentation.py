@@ -29,6 +29,7 @@ PAGES = {
 }
 # The train steps of plain Keras on this page are written for one backend.
 OF_ONE_BACKEND = {"coming_from/keras": "tensorflow"}
+MODULES = (mlsystem, mlsystem.balance, mlsystem.callbacks, mlsystem.plot)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -76,7 +77,7 @@ def test_all_python_of_a_page_is_python(name):
 
 def public():
     """The public classes and functions by name, and the methods that they document."""
-    for module in (mlsystem, mlsystem.balance, mlsystem.callbacks):
+    for module in MODULES:
         yield module.__name__, module
         for name in module.__all__:
             found = getattr(module, name)
@@ -106,7 +107,7 @@ def test_a_docstring_runs(name, tmp_path, monkeypatch):
 
 def test_the_reference_has_every_public_name():
     reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
-    for module in (mlsystem, mlsystem.balance, mlsystem.callbacks):
+    for module in MODULES:
         for name in module.__all__:
             full = f"{module.__name__}.{name}"
             assert re.search(rf"^\.\. auto\w+:: {full}$", reference, re.MULTILINE), full

@@ -27,7 +27,8 @@ ENGINES = [f"engine/{backend}/engine.py" for backend in ("jax", "tensorflow", "t
 def test_the_public_names():
     assert mlsystem.__all__ == [
         *("EMA", "MLData", "MLModel", "MLSystem", "Streams"),
-        *("balance", "callbacks", "grad", "plot", "setup"),
+        *("balance", "callbacks", "distribute", "gather", "grad", "plot"),
+        *("process_count", "process_index", "setup"),
     ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]

@@ -6,6 +6,7 @@ text: a sentence, the command, and what the script shows.
 
 import ast
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ Run one from a clone::
 
 def write_gallery_sources(examples):
     """Returns a folder of scripts for sphinx-gallery, made from a folder of examples."""
+    shutil.rmtree(examples.parent / "docs" / "gallery", ignore_errors=True)  # of an earlier build
     folder = Path(tempfile.mkdtemp(prefix="examples-")) / "gallery"
     folder.mkdir()
     (folder / "GALLERY_HEADER.rst").write_text(HEADER)
@@ -67,4 +69,8 @@ def body(rest, picture):
         is_command = line.startswith("    ") or (is_command and not line)
         yield re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line)
     if picture:
-        yield from ("", f".. image:: {picture}", "   :width: 100%")
+        yield from (
+            "",
+            f".. image:: ../../examples/pictures/{picture.name}",
+            f"   :alt: {picture.stem}",
+        )

@@ -20,6 +20,8 @@ What happens without these differs:
 - `ArrayDataAdapter._shuffle`, `_tf_shuffle` (since 3.16), `TFEpochIterator._distribute_strategy`,
   `_distributed_dataset`: makes TensorFlow's data set of shuffled arrays again in an order that a
   checkpoint can restore. Without them, a resumed run has another order.
+- `EpochIterator._interrupted_warning`: Keras does not warn where several processes drop a last
+  batch. Without it, Keras warns.
 - `_dataloader`, `_dataset`, `_get_iterator` of the adapters of torch, Grain and `PyDataset`: the
   batches as they are. Without them, Keras walks each batch and makes a tuple of it.
 """
@@ -72,6 +74,63 @@ def batches(adapter: Any) -> Iterable[Any]:
 def super_batches(batches: Iterator[Any], count: int | None) -> Iterator[Any]:
     """Return batches as Keras 3.16 reads them on JAX: stacked, if it gives a count."""
     return data_adapter_utils.super_batch_iterator(batches, count) if count else batches
+
+
+def yields_own_rows(adapter: Any) -> bool:
+    """Return whether data are different in each process: a generator, or a distributed sampler."""
+    if isinstance(adapter, data_adapters.GeneratorDataAdapter):
+        return True
+    loader = getattr(adapter, "_dataloader", None)
+    return type(getattr(loader, "sampler", None)).__name__ == "DistributedSampler"
+
+
+def partial_batch(adapter: Any) -> int:
+    """Return the number of rows in the last batch of arrays, if it is smaller; else 0."""
+    is_array = isinstance(adapter, data_adapters.ArrayDataAdapter)
+    return int(adapter.partial_batch_size or 0) if is_array else 0
+
+
+def torch_loader_of(adapter: Any, own: Any) -> Any:
+    """Return a loader on torch that reads only the own rows of each batch of arrays, or None.
+
+    `own` gets the row numbers of a batch, and returns its part of them.
+    """
+    if not isinstance(adapter, data_adapters.ArrayDataAdapter):
+        return None
+    loader = adapter.get_torch_dataloader()
+    batches = _Mapped(lambda rows: own(map(np.array, rows)), loader.batch_sampler)
+    return type(loader)(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+
+
+def batches_on_tensorflow(adapter: Any) -> Any:
+    """Return the batches of an adapter on TensorFlow, arrays in an order of NumPy's generator."""
+    if isinstance(adapter, data_adapters.ArrayDataAdapter):
+        return adapter.get_numpy_iterator()
+    return iter(adapter.get_tf_dataset())
+
+
+def read_anew(epoch: Any) -> None:
+    """Let Keras' iterator on TensorFlow read another data set, which its adapter makes."""
+    if hasattr(epoch, "_distributed_dataset"):
+        epoch._distributed_dataset = epoch.data_adapter.get_tf_dataset()
+
+
+class _Mapped:
+    """An iterable of the results of a function that takes an iterator."""
+
+    def __init__(self, fn: Any, source: Any) -> None:
+        self.fn, self.source = fn, source
+
+    def __iter__(self) -> Any:
+        return self.fn(iter(self.source))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def stay_quiet(epoch: Any) -> None:
+    """Keep Keras' iterator from warning that the data ended early."""
+    epoch._interrupted_warning = lambda: None
 
 
 def split(x: Any, y: Any, sample_weight: Any, validation_split: float) -> tuple[Any, Any]:

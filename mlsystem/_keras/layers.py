@@ -17,6 +17,7 @@ Without these, what needs them raises `Changed` or an `AttributeError`:
 
 - `Layer._non_trainable_variables`: the statistics of one layer, without those of its sublayers.
 - `Layer._tracker`: replaces a member of a system; adds the averages to an `EMA` that was called.
+- `BatchNormalization._moments`: the statistics of the global batch, with several processes.
 - `Layer._called`: whether an `EMA` was called before.
 - `Layer._call_signature`, `call_signature_parameters`, `_call_has_training_arg`,
   `_call_has_context_arg`: a `forward` that was redefined in a notebook.
@@ -69,6 +70,13 @@ def untrack(layer: Any, part: Any) -> None:
 def unlock(layer: Any) -> None:
     """Let weights be added to a layer that was built."""
     attribute("_tracker", layer).unlock()
+
+
+def replace_moments(fn: Any) -> None:
+    """Let `fn(layer, inputs, mask, moments)` compute mean and variance in batch norm."""
+    cls = keras.layers.BatchNormalization
+    moments = attribute("_moments", cls)
+    cls._moments = lambda layer, inputs, mask: fn(layer, inputs, mask, moments)
 
 
 def values(variables: list[Any]) -> list[Any]:

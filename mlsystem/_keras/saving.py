@@ -92,7 +92,7 @@ def portable(config: Any) -> Any:
 
 
 class _Entries(H5IOStore):
-    """What Keras saves to a file or loads from it, in memory: arrays by object and number."""
+    """A file of Keras in memory: arrays by object and number."""
 
     def __init__(self, entries: dict[str, dict[str, Any]]) -> None:
         self.entries = entries

@@ -45,6 +45,11 @@ _ON_TORCH: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+def tensorflow_random() -> Any:
+    """Return Keras' module of random operations on TensorFlow, which draws seeds."""
+    return importlib.import_module("keras.src.backend.tensorflow.random")
+
+
 def torch_modules() -> SimpleNamespace:
     """Return Keras' modules for torch by name, None for a missing one; warn of missing parts."""
     found = {name: _on_torch(*places) for name, (places, _) in _ON_TORCH.items()}

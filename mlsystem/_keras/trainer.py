@@ -181,6 +181,8 @@ class _Followed(EpochIterator):
         # Keras 3.16 would stack the batches of an execution on JAX; our step does so itself.
         steps, self.steps_per_execution = self.steps_per_execution, 1
         try:
+            if hasattr(self.data_adapter, "get_global_iterator") and _is_jax():
+                return self.data_adapter.get_global_iterator()
             return super()._get_iterator()
         finally:
             self.steps_per_execution = steps
@@ -190,10 +192,14 @@ class _Followed(EpochIterator):
         return steps if self.position is None else self.position.follow(steps)
 
 
-class _Groups(EpochIterator):
-    """What Keras' torch trainer iterates over: groups of batches, of which the last may be short.
+def _is_jax() -> bool:
+    return bool(keras.backend.backend() == "jax")
 
-    Keras' own says that the data ran out in the middle of an epoch when it comes to that one.
+
+class _Groups(EpochIterator):
+    """The iterator of Keras' torch trainer: groups of batches. The last group may be short.
+
+    Keras' own iterator warns at a short group that the data ran out in the middle of an epoch.
     """
 
     def __next__(self) -> Any:

@@ -10,6 +10,7 @@ import keras
 
 from mlsystem._checks import as_folder
 from mlsystem.callbacks.checkpoint_options import check, check_writing
+from mlsystem.distribution import first_process
 from mlsystem.saving import checkpoint_file, resume
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.checkpoint_writer import STEPS, Writer
@@ -101,6 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_files: list[tuple[float, str]] = []  # of the best epochs, with their values
         self.saved = 0  # number of batches at the last checkpoint
         self._writer: Any = None
+        self._writes = True  # the first of several processes does
         self._written: set[Path] = set()
         self._epoch = 0
         self._is_left_off = False
@@ -108,11 +110,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     def follow(self, position: Position, callbacks: CallbackStates, resumed: Any) -> None:
         """Prepare to save the state of a run. `fit` calls this before training starts."""
-        self._writer = Writer(self.folder, self.async_write, self.on_error)
+        self._writes = first_process.is_here()
+        if self._writes:
+            self._writer = Writer(self.folder, self.async_write, self.on_error)
         self._position, self._callbacks, self._is_left_off = position, callbacks, False
         if resumed is None:
             position.total = max(position.total, self.saved)
-        self._check_folder(resumed)
+        if self._writes:
+            self._check_folder(resumed)
         if self.every != "epoch":
             position.before_batch = _both(position.before_batch, self._before_batch)
 
@@ -125,7 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(
                 f"The folder '{self.folder}' holds {max(later).name}, which this run has not "
                 "written. Go on from it with fit(resume=folder), choose another folder, or remove "
-                "the files that are later than where you go on."
+                "the files that are newer than the one you resume from."
             )
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -169,7 +174,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Wait until the last file is written. See Keras."""
         self._position = None  # another `fit` has another position
-        self._writer.wait()
+        if self._writes:
+            self._writer.wait()
 
     def close(self) -> None:
         """Wait for the last file when `fit` ends, also by an error. Then unlock the folder."""
@@ -217,12 +223,14 @@ class Checkpoint(keras.callbacks.Callback):
         return path
 
     def _write(self, paths: list[Path], ended: bool) -> None:
-        if not paths:
+        if not paths or not (self._writes or first_process.reads_together()):
             return
-        self._writer.wait()  # before the state is copied in memory again
+        if self._writes:
+            self._writer.wait()  # before the state is copied in memory again
         parts = self.model, self._position, self._callbacks, self._epoch, ended
         content = checkpoint_file.content(self.model, resume.state(*parts))
-        self._writer.write(paths, content, self._remover())
+        if self._writes:
+            self._writer.write(paths, content, self._remover())
 
     def _remover(self) -> Callable[[], None]:
         """Return a function that removes the files not to keep, once newer files are complete."""

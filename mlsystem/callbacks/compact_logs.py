@@ -18,7 +18,7 @@ def short(value: float) -> str:
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     power = int(f"{value:.2e}".partition("e")[2])
-    if -3 <= power < 6:
+    if -2 <= power < 6:
         return f"{value:,.{max(0, 2 - power)}f}"
     return re.sub(r"\.?0*e([+-])0*", _exponent, f"{value:.1e}")
 

@@ -163,13 +163,13 @@ def _check(name: Any, callback: Any) -> None:
         raise ValueError(f"For got {name!r} for the name of a model; it takes a string.")
     if not isinstance(callback, keras.callbacks.Callback) or isinstance(callback, For):
         raise ValueError(
-            f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Of several, give "
-            "each a For; of a class, make an instance."
+            f"For('{name}', ...) takes one Keras callback, and got {callback!r}. Give each "
+            "callback its own For. Make an instance of a class."
         )
     if isinstance(callback, (keras.callbacks.BackupAndRestore, Checkpoint, Profile)):
         what = type(callback).__name__
         raise ValueError(
-            f"{what} is for a whole `fit`, of which '{name}' is a part. Give it without For."
+            f"{what} is for a whole `fit`, and '{name}' is one of its models. Give it without For."
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.measured_steps import Measured, MeasuredSteps
 from mlsystem.diagnostics.gradient_measurement import Norms
 
 
@@ -70,8 +70,6 @@ class GradientNorms(MeasuredSteps):
 
     def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
         """Add the measurement of a batch to the sums. See `MeasuredSteps`."""
-        found = {f"{model}_update_ratio": ratio for model, ratio in ratios.items()}
-        for loss, row in norms.items():
-            found |= {f"{model}_gradient_norm_{loss}": n or 0.0 for model, n in row.items()}
+        found = Measured(norms, ratios).logs()
         self.looks += 1
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in found.items()}

@@ -1,5 +1,6 @@
 """`MeasuredSteps`: base class of callbacks that measure gradients and updates every N batches."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -9,6 +10,21 @@ from mlsystem._checks import is_count
 from mlsystem.callbacks.watched_step import WatchedStep, update_ratio, weights
 from mlsystem.diagnostics.gradient_measurement import Influence, Norms
 from mlsystem.engine import engine
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The gradient norms of a batch by loss and model, and the update ratio by model."""
+
+    norms: Norms = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    def logs(self) -> dict[str, float]:
+        """Return the numbers by their names in the logs."""
+        found = {f"{model}_update_ratio": ratio for model, ratio in self.ratios.items()}
+        for loss, row in self.norms.items():
+            found |= {f"{model}_gradient_norm_{loss}": n or 0.0 for model, n in row.items()}
+        return found
 
 
 class MeasuredSteps(keras.callbacks.Callback):
@@ -22,6 +38,7 @@ class MeasuredSteps(keras.callbacks.Callback):
     """
 
     influence: Influence
+    latest = Measured()
 
     def __init__(self, every: int) -> None:
         super().__init__()
@@ -46,6 +63,7 @@ class MeasuredSteps(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Watch the training steps of this `fit` from now on."""
+        self.latest = Measured()
         self.influence = Influence(self.model._mlsystem)
         self.model.train_function = WatchedStep(self.model.train_function, self)
 
@@ -66,5 +84,7 @@ class MeasuredSteps(keras.callbacks.Callback):
         norms, before = self.influence(batch), weights(self.model)
         result = function(*given)
         after = weights(self.model)
-        self.measured(norms, {m: update_ratio(old, after[m]) for m, old in before.items()})
+        ratios = {m: update_ratio(old, after[m]) for m, old in before.items()}
+        self.latest = Measured(norms, ratios)  # an object, which a checkpoint does not hold
+        self.measured(norms, ratios)
         return result

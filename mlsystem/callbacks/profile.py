@@ -84,7 +84,7 @@ class Profile(BatchCallback):
             self._end()
         if (seen := self._batches.seen) and self.path is None:
             warnings.warn(
-                f"Profile lets {self.start} batches pass, and training had {seen}: there is no "
+                f"Profile starts after {self.start} batches, and training had {seen}. There is no "
                 "trace. Give a smaller `start`.",
                 stacklevel=2,
             )

@@ -10,6 +10,7 @@ from keras import ops
 from mlsystem.data.transforms import Transform
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import data_position
+from mlsystem.step import nonfinite
 
 
 @contextlib.contextmanager
@@ -39,6 +40,25 @@ def undisturbed(model: Any, data: Any) -> Iterator[None]:
         ahead = data_position.reads_ahead(data) or getattr(data, "workers", 1) > 1
         data_position.restore(random, ahead)
         random_state.set_seed(seed)
+
+
+@contextlib.contextmanager
+def sampling(model: Any, data: Any) -> Iterator[None]:
+    """Keep training unchanged by a function of the user that calls models, in either mode.
+
+    Args:
+        model: the model that is trained.
+        data: the training data, as in `undisturbed`.
+    """
+    state = nonfinite.forward_state(model)
+    before = [engine.kept(variable.value) for variable in state]
+    with undisturbed(model, data), engine.step_scope(()):
+        try:
+            yield
+        finally:
+            for variable, value in zip(state, before, strict=True):
+                if engine.changed(variable.value, value):
+                    variable.assign(value)
 
 
 def _seeds(model: Any) -> list[Any]:

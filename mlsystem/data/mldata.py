@@ -1,4 +1,4 @@
-"""MLData: what a system is trained, validated and tested on, in one object."""
+"""`MLData`: the training, validation and test data of a system, in one object."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -132,9 +132,9 @@ class Streams(BatchAdapter):
         """Raise an error if the end of an epoch cannot be known."""
         if unknown := [name for name, s in self.sources.items() if s.length is None]:
             raise ValueError(
-                f"Streams cannot tell which is the longest: nobody knows the length of "
-                f"{', '.join(map(repr, unknown))}, and a generator cannot start over. Say "
-                "length=N, the number of batches in an epoch, or 'min'."
+                f"Streams cannot tell which is the longest: {', '.join(map(repr, unknown))} has no "
+                "known length, and a generator cannot start over. Give length=N, the number of "
+                "batches in an epoch, or 'min'."
             )
 
     @property

@@ -114,7 +114,7 @@ class Transform:
         if now != (then := [np.shape(value) for value in state["variables"]]):
             raise ValueError(
                 f"The transform of the data has variables of the shapes {now}, and the checkpoint "
-                f"holds {then}. Give the transform of before."
+                f"holds {then}. Use the same transform as before."
             )
 
     def set_state(self, state: dict[str, Any] | None) -> None:
@@ -241,14 +241,14 @@ def _named(fn: Any) -> list[str]:
         parameters = inspect.signature(fn).parameters.values()
     except ValueError:
         raise TypeError(
-            f"Nobody knows what the transform {_name(fn)} asks for. Call it in a function of x."
+            f"The arguments of the transform {_name(fn)} are unknown. Call it in a function of x."
         ) from None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return list(_OFFERED)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     if wrong := [name for name in needed if name not in _OFFERED]:
         raise TypeError(
-            f"The transform {_name(fn)} asks for '{wrong[0]}'; what it can name is {_listed()}."
+            f"The transform {_name(fn)} asks for '{wrong[0]}'. It can ask for {_listed()}."
         )
     return [p.name for p in parameters if p.name in _OFFERED]
 

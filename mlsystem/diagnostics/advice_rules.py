@@ -34,10 +34,12 @@ def winner(
 ) -> str | None:
     """Advise on a model that has won against another, which then learns nothing.
 
-    The rule holds if, in each of the last measurements: the loss of the first model is below
-    `near_zero` and below a tenth of its first value; the gradient of the other model is `fall`
-    times smaller than it was at its largest; and the other model's own loss is not smaller than at
-    first. The last condition tells a lost game from two models that have both converged.
+    The rule holds if all of this is true in each of the last measurements:
+
+    - The loss of the first model is below `near_zero`, and below a tenth of its first value.
+    - The gradient of the other model is `fall` times smaller than at its largest.
+    - The loss of the other model is not smaller than at first. Two models that have both converged
+      get no advice.
 
     Args:
         names: the names of the model that may have won, and of the other.

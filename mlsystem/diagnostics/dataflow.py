@@ -6,23 +6,21 @@ depend on this source. Since models give kept outputs, the dependence is direct.
 """
 
 import contextlib
-import functools
 import inspect
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.data.batch import Batch, make_batch, mapped
 from mlsystem.diagnostics.description import NOISE, CallFacts
 from mlsystem.diagnostics.gradient_measurement import without_effects
+from mlsystem.diagnostics.recording import Run, numbers, recording, spoiled_value
 from mlsystem.engine import engine
 from mlsystem.engine.variable_scope import Scope
 from mlsystem.losses.loss_values import LossValues
@@ -45,16 +43,6 @@ class Dataflow:
     taken: LossValues | None = None
 
 
-@dataclass
-class _Run:
-    """One dry run: the inputs of each call, the named outputs, and the losses, as NumPy arrays."""
-
-    calls: list[tuple[str, list[Any]]] = field(default_factory=list)
-    made: list[list[Any]] = field(default_factory=list)
-    outputs: Any = None
-    taken: LossValues | None = None
-
-
 def dataflow(learner: Learner) -> Dataflow:
     """Follow the tensors through `forward` and the losses. Empty if `forward` cannot run."""
     parts = keras.utils.unpack_x_y_sample_weight(tree.map_structure(_values, learner.symbols))
@@ -64,10 +52,20 @@ def dataflow(learner: Learner) -> Dataflow:
     if first is None:
         return Dataflow()
     changed = {name: _changed(first, run) for name, run in _runs(learner, batch, kept, first)}
-    calls = [_call(first, i, changed) for i in range(len(first.calls))]
+    calls = [_call(first, i, changed) for i in _shown(first)]
     losses = list(first.taken.losses) if first.taken else []
     found = {n: [s for s in changed if s != NOISE and n in changed[s][1]] for n in losses}
     return Dataflow(calls, found, first.taken)
+
+
+def _shown(run: Run) -> list[int]:
+    """Return the calls in `forward`, and those in the losses of models that it does not call.
+
+    A loss may call a model inside `ml.grad`, which not every backend lets us see.
+    """
+    in_forward = {name for name, _ in run.calls[: run.in_forward]}
+    later = range(run.in_forward, len(run.calls))
+    return [*range(run.in_forward), *(i for i in later if run.calls[i][0] not in in_forward)]
 
 
 def _values(symbol: Any) -> Any:
@@ -80,8 +78,8 @@ def _values(symbol: Any) -> Any:
 
 
 def _runs(
-    learner: Learner, batch: Batch, kept: dict[tuple[str, int], Any], first: _Run
-) -> Iterator[tuple[str, _Run | None]]:
+    learner: Learner, batch: Batch, kept: dict[tuple[str, int], Any], first: Run
+) -> Iterator[tuple[str, Run | None]]:
     """Yield one more run for each source: models, the system's own weights, inputs and noise."""
     for name in dict.fromkeys(name for name, _ in first.calls):
         yield name, _tried(learner, batch, kept, spoiled=name)
@@ -104,7 +102,7 @@ def _spoiled_inputs(learner: Learner, batch: Batch) -> Iterator[tuple[str, Batch
 
 
 def _only_spoiled(leaf: Any) -> Callable[[Any], Any]:
-    return lambda value: _spoiled(value) if value is leaf else value
+    return lambda value: spoiled_value(value) if value is leaf else value
 
 
 def _first_argument(learner: Learner) -> str:
@@ -118,13 +116,6 @@ def _path_name(name: str, path: Sequence[Any]) -> str:
     return "/".join([name, *map(str, path)])
 
 
-def _spoiled(value: Any) -> Any:
-    dtype = keras.backend.standardize_dtype(value.dtype)
-    if "float" in dtype:
-        return ops.full_like(value, float("nan"))
-    return ops.logical_not(value) if dtype == "bool" else value + 1
-
-
 # One run ------------------------------------------------------------------------------------
 
 
@@ -135,7 +126,7 @@ def _tried(
     spoiled: str = "",
     own: Sequence[Any] = (),
     repeats: int = 1,
-) -> _Run | None:
+) -> Run | None:
     """Run `forward` and the losses, and discard all effects. None if `forward` fails."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -144,106 +135,31 @@ def _tried(
         stack.enter_context(without_effects(learner))
         stack.enter_context(engine.step_scope(()))
         stack.enter_context(engine.discarding(learner.model))
-        stack.enter_context(Scope([(weight, _spoiled(weight.value)) for weight in own]))
+        stack.enter_context(Scope([(weight, spoiled_value(weight.value)) for weight in own]))
         for _ in range(repeats):
-            run = _Run()
+            run = Run()
             try:
-                with _recording(learner, run, kept, spoiled):
+                with recording(learner, run, kept, spoiled):
                     outputs = call_forward(learner, batch, training=True, phase=0)
-                    run.outputs = outputs
+                    run.outputs, run.in_forward = outputs, len(run.calls)
                     with contextlib.suppress(Exception):
                         run.taken = learner.find_losses(batch, outputs, True)
             except Exception:
                 return None
-        return _as_numbers(run)
+        return _asnumbers(run)
 
 
-def _as_numbers(run: _Run) -> _Run:
+def _asnumbers(run: Run) -> Run:
     if run.taken is not None:
-        losses = {name: _numbers(value) for name, value in run.taken.losses.items()}
+        losses = {name: numbers(value) for name, value in run.taken.losses.items()}
         run.taken = replace(run.taken, losses=losses)
     return run
-
-
-@contextlib.contextmanager
-def _recording(
-    learner: Learner, run: _Run, kept: dict[tuple[str, int], Any], spoiled: str
-) -> Iterator[None]:
-    """Record the calls of the models, and of layers in them that are called by themselves."""
-    recorder, replaced = _Recorder(run, kept, spoiled), []
-    try:
-        for name, layer in _layers(learner):
-            for method in ("call", "forward"):  # torch calls a model by its `forward`
-                if callable(call := getattr(layer, method, None)):
-                    replaced.append((vars(layer), method, vars(layer).get(method)))
-                    vars(layer)[method] = recorder.recorded(name, call)
-        yield
-    finally:
-        for attributes, method, before in reversed(replaced):
-            attributes.pop(method)
-            if before is not None:
-                attributes[method] = before
-
-
-def _layers(learner: Learner) -> list[tuple[str, Any]]:
-    """Return each layer of each model, with the name of the model."""
-    found = learner.members().items()
-    return [
-        (name, layer)
-        for name, member in found
-        if not isinstance(member, members.Own)
-        for layer in _keras.flat_layers(member)
-    ]
-
-
-class _Recorder:
-    """Records the calls of models, and replaces their outputs by kept ones."""
-
-    def __init__(self, run: _Run, kept: dict[tuple[str, int], Any], spoiled: str) -> None:
-        self.run, self.kept, self.spoiled = run, kept, spoiled
-        self.counts: Counter[str] = Counter()
-        self.is_inside = False
-
-    def recorded(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the method `call` of a layer of a model, with its calls recorded."""
-
-        @functools.wraps(call)
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            given = None if self.is_inside else _numbers((args, kwargs))
-            if given is None:  # inside a model, or in a function that is differentiated
-                return call(*args, **kwargs)
-            self.is_inside = True
-            try:
-                return self._outputs(name, given, functools.partial(call, *args, **kwargs))
-            finally:
-                self.is_inside = False
-
-        return recorded
-
-    def _outputs(self, name: str, given: list[Any], call: Callable[[], Any]) -> Any:
-        key = name, self.counts[name]
-        self.counts[name] += 1
-        if key not in self.kept:
-            self.kept[key] = call()
-        outputs = self.kept[key]
-        self.run.calls.append((name, given))
-        self.run.made.append(tree.flatten(outputs))
-        return tree.map_structure(_spoiled, outputs) if name == self.spoiled else outputs
-
-
-def _numbers(structure: Any) -> list[Any] | None:
-    """Return the arrays in a structure. None if some have no numbers, as in a trace."""
-    try:
-        leaves = [leaf for leaf in tree.flatten(structure) if hasattr(leaf, "shape")]
-        return [np.asarray(ops.convert_to_numpy(leaf)) for leaf in leaves]
-    except Exception:
-        return None
 
 
 # Compare runs -------------------------------------------------------------------------------
 
 
-def _changed(first: _Run, other: _Run | None) -> tuple[set[int], set[str]]:
+def _changed(first: Run, other: Run | None) -> tuple[set[int], set[str]]:
     """Return the calls and the losses that differ between two runs."""
     if other is None:
         return set(), set()
@@ -264,7 +180,7 @@ def _equal(a: Any, b: Any) -> bool:
     return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=has_nan))
 
 
-def _call(first: _Run, i: int, changed: Mapping[str, Any]) -> CallFacts:
+def _call(first: Run, i: int, changed: Mapping[str, Any]) -> CallFacts:
     """Return one call with its sources. Noise counts if there is no other source."""
     sources = [name for name, (calls, _) in changed.items() if i in calls]
     named = [name for name in sources if name != NOISE]

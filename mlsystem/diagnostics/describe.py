@@ -16,16 +16,20 @@ from mlsystem.diagnostics.description import (
     TRAINED,
     CallFacts,
     Description,
-    LossFacts,
     ModelFacts,
-    Route,
+)
+from mlsystem.diagnostics.routes import (
+    Norms,
+    loss_facts,
+    loss_names,
+    measured,
+    read_routes,
+    read_rows,
 )
 from mlsystem.engine import engine
 from mlsystem.optimizers import optimizer_properties
-from mlsystem.routing import members, model_names, routing_table, system_routing
+from mlsystem.routing import members, routing_table
 from mlsystem.step.train_step import TrainStep
-
-Norms = Mapping[str, Mapping[str, float]]
 
 
 def describe(model: Any, report: Norms | None = None) -> Description:
@@ -40,9 +44,14 @@ def describe(model: Any, report: Norms | None = None) -> Description:
     """
     learner: Learner = model._mlsystem
     check(learner)
+    if report is not None and not isinstance(report, Mapping):
+        raise TypeError(
+            f"The report of a picture is a {type(report).__name__}. Give the result of "
+            "`gradient_report(data)`."
+        )
     flow = dataflow(learner)
-    rows, losses = _rows(learner, flow), _losses(learner, flow)
-    routes = [_measured(route, report) for route in _routes(learner, rows, losses)]
+    rows, losses = read_rows(learner, flow), loss_names(learner, flow)
+    routes = [measured(route, report) for route in read_routes(learner, rows, losses)]
     frames = _frames(model)
     models = _models(learner, flow, list(losses), frames)
     known = {one.name for one in models}
@@ -50,7 +59,7 @@ def describe(model: Any, report: Norms | None = None) -> Description:
         title=model.name if type(model).__module__.startswith("mlsystem") else type(model).__name__,
         routing=_routing(model),
         models=models,
-        losses=_loss_facts(flow, losses, rows, known),
+        losses=loss_facts(flow, losses, rows, known),
         routes=routes,
         calls=list(flow.calls),
         edges=_edges(flow.calls),
@@ -157,85 +166,6 @@ def _frames(model: Any, path: str = "") -> list[str]:
 
 def _edges(calls: Iterable[CallFacts]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((s, call.model) for call in calls for s in call.sources))
-
-
-# Losses and routes --------------------------------------------------------------------------
-
-
-def _rows(learner: Learner, flow: Dataflow) -> routing_table.Rows:
-    """Return the losses that each model follows. Empty if the losses have no names yet."""
-    names, parts = list(learner.known.names), list(learner.known.parts)
-    if flow.taken is not None:
-        names, parts = list(flow.taken.losses), list(flow.taken.parts)
-    if not _learner.is_system(learner.model):
-        return learner.rows(names) if names else {}
-    if not names:
-        names = list(dict.fromkeys(name for row in _table(learner) for name in row))
-    return system_routing.rows(learner, names, parts) if names else {}  # type: ignore[arg-type]
-
-
-def _table(learner: Learner) -> list[Mapping[str, Any]]:
-    routing = learner.model.routing
-    return list(routing.values()) if isinstance(routing, Mapping) else []
-
-
-def _losses(learner: Learner, flow: Dataflow) -> list[str]:
-    """Return the names of the losses, without the sums of nested systems that are split."""
-    if flow.taken is not None:
-        names = list(flow.taken.losses)
-    else:
-        names = list(learner.known.names) or list(
-            dict.fromkeys(name for row in _table(learner) for name in row)
-        )
-    return [name for name in names if not any(n.startswith(f"{name}/") for n in names)]
-
-
-def _routes(learner: Learner, rows: routing_table.Rows, losses: Sequence[str]) -> list[Route]:
-    balance, routes = learner.balance, []
-    batches = 0 if learner.model.optimizer is None else int(learner.batches_seen())
-    for model, row in rows.items():
-        row = row if balance is None else balance.weighed(row)
-        owners = {name: _owner(name, losses) for name in row}
-        for loss, names in groupby(row, key=owners.__getitem__):
-            routes.append(_route(loss, model, {n: row[n] for n in names}, batches))
-    return routes
-
-
-def _owner(name: str, losses: Sequence[str]) -> str:
-    """Return the loss that a name stands for: itself, or the loss of which it is a term."""
-    return max((loss for loss in losses if model_names.named(loss, [name])), key=len, default=name)
-
-
-def _route(loss: str, model: str, row: routing_table.Row, batches: int) -> Route:
-    weights = {name: wording.weight(factors, batches) for name, factors in row.items()}
-    texts = [
-        f"{name.removeprefix(f'{loss}/') or 'other'} {weight.text}" if name != loss else weight.text
-        for name, weight in weights.items()
-    ]
-    moves = dict.fromkeys(weight.moves for weight in weights.values() if weight.moves)
-    is_negative = all(weight.is_negative for weight in weights.values())
-    return Route(loss, model, ", ".join(texts), is_negative, ", ".join(moves))
-
-
-def _measured(route: Route, report: Norms | None) -> Route:
-    norm = (report or {}).get(route.loss, {}).get(route.model)
-    return Route(route.loss, route.model, route.weight, route.is_negative, route.moves, norm)
-
-
-def _loss_facts(
-    flow: Dataflow, losses: Sequence[str], rows: routing_table.Rows, models: set[str]
-) -> list[LossFacts]:
-    found = []
-    for name in dict.fromkeys(
-        [*losses, *(_owner(n, losses) for row in rows.values() for n in row)]
-    ):
-        owners = flow.taken.owners if flow.taken else {}
-        prefix = f"{name}_"
-        terms = [term.removeprefix(prefix) for term, owner in owners.items() if owner == name]
-        sources = flow.losses.get(name, ())
-        read = [source for source in sources if source in models]
-        found.append(LossFacts(name, terms, read, [s for s in sources if s not in models]))
-    return found
 
 
 # The step -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from mlsystem.diagnostics.description import (
 )
 
 WIDTH, INDENT = 100, 13
+FEW, MANY = 4, 9  # from so many losses, and above so many calls, lines are joined
 
 
 class Explanation(str):
@@ -36,7 +37,7 @@ def text(facts: Description) -> str:
     """Return the explanation of a system from its description."""
     sections = {
         "forward": _forward(facts),
-        "losses": [_loss(loss) for loss in facts.losses],
+        "losses": _losses(facts),
         "gradients": _gradients(facts),
         "update": _updates(facts),
         "compiled": [facts.compiled],
@@ -57,6 +58,8 @@ def _wrapped(line: str) -> list[str]:
 
 def _forward(facts: Description) -> list[str]:
     calls = [_call(call) for call in facts.calls] or [model.name for model in facts.models]
+    if len(calls) > MANY:
+        calls = ["; ".join(calls)]
     passes = facts.forward_passes
     shared = "1 forward pass, shared by all losses" if len(facts.losses) > 1 else "1 forward pass"
     return [*calls, shared if passes == 1 else f"{passes} forward passes, one per phase"]
@@ -65,6 +68,17 @@ def _forward(facts: Description) -> list[str]:
 def _call(call: CallFacts) -> str:
     outputs = f" → {', '.join(call.outputs)}" if call.outputs else ""
     return f"{call.model}({', '.join(call.sources)}){outputs}"
+
+
+def _losses(facts: Description) -> list[str]:
+    """Return a line for each loss. Many losses that each read their own model share one."""
+    plain = [
+        n.name for n in facts.losses if list(n.models) == [n.name] and not (n.terms or n.inputs)
+    ]
+    if len(plain) < FEW:
+        plain = []
+    found = [_loss(loss) for loss in facts.losses if loss.name not in plain]
+    return [*([f"{_listed(plain)}, each from its model"] if plain else []), *found]
 
 
 def _loss(loss: LossFacts) -> str:
@@ -78,12 +92,22 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _gradients(facts: Description) -> list[str]:
-    found = []
+    """Return a line for each set of models that follow the same losses."""
+    groups: dict[str, list[str]] = {}
     for model in facts.models:
-        if routes := facts.followed(model.name):
-            found.append(f"{model.name} follows {_listed([_route(route) for route in routes])}")
+        if said := _listed([_route(route) for route in facts.followed(model.name)]):
+            groups.setdefault(said, []).append(model.name)
+    own = [n for said, [n, *more] in groups.items() if said == f"{n} × 1" and not more]
+    if len(own) >= FEW:
+        groups = {said: names for said, names in groups.items() if names[0] not in own}
+        groups["the loss of its own name × 1"] = own
     number = facts.backward_passes
+    found = [f"{_listed(names)} {_verb(names, own)} {said}" for said, names in groups.items()]
     return [*found, f"{number} backward pass{'' if number == 1 else 'es'}"]
+
+
+def _verb(names: Sequence[str], own: Sequence[str]) -> str:
+    return "follows" if len(names) == 1 else "each follow" if names is own else "follow"
 
 
 def _route(route: Route) -> str:

@@ -5,6 +5,7 @@ overrides the defaults that do not fit the backend.
 """
 
 import contextlib
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsystem import _keras
+from mlsystem.engine.replicas import Replicas
 from mlsystem.engine.variable_scope import Scope
 
 Losses = dict[str, Any]
@@ -23,12 +25,16 @@ Plan = Callable[[Losses], list[tuple[dict[str, Any], list[Any]]]]
 
 
 class Engine(ABC):
-    """What differs between the backends."""
+    """The operations that differ between the backends."""
 
     name: str  # as Keras spells it
     # The size of a state, in numbers, from which on a rehearsal computes no numbers, where the
     # backend can do that. It takes longer than to copy a smaller state.
     LARGE = 2**24
+    # The replicas that train together. `ml.distribute` replaces it.
+    replicas: Replicas = Replicas()
+    # What `ml.distribute` has made: a distribution of Keras, a process group or a strategy.
+    distributed: Any = None
 
     # Gradients
 
@@ -44,7 +50,7 @@ class Engine(ABC):
 
         Returns:
             The losses, `aux`, and the gradients of each entry of the plan. A gradient is None if no
-            loss of the entry depends on the variable.
+            loss of the entry depends on the variable. Gradients are averaged over the replicas.
         """
 
     @abstractmethod
@@ -156,6 +162,12 @@ class Engine(ABC):
             for variable, value in zip(state, before, strict=True):
                 if self.changed(variable.value, value):
                     variable.assign(value)
+
+    # Several replicas
+
+    def distribution(self) -> Any:
+        """Return the module that starts several replicas: `is_joined`, `local_devices`, `start`."""
+        return importlib.import_module(f"mlsystem.engine.{self.name}.distribution")
 
     # Data and random numbers
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import keras
 
+from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
+from mlsystem.distribution import agreement, first_process, rows
 from mlsystem.engine import engine
 from mlsystem.fit import validation_preview
 from mlsystem.fit.callback_list import CallbackList, check
@@ -57,6 +59,7 @@ class Call:
         Shorten the epoch of a fast run. Shuffle arrays in our order in each epoch, for a system and
         for a call that a checkpoint follows.
         """
+        rows.divide(epoch, training=self.step == "train_step")
         if self.arguments is not None and (most := self.arguments.most):
             epoch.steps_per_epoch = min(most, epoch.num_batches or most)
         followed = self.callbacks is not None and self.callbacks.is_followed()
@@ -68,15 +71,18 @@ class Call:
 
         This happens before anything else.
         """
-        setup.ready(self.learner, batches)
+        with engine.replicas.alone():
+            setup.ready(self.learner, batches)
 
     def start(self, epoch: Any) -> None:
         """Rehearse validation and start the callbacks, once the model is ready."""
         if self.arguments is not None:
             self.arguments.epoch = epoch
             if self.step == "train_step":
-                _rehearse_validation(self.learner, self.arguments)
+                with engine.replicas.alone():
+                    _rehearse_validation(self.learner, self.arguments)
         if self.callbacks is not None:
+            engine.replicas.share(self.learner.state_variables())
             self.callbacks.start(self.learner.model, epoch)
 
 
@@ -112,7 +118,8 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
     """Rehearse the evaluation of validation data, so that errors appear before training."""
     cls = type(learner.model)
     is_ours = cls.test_step.__module__.startswith("mlsystem.")
-    if is_ours and getattr(cls.evaluate, "_is_default", False):
+    is_default = _evaluate_of_keras(learner).__func__ is keras.Model.evaluate
+    if is_ours and is_default and getattr(cls.evaluate, "_is_default", False):
         for name, batches in arguments.previews.items():
             with running(learner, "test_step"):
                 where = f" of {validation_preview.named(name).replace('The', 'the', 1)}"
@@ -122,9 +129,14 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
 
 
 def evaluate(learner: Learner, **given: Any) -> Any:
-    """Call Keras' own `evaluate`, on data as Keras takes them."""
-    method = keras.Model.evaluate.__get__(learner.model)
+    """Call the `evaluate` below ours, on data as Keras takes them."""
+    method = _evaluate_of_keras(learner)
     return run(learner, "test_step", method, bind(method, **given))
+
+
+def _evaluate_of_keras(learner: Learner) -> Any:
+    """Return Keras' `evaluate`, or that of a mixin of Keras."""
+    return super(_keras.Hooks, learner.model).evaluate
 
 
 def run(
@@ -146,10 +158,13 @@ def run(
         arguments: the arguments of `fit` that Keras does not have.
     """
     given = call.arguments
+    first_process.quiet(given)
     _check_thread(learner)
     engine.random_state()  # raises an error if the backend cannot train
     if learner.call is None:
         recompilation.see(learner)
+        if engine.replicas.count > 1 and "callbacks" in given:
+            agreement.on_random_state()  # before the first batch is read
     setup.check_given(learner, *(given.get(name) for name in ("x", "y", "sample_weight")))
     parts: dict[str, Any] = {} if arguments is None else {"arguments": arguments}
     if learner.call is None:

@@ -17,6 +17,7 @@ from mlsystem.callbacks.batch_callback import BatchCallback, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.callbacks.live import Live
+from mlsystem.distribution import first_process
 from mlsystem.engine import engine
 from mlsystem.fit.compact_bar import CompactBar
 from mlsystem.saving import callback_state, data_digest
@@ -56,6 +57,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.quiet: list[BatchCallback] = []
         self.prefix = ""  # of the logs of an evaluation
         self.first = 0
+        self.may_stop = False  # whether the processes must agree after each batch
         self.states: CallbackStates | None = None
         if resume is not None:
             given["initial_epoch"] = resume.first_epoch(self.names, given["epochs"])
@@ -77,6 +79,9 @@ class CallbackList(keras.callbacks.CallbackList):
         ]
         for callback in self.quiet:
             callback.follow(self, epoch)
+        others = [callback for callback in self.callbacks if not first_process.writes(callback)]
+        hooks = ("on_train_batch_end", "on_batch_end")
+        self.may_stop = first_process.on_any(any(has(c, h) for c in others for h in hooks))
 
     def close(self) -> None:
         """Close the callbacks when the call ends, also after an error."""
@@ -134,8 +139,15 @@ class CallbackList(keras.callbacks.CallbackList):
             self.position.end_batch()
         if self._hears("on_train_batch_end", "on_batch_end"):
             super().on_train_batch_end(batch, logs)
+        if self.may_stop:
+            first_process.agree_to_stop(self.model)
         for callback in self.quiet:
             callback.after_batches(self.first, batch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Call the callbacks, and stop on all processes if one stops. See Keras."""
+        super().on_epoch_end(epoch, logs)
+        first_process.agree_to_stop(self.model)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Call the callbacks that use this hook. See Keras."""

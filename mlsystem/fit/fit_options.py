@@ -65,7 +65,7 @@ class FitOptions:
     def say(self, place: Any, verbose: Any) -> None:
         """Print that training starts from scratch, or that this is a fast run."""
         if self.begins_anew and verbose != 0:
-            print(f"'{place}' holds no checkpoint yet: training begins anew.")
+            print(f"'{place}' holds no checkpoint yet. Training starts from scratch.")
         if self.most and verbose != 0:
             print(
                 f"A trial run: one epoch, batches to train and validate on: {self.most}, no files."

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.callbacks.checkpoint import Checkpoint
+from mlsystem.distribution import first_process
 
 
 class TimeLimit(BatchCallback):
@@ -44,7 +45,7 @@ class TimeLimit(BatchCallback):
             self._stop(f"after epoch {epoch + 1}")
 
     def _is_over(self) -> bool:
-        return time.monotonic() >= self._end
+        return bool(first_process.decides(time.monotonic() >= self._end))
 
     def _stop(self, place: str) -> None:
         self.model.stop_training = True

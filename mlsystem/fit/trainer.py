@@ -8,6 +8,7 @@ from mlsystem._checks import is_count
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.callbacks.watched_step import unwatched
+from mlsystem.distribution import first_process, rows
 from mlsystem.engine import engine
 from mlsystem.fit import call, data_arguments
 from mlsystem.fit.fit_options import FitOptions
@@ -89,6 +90,7 @@ class Trainer(_keras.Hooks):
         lightning_hints.check(learner)
         arguments = FitOptions(resume, validation_every, fast_run, overfit, max_time)
         given = bind(super().fit, x, y, *args, **kwargs)
+        first_process.quiet(given.arguments)
         transform = data_arguments.for_fit(learner, given.arguments)
         arguments.say(resume, given.arguments["verbose"])
         with arguments.applied(given.arguments):
@@ -127,12 +129,14 @@ class Trainer(_keras.Hooks):
         """Run one training step on one batch. See `keras.Model.train_on_batch`."""
         method = super().train_on_batch
         given = bind(method, x, y, *args, **kwargs)
+        rows.of_arguments(given.arguments)
         return call.run(self._mlsystem, "train_step", method, given)
 
     def test_on_batch(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Run one step of `evaluate` on one batch. See `keras.Model.test_on_batch`."""
         method = super().test_on_batch
         given = bind(method, x, y, *args, **kwargs)
+        rows.of_arguments(given.arguments)
         return call.run(self._mlsystem, "test_step", method, given)
 
     def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -143,6 +147,7 @@ class Trainer(_keras.Hooks):
             args: the other arguments of `keras.Model.predict`.
             kwargs: the other arguments of `keras.Model.predict`.
         """
+        first_process.check_predict()
         given = bind(super().predict, x, *args, **kwargs)
         data_arguments.for_predict(self._mlsystem, given.arguments)
         with engine.predict_scope(self):

@@ -1,4 +1,4 @@
-"""The losses of a system: those of its members, its own, and those inside its nested systems."""
+"""The losses of a system: of its members, of the system itself, and of its nested systems."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""What is logged: running means, metrics of members, and their names."""
+"""The logs: running means, metrics of members, and their names."""

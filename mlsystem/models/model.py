@@ -27,7 +27,7 @@ from mlsystem.plot.picture import system as draw_system
 from mlsystem.preparation import setup
 from mlsystem.saving import constructor_arguments
 from mlsystem.step import train_function
-from mlsystem.step.train_function import TrainFunction
+from mlsystem.step.train_function import FirstTest, TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt
 
@@ -88,6 +88,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         return model
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._mlsystem.is_begun = True
         given = {name: kwargs.pop(name, None) for name in ("loss", "optimizer", "metrics")}
         is_functional = _keras.functional_init_arguments(args, kwargs)
         is_functional = is_functional and not any(isinstance(arg, keras.Layer) for arg in args)
@@ -193,7 +194,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
                 "Leave one of them out."
             )
         given = learner.given
-        if optimizer == "auto":
+        if is_auto := isinstance(optimizer, str) and optimizer == "auto":
             own = given.optimizer or learner.overrides("configure_optimizer")
             optimizer = self.configure_optimizer() if own else "rmsprop"
         if has_method:
@@ -203,6 +204,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         metrics = given.metrics if metrics is None else metrics
         learner.reset()
         super().compile(optimizer, loss, loss_weights, metrics, **kwargs)
+        if is_auto:
+            learner.role = replace(learner.role, own=None)
 
     # A subclass with its own `compile` handles the arguments that Keras did not save.
     compile._is_default = compile  # type: ignore[attr-defined]
@@ -307,7 +310,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         """Create the compiled step of `evaluate`."""
         train_function.check_rehearsed(self._mlsystem, "test_step")
         if force or self.test_function is None:
-            self.test_function = engine.test_function(self)
+            self.test_function = FirstTest(self._mlsystem, engine.test_function(self))
         return self.test_function
 
 

@@ -6,6 +6,8 @@
 from dataclasses import replace
 from typing import Any
 
+import keras
+
 from mlsystem import _attribute_names, _keras
 from mlsystem.losses.loss_values import ForwardLosses
 from mlsystem.metrics.running_means import Logs
@@ -15,8 +17,10 @@ from mlsystem.routing import members
 
 # The names that the library sets on a model. The last two are groups in files.
 GROUPS = ("_mlsystem", "_seeds", "_members")
-# Other names that Keras sets in the constructor, `compile` or `fit`. A layer there would be lost.
-_SET_BY_KERAS = _attribute_names.OF_KERAS | {
+# Names of private methods of Keras, and other names that it sets in the constructor, `compile` or
+# `fit`. A layer there would break the model, or would be lost.
+_TAKEN = _attribute_names.OF_KERAS | {
+    *(name for name in dir(keras.Model) if name[0] == "_" and callable(getattr(keras.Model, name))),
     *("optimizer", "loss", "autocast", "supports_jit", "name", "activity_regularizer"),
     *("call_signature_parameters", "unrolled_steps_per_execution"),
 }
@@ -63,11 +67,11 @@ class ModelAttributes(_keras.Hooks):
             object.__setattr__(self, name, value)
             return
         is_private = name[0] == "_" and name not in GROUPS
+        if name in _TAKEN and members.has_layer(value):
+            raise ValueError(taken_name(self, name))
         if is_private or (value is True and name == "built"):  # as Keras does in calls
             super().__setattr__(name, value)
             return
-        if name in _SET_BY_KERAS and members.has_layer(value):
-            raise ValueError(taken_name(self, name))
         _check_name(self, name, value)
         if name in GROUPS:
             raise reserved_name(name, type(self).__name__)
@@ -90,8 +94,12 @@ class ModelAttributes(_keras.Hooks):
             if name == "_mlsystem":  # a `__new__` that ends before ours
                 return attach(self)
             text = lightning_hints.missing(self, name)
-            if "built" not in self.__dict__:
-                text = f"{type(self).__name__}.__init__ does not call `super().__init__()`."
+            if not self._mlsystem.is_begun and "built" not in self.__dict__:
+                cls = type(self).__name__
+                text = (
+                    f"{cls} has no `{name}` yet: `super().__init__()` has not run. "
+                    f"Call it first in `{cls}.__init__`."
+                )
             if text:
                 raise AttributeError(text) from None
             raise
@@ -106,7 +114,9 @@ class ModelAttributes(_keras.Hooks):
         """The optimizer that trains the model. In a system, it is `system.optimizers[key]`.
 
         A member that you `compile` or train alone has its own optimizer, until you use the system
-        again. As in Keras, a model that is neither compiled nor trained has no such attribute.
+        again. The system does not use an optimizer that you give to a member later, and warns. Give
+        it to the system, as in `system.compile(optimizer={"generator": "sgd"})`.
+        As in Keras, a model that is neither compiled nor trained has no such attribute.
         """
         of_system = self._mlsystem.role.optimizer
         if of_system is not None:
@@ -119,7 +129,7 @@ class ModelAttributes(_keras.Hooks):
     def optimizer(self, value: Any) -> None:
         self.__dict__["optimizer"] = value
         learner = self._mlsystem
-        learner.role = replace(learner.role, optimizer=None)
+        learner.role = replace(learner.role, optimizer=None, own=value)
 
     def __dir__(self) -> list[str]:
         # Keras saves the attributes among these names. The system has saved this optimizer.

@@ -1,6 +1,6 @@
 """The learner of a model that is trained alone: loss, optimizer, state and logs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +9,13 @@ import keras
 from mlsystem import _keras
 from mlsystem._learner import Learner, Setup, variables_once
 from mlsystem.data.batch import Batch
+from mlsystem.engine import engine
 from mlsystem.losses import reduction
 from mlsystem.losses.loss_values import ForwardLosses, LossValues
 from mlsystem.optimizers.creation import extended, knows, make
 from mlsystem.routing import routing_table
 from mlsystem.saving.weights_file import Seeds
-from mlsystem.step import context, nonfinite
+from mlsystem.step import context, nonfinite, replica_means
 from mlsystem.step.loss_ledger import summed
 from mlsystem.step.train_function import trained
 
@@ -45,6 +46,7 @@ class ModelLearner(Learner):
         self.role = replace(role, optimizer=None)
         if not model.compiled or model.optimizer is None:
             model.compile(make(model.configure_optimizer(), self.key))
+            self.role = replace(self.role, own=None)
         if self.call is not None and self.call.step == "test_step":
             self.role = replace(self.role, optimizer=role.optimizer)
 
@@ -70,8 +72,7 @@ class ModelLearner(Learner):
         optimizer = getattr(model, "optimizer", None)
         thawed = self.compiled.trained and optimizer is not None and optimizer.built
         if thawed and not knows(optimizer, model.trainable_weights):
-            with _keras.DotNotTrackScope():
-                model.optimizer = extended(optimizer, model.trainable_weights)
+            vars(model)["optimizer"] = extended(optimizer, model.trainable_weights)
             model.test_function = None  # it holds the state of the earlier optimizer
         assert self.setup is not None
         self.compiled.trained = trained(self.setup.weights)
@@ -144,8 +145,21 @@ class ModelLearner(Learner):
     def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
         """Update the metrics by Keras' `compute_metrics`. A step returns its logs."""
         if this := self.step:
-            logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
-            this.logs = None if self.condition is not None else logs
+            with replica_means.summed(self._measured()):
+                logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+            # With other replicas, the logs are read once more.
+            is_whole = self.condition is None and not engine.replicas.reduces
+            this.logs = logs if is_whole else None
+
+    def _measured(self) -> list[Any]:
+        """Return the variables of the metrics of `compile`."""
+        metrics = _keras.compile_metrics(self.model)
+        return [] if metrics is None else list(metrics.variables)
+
+    def updated_by_hand(self) -> Iterator[Any]:
+        """Yield the variables of metrics that only the user's own code updates."""
+        for metric in _keras.own_metrics(self.model):
+            yield from metric.variables
 
     # State and logs --------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """`ModelSaving`: the methods that save and load a model, or copy it from its configuration."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,12 @@ class ModelSaving(_keras.Hooks):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Create a model from its configuration."""
-        # Keras uses the registered class, even if `custom_objects` names another class.
-        other = keras.saving.get_registered_object(cls.__name__, custom_objects)
-        is_ours = cls.from_config.__func__ is ModelSaving.from_config.__func__  # type: ignore[attr-defined]
-        if isinstance(other, type) and other is not cls and is_ours:
-            return other.from_config(config, custom_objects)  # type: ignore[attr-defined]
-        if getattr(cls.get_config, "_is_default", False) and "input_layers" not in config:
+        kind = _custom_class(cls, custom_objects)
+        if kind is not cls and not _has_default(kind):
+            return kind.from_config(config)
+        if getattr(kind.get_config, "_is_default", False) and "input_layers" not in config:
             config = constructor_arguments.restored(config, custom_objects)
-        return super().from_config(config, custom_objects)
+        return super(ModelSaving, kind).from_config(config, custom_objects)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Save the model with its optimizer and random seeds. See `keras.Model.save`.
@@ -125,5 +124,24 @@ class ModelSaving(_keras.Hooks):
             super().compile_from_config(config)
             return
         self.compile(**keras.saving.deserialize_keras_object(config))
+        self._mlsystem.role = replace(self._mlsystem.role, own=None)
         if self.built:
             self._mlsystem.finish_build()
+
+
+def _has_default(cls: Any) -> bool:
+    """Return whether a class inherits `from_config` from this library."""
+    return getattr(cls.from_config, "__func__", None) is ModelSaving.from_config.__func__  # type: ignore[attr-defined]
+
+
+def _custom_class(cls: Any, custom_objects: Any) -> Any:
+    """Return the class that `custom_objects` names in place of a class, else the class itself.
+
+    Keras uses a registered class even if `custom_objects` names another class. The library
+    registers classes by itself, so that this holds only for classes with a decorator.
+    """
+    by_us = f"{cls.__module__}>{cls.__qualname__}"
+    if not _has_default(cls) or keras.saving.get_registered_name(cls) != by_us:
+        return cls
+    other = keras.saving.get_registered_object(cls.__name__, custom_objects)
+    return other if isinstance(other, type) else cls

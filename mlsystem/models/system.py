@@ -269,6 +269,7 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
         )
         learner.reset()
         Trainer.compile(self, optimizer=None, **kwargs)
+        learner.role = replace(learner.role, own=optimizer if learner.role.outer else None)
 
     compile._is_default = compile  # type: ignore[attr-defined]
 

@@ -37,7 +37,7 @@ class SystemAttributes(_keras.Hooks):
                 "underscore."
             )
         learner = self._mlsystem
-        if name in DECLARED and learner.call is not None and learner.call.arguments is not None:
+        if name in DECLARED and learner.is_in_fit():
             raise RuntimeError(
                 f"`{name}` of '{self.name}' was set in the middle of `fit`. Set it between two of "
                 "them. (Models may be frozen and unfrozen, and variables assigned, at any time.)"

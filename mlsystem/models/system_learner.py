@@ -19,7 +19,7 @@ from mlsystem.optimizers import system_optimizer
 from mlsystem.preparation import configuration
 from mlsystem.routing import loss_weights, members, model_names, routing_table, system_routing
 from mlsystem.saving.weights_file import Members
-from mlsystem.step import context, nonfinite
+from mlsystem.step import context, nonfinite, replica_means
 from mlsystem.step.loss_ledger import summed
 
 
@@ -159,7 +159,8 @@ class SystemLearner(SystemBase, ModelLearner):
     def _measure(self, name: str, metrics: Any, batch: Batch, outputs: Any, condition: Any) -> None:
         parts = (batch.y, outputs, batch.sample_weight)
         how = engine.kept, engine.changed
-        with select.only(condition, metrics.variables, *how):
+        held = metrics.variables
+        with select.only(condition, held, *how), replica_means.summed(held):
             own = (member_metrics.entry(self.model, part, name) for part in parts)
             member_metrics.measure(name, metrics, *own)
 

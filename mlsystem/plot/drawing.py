@@ -2,13 +2,16 @@
 
 from mlsystem.diagnostics.description import COPY, FROZEN, Description, Route
 from mlsystem.plot.box_text import subtitle
+from mlsystem.plot.boxes import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, Box
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL, PALETTE, model_colors
-from mlsystem.plot.layout import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, Box, home
+from mlsystem.plot.layout import Label, Layout, layout
 from mlsystem.plot.legend import legend
+from mlsystem.plot.links import FOLLOWS, FORWARD, GRADIENT
 from mlsystem.plot.marks import DASHED, DOTTED, PLAIN, THIN, arrow, cross, hatched, thickness
 from mlsystem.plot.shapes import Drawing, Line, Polygon, Rect, Shape, Style, Text
 from mlsystem.plot.text_width import shortened, width
-from mlsystem.plot.wiring import FOLLOWS, FORWARD, GRADIENT, Label, Layout, Wire, layout
+from mlsystem.plot.trunks import homes
+from mlsystem.plot.wires import Wire
 
 
 def draw(facts: Description) -> Drawing:
@@ -35,14 +38,15 @@ def colors_of(facts: Description) -> dict[str, str]:
     A loss has the color of its own model. Other losses have the colors that no model has.
     """
     trained = [f"model {model.name}" for model in facts.models if model.trained]
-    homes = {f"loss {loss.name}": home(facts, loss.name) for loss in facts.losses}
-    others = [loss for loss, model in homes.items() if model is None]
+    own = homes(facts)
+    at_home = {f"loss {loss.name}": own.get(loss.name) for loss in facts.losses}
+    others = [loss for loss, model in at_home.items() if model is None]
     free = max(0, len(PALETTE) - len(trained))
     colors = model_colors([*trained, *others[:free]])
     colors |= {
-        loss: colors.get(f"model {model}", NEUTRAL) for loss, model in homes.items() if model
+        loss: colors.get(f"model {model}", NEUTRAL) for loss, model in at_home.items() if model
     }
-    every = [*(f"model {model.name}" for model in facts.models), *homes]
+    every = [*(f"model {model.name}" for model in facts.models), *at_home]
     return {name: colors.get(name, NEUTRAL) for name in every}
 
 
@@ -209,6 +213,6 @@ def _label(label: Label, colors: dict[str, str]) -> list[Shape]:
             Style("page", color, 1.2, dash),
             hint(route, label.loss),
         ),
-        Text(label.x, label.y + 4, label.text, SMALL - 0.5, color, bold=True, anchor="middle"),
+        Text(label.x, label.y + 4, label.text, SMALL - 0.5, bold=True, anchor="middle"),
     ]
     return [*found, *cross(x - 11, label.y)] if route.is_dead else found

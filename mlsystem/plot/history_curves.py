@@ -40,7 +40,7 @@ def history(
     ```python
     history = gan.fit(images, epochs=20, validation_data=(held_out,))
     ml.plot.history(history).savefig("curves.png", dpi=150)
-    ml.plot.history(history, "accuracy")
+    ml.plot.history(history, "learning_rate")
     ```
 
     The first panel is the system's own `loss`. Training curves are solid. Each validation set has a

@@ -1,324 +1,153 @@
-"""Where each box and each line of a picture goes. Plain Python: a `Description` in, numbers out.
-
-Models stand in one column, in the order of `forward`. Inputs stand left of them, losses right.
-Lines run in lanes between the columns, so that no line crosses a box. The weights of the routes
-stand beside the boxes, left of the lanes, so that no other line crosses a label:
-
-    inputs | lanes | models | weights, one column per phase | lanes | losses
-"""
+"""Where everything in a picture goes: boxes, lines, labels and headings, in pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from mlsystem.diagnostics.description import COPY, NOISE, Description, ModelFacts, Route
-from mlsystem.plot.box_text import loss_lines, model_lines, phase_names
-from mlsystem.plot.lanes import spread
-from mlsystem.plot.text_width import shortened, width
+from mlsystem.diagnostics.description import Description, Route
+from mlsystem.plot.box_text import pill_text
+from mlsystem.plot.boxes import MARGIN, SMALL, Columns, columns
+from mlsystem.plot.links import GRADIENT, Link, left_links, right_links
+from mlsystem.plot.text_width import width
+from mlsystem.plot.wires import Wire, from_above, lane_of, routed
 
-MARGIN = 24.0
-BODY = 96.0  # the y of the first box, below the title and the headings
-GAP = 32.0  # between two models
-LINE = 16.0  # between two lines of text
-BADGE = 20.0  # the height of a badge, with the space above it
-PORT = 22.0  # between two lines that end at a box
-PILL = 18.0  # the height of a label
-FRAME = 12.0  # between a frame and its models
-TAB = 22.0  # the height of the name of a frame
-NAME, SMALL = 14.0, 11.5  # sizes of text
-BUNDLED = 4  # so many losses with the same followers share one line
+LANE = 13.0  # between two lanes
+ARROW = 24.0  # the room for the end of a line, beside a box
 
 
 @dataclass
-class Box:
-    """A rectangle with a name and lines of text. Other boxes connect at its `ports`."""
+class Label:
+    """The weight of a route, beside the model that follows it. `x` and `y` are its middle."""
 
-    name: str
-    x: float = 0.0
-    y: float = 0.0
-    width: float = 0.0
-    height: float = 0.0
-    lines: Sequence[str] = ()
-    ports: dict[Any, float] = field(default_factory=dict)  # y, relative to the box
+    x: float
+    y: float
+    text: str
+    route: Route
+    loss: str = ""
 
     @property
-    def right(self) -> float:
-        """The x of the right side."""
-        return self.x + self.width
-
-    @property
-    def bottom(self) -> float:
-        """The y of the lower side."""
-        return self.y + self.height
-
-    def port(self, key: Any) -> float:
-        """Return the y at which a line ends."""
-        return self.y + self.ports[key]
+    def width(self) -> float:
+        """The width of the label."""
+        return _width(self.text)
 
 
-@dataclass(frozen=True)
-class Trunk:
-    """A line from one loss, or from several losses with equal routes, to their followers."""
-
-    losses: tuple[str, ...]
-    routes: tuple[Route, ...]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The boxes of a picture, before their columns have an x.
+@dataclass
+class Layout:
+    """A picture: all boxes, lines and labels in pixels, from the upper left corner.
 
     Attributes:
-        models, losses, inputs: the boxes, by name. An input stands beside the model it feeds first.
-        frames: the nested systems.
-        trunks: the lines of gradients.
-        phases: the names of the phases. Empty if there is one.
-        phases_of: for each model, the places of its phases.
+        boxes: the boxes.
+        wires: the lines.
+        labels: the weights of the routes.
+        bands: the columns of the phases: name, x and width.
+        headings: the names of the columns, each with its x.
+        width, height: the size.
     """
 
-    models: dict[str, Box]
-    losses: dict[str, Box]
-    inputs: dict[tuple[str, str], Box]
-    frames: dict[str, Box]
-    trunks: Sequence[Trunk]
-    phases: Sequence[str]
-    phases_of: dict[str, list[int]]
-
-    @property
-    def bottom(self) -> float:
-        """The y of the lowest side."""
-        boxes = [*self.models.values(), *self.losses.values(), *self.frames.values()]
-        return max((box.bottom for box in boxes), default=BODY)
+    boxes: Columns
+    wires: list[Wire] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    bands: list[tuple[str, float, float]] = field(default_factory=list)
+    headings: list[tuple[str, float]] = field(default_factory=list)
+    width: float = 0.0
+    height: float = 0.0
 
 
-def columns(facts: Description) -> Columns:
-    """Return the boxes of a picture with their y, heights and widths."""
-    trunks, phases = _trunks(facts), phase_names(facts)
-    phases_of = {model.name: _phases_of(facts, model.name) for model in facts.models}
-    models = _models(facts, _by_row(facts, trunks), phases_of)
-    _stack(models, facts.frames)
-    inputs = _inputs(facts, models)
-    frames = _frames(facts, models)
-    losses = _losses(facts, models, trunks)
-    return Columns(models, losses, inputs, frames, trunks, phases, phases_of)
-
-
-def _phases_of(facts: Description, model: str) -> list[int]:
-    """Return the places of the phases that update a model. The first, if there is one phase."""
-    if len(facts.phases) < 2:
-        return [0]
-    return [i for i, (_, group) in enumerate(facts.phases) if model in group] or [0]
-
-
-# Gradients ----------------------------------------------------------------------------------
-
-
-def _trunks(facts: Description) -> list[Trunk]:
-    """Return the lines of gradients. Many losses with equal routes share one line."""
-    groups: dict[object, list[str]] = {}
-    for loss in facts.losses:
-        routes = facts.followers(loss.name)
-        kind = frozenset((r.model, r.weight, r.is_negative, r.moves) for r in routes)
-        groups.setdefault(kind if routes else loss.name, []).append(loss.name)
-    found = []
-    for names in groups.values():
-        joined = len(names) >= BUNDLED and not facts.is_measured
-        for part in [tuple(names)] if joined else [(name,) for name in names]:
-            if routes := facts.followers(part[0]):
-                found.append(Trunk(part, tuple(routes)))
+def layout(facts: Description) -> Layout:
+    """Return the layout of the picture of a system."""
+    boxes = columns(facts)
+    found, right = Layout(boxes), right_links(facts, boxes)
+    pad = max([0.0, *(-frame.x for frame in boxes.frames.values())])
+    x = _place_models(facts, found, pad) + pad
+    middles, x = _place_labels(found, right, x + ARROW)
+    found.labels = [*_labels(right, middles), *_unreached(boxes, middles)]
+    x = _place_losses(found, right, x)
+    found.width, found.height = x + MARGIN, boxes.bottom + MARGIN
+    found.headings = _headings(boxes)
     return found
 
 
-def home(facts: Description, loss: str) -> str | None:
-    """Return the model beside which a loss belongs: its namesake, or its only follower."""
-    followers = [route.model for route in facts.followers(loss)]
-    if loss in facts.by_name and (loss in followers or not followers):
-        return loss
-    return followers[0] if len(followers) == 1 else None
+def _place_models(facts: Description, found: Layout, pad: float) -> float:
+    """Give inputs, models and frames their x, and draw the lines between. Return the right side."""
+    boxes, links = found.boxes, left_links(facts, found.boxes)
+    lane, count = lane_of(links)
+    pills = max((box.width for box in boxes.inputs.values()), default=0.0)
+    x = MARGIN + pills + pad + (LANE * count + ARROW if links else 0.0)
+    for box in boxes.inputs.values():
+        box.x = MARGIN
+    for frame in boxes.frames.values():
+        frame.x += x
+    for box in boxes.models.values():
+        box.x = x
+    place = {key: x - pad - ARROW - LANE * i for key, i in lane.items()}
+    found.wires += [*routed(links, place), *from_above(facts, boxes)]
+    return max((box.right for box in boxes.models.values()), default=x)
 
 
-def _by_row(facts: Description, trunks: Sequence[Trunk]) -> list[Trunk]:
-    """Return the trunks from the highest loss to the lowest."""
-    rows = {model.name: float(i) for i, model in enumerate(facts.models)}
-    read = {loss.name: loss.models for loss in facts.losses}
-
-    def row(trunk: Trunk) -> float:
-        at = home(facts, trunk.losses[0])
-        near = [at] if at else read.get(trunk.losses[0]) or [r.model for r in trunk.routes]
-        return sum(rows[name] for name in near) / len(near)
-
-    return sorted(trunks, key=row)
+def _place_losses(found: Layout, links: Sequence[Link], x: float) -> float:
+    """Give the losses their x, and draw the lines to and from them. Return the right side."""
+    lane, count = lane_of(links)
+    x += LANE * count + ARROW
+    for box in found.boxes.losses.values():
+        box.x = x
+    found.wires += routed(links, {key: x - ARROW - LANE * i for key, i in lane.items()})
+    return max([x, *(box.right for box in found.boxes.losses.values())])
 
 
-# Models -------------------------------------------------------------------------------------
+# Labels -------------------------------------------------------------------------------------
 
 
-def _models(
-    facts: Description, trunks: Sequence[Trunk], phases_of: dict[str, list[int]]
-) -> dict[str, Box]:
-    """Return the boxes of the models, with ports for all lines."""
+def _place_labels(found: Layout, links: Sequence[Link], x: float) -> tuple[list[float], float]:
+    """Return the middle of each column of labels, one per phase, and the x after the last."""
+    middles, phases = [], found.boxes.phases
+    for i in range(max(1, len(phases))):
+        texts = [_text(link) for link in links if link.kind == GRADIENT and link.phase == i]
+        wide = max(
+            map(_width, [*texts, *(["9 losses"] if found.boxes.unreached else [])]), default=0
+        )
+        if phases:
+            wide = max(wide + 12, width(phases[i], SMALL) + 14)
+            found.bands.append((phases[i], x, wide))
+        middles.append(x + wide / 2)
+        x += wide + (4 if phases else 0)
+    return middles, x + 10
+
+
+def _width(text: str) -> float:
+    return width(text, SMALL - 0.5, bold=True) + 14
+
+
+def _text(link: Link) -> str:
+    assert link.route is not None
+    return pill_text(link.route, bundled=len(link.key))
+
+
+def _labels(links: Sequence[Link], middles: Sequence[float]) -> list[Label]:
+    """Return the labels. Losses that share a line have one together."""
     found = {}
-    read = {name for loss in facts.losses for name in loss.models}
-    for i, model in enumerate(facts.models):
-        box = Box(short_name(facts, model.name), lines=model_lines(model))
-        left = _left_ports(facts, i, box)
-        right = _right_ports(box, model.name, model.name in read, trunks, phases_of[model.name])
-        text = 42 + LINE * len(box.lines) + BADGE * len(model.badges) + 2 * bool(model.badges)
-        box.height = max(text, left, right)
-        found[model.name] = box
-    widest = max((_widest(box, facts.by_name[n]) for n, box in found.items()), default=0.0)
-    for box in found.values():
-        box.width = min(max(widest + 28, 150.0), 240.0)
-    return found
+    for link in links:
+        if link.route is not None:
+            x = middles[link.phase]
+            found[x, link.to_y] = Label(x, link.to_y, _text(link), link.route, link.loss)
+    return list(found.values())
 
 
-def short_name(facts: Description, name: str) -> str:
-    """Return the name of a model without the nested system around it, whose frame shows it."""
-    around = [frame for frame in facts.frames if name.startswith(f"{frame}/")]
-    return name.removeprefix(f"{max(around, key=len)}/") if around else name
+def _unreached(boxes: Columns, middles: Sequence[float]) -> list[Label]:
+    """Return one label for many losses that do not reach a model."""
+    return [
+        Label(
+            middles[boxes.phases_of[model][0]],
+            boxes.models[model].port("unreached"),
+            f"{number} losses",
+            Route("many losses", model, norm=0.0),
+        )
+        for model, number in boxes.unreached.items()
+    ]
 
 
-def _widest(box: Box, model: ModelFacts) -> float:
-    badges = [width(text, SMALL - 1) + 16 for text in model.badges]
-    return max([width(box.name, NAME, bold=True), *(width(t, SMALL) for t in box.lines), *badges])
-
-
-def fed_from_above(facts: Description, i: int) -> str | None:
-    """Return the model just above, if it feeds the i-th model."""
-    above = facts.models[i - 1].name if i else None
-    return above if above in facts.feeds(facts.models[i].name) else None
-
-
-def _left_ports(facts: Description, i: int, box: Box) -> float:
-    """Give a model a port for each source, and ports to feed other models. Return the height."""
-    model = facts.models[i]
-    y, above = 22.0, fed_from_above(facts, i)
-    for source in facts.feeds(model.name):
-        if source != above:
-            box.ports["in", source] = y
-            y += 20.0 if source in facts.by_name else 28.0
-    if model.kind == COPY and model.source in facts.by_name:
-        box.ports["follows"] = y
-        y += 20.0
-    feeds = {target for source, target in facts.edges if source == model.name}
-    below = facts.models[i + 1].name if i + 1 < len(facts.models) else None
-    if feeds - {below}:
-        box.ports["feeds"] = y
-        y += 14.0
-    if any(other.source == model.name for other in facts.models):
-        box.ports["followed"] = y
-        y += 14.0
-    return y
-
-
-def _right_ports(
-    box: Box, name: str, is_read: bool, trunks: Sequence[Trunk], phases: Sequence[int]
-) -> float:
-    """Give a model a port to the losses, and one for each route into it. Return the height."""
-    if is_read:
-        box.ports["out"] = 22.0
-    y = 42.0
-    mine = [t for t in trunks if any(route.model == name for route in t.routes)]
-    mine.sort(key=lambda trunk: name not in trunk.losses)
-    for phase in phases:
-        for trunk in mine:
-            box.ports["gradient", trunk.losses, phase] = y
-            y += PORT
-    return y
-
-
-def _stack(boxes: dict[str, Box], frames: Sequence[str]) -> None:
-    """Place the models below each other, with room for the frames around them."""
-    y, opened = BODY, list[str]()
-    for name, box in boxes.items():
-        around = [frame for frame in frames if name.startswith(f"{frame}/")]
-        closed = [frame for frame in opened if frame not in around]
-        y += FRAME * len(closed)
-        for frame in around:
-            y += 0.0 if frame in opened else FRAME + TAB
-        box.y, opened = y, around
-        y += box.height + GAP
-
-
-def _frames(facts: Description, models: dict[str, Box]) -> dict[str, Box]:
-    """Return a box around the models of each nested system. Its x is relative to the models."""
-    found = {}
-    for frame in facts.frames:
-        named = {name: box for name, box in models.items() if name.startswith(f"{frame}/")}
-        if not named:
-            continue
-        inside = list(named.values())
-        deeper = [_depth(facts, name) - _depth(facts, f"{frame}/") for name in named]
-        pad = FRAME * (1 + max(deeper))
-        above = (FRAME + TAB) * (1 + deeper[0])
-        below = FRAME * (1 + deeper[-1])
-        y = inside[0].y - above
-        height = inside[-1].bottom + below - y
-        found[frame] = Box(frame, -pad, y, inside[0].width + 2 * pad, height)
-    return found
-
-
-def _depth(facts: Description, name: str) -> int:
-    return sum(name.startswith(f"{frame}/") for frame in facts.frames)
-
-
-# Inputs and losses --------------------------------------------------------------------------
-
-
-def _inputs(facts: Description, models: dict[str, Box]) -> dict[tuple[str, str], Box]:
-    """Return a box for each input, left of the first model that it feeds. Noise is always new."""
-    found: dict[tuple[str, str], Box] = {}
-    placed: set[str] = set()
-    for model in facts.models:
-        for source in facts.feeds(model.name):
-            if source in facts.by_name or source in placed:
-                continue
-            placed |= {source} - {NOISE}
-            y = models[model.name].port(("in", source)) - 12
-            text = shortened(source, SMALL, 96)
-            found[source, model.name] = Box(text, 0, y, width(text, SMALL) + 22, 24)
-    widest = max((box.width for box in found.values()), default=0.0)
-    for box in found.values():
-        box.width = widest
-    return found
-
-
-def _losses(facts: Description, models: dict[str, Box], trunks: Sequence[Trunk]) -> dict[str, Box]:
-    """Return the boxes of the losses, each near the models that follow it or that it reads."""
-    found = {}
-    for loss in facts.losses:
-        lines = [shortened(line, SMALL, 190) for line in loss_lines(loss)]
-        name = shortened(loss.name, NAME - 1, 170, bold=True)
-        text = max([width(name, NAME - 1, bold=True), *(width(line, SMALL) for line in lines)])
-        height = 40 + LINE * len(lines)
-        middle = height / 2
-        ports: dict[Any, float] = {"in": middle - 10, "out": middle + 10}
-        found[loss.name] = Box(name, 0, 0, text + 40, height, lines, ports)
-    wanted = {name: _wanted(facts, name, models, trunks) for name in found}
-    ordered = sorted(found, key=lambda name: wanted[name])
-    tops = spread(
-        [wanted[name] for name in ordered],
-        [found[name].height for name in ordered],
-        [1e6 if home(facts, name) else 1.0 for name in ordered],
-        gap=12.0,
-        top=BODY - 8,
-    )
-    widest = max((box.width for box in found.values()), default=0.0)
-    for name, top in zip(ordered, tops, strict=True):
-        found[name].y, found[name].width = top, widest
-    return {name: found[name] for name in ordered}
-
-
-def _wanted(
-    facts: Description, loss: str, models: dict[str, Box], trunks: Sequence[Trunk]
-) -> float:
-    """Return the wanted middle of a loss: such that its line to its own model is straight."""
-    if at := home(facts, loss):
-        ports = models[at].ports
-        mine = [y for key, y in ports.items() if key[0] == "gradient" and loss in key[1]]
-        return models[at].y + (mine[0] - 10 if mine else models[at].height / 2)
-    read = next((fact.models for fact in facts.losses if fact.name == loss), ())
-    near = [models[name] for name in [*read, *(r.model for r in facts.followers(loss))]]
-    near = near[: len(read) or None]
-    middles = [box.y + 32 for box in near] or [BODY]  # level with the line out of a model
-    return sum(middles) / len(middles)
+def _headings(boxes: Columns) -> list[tuple[str, float]]:
+    columns = {
+        "inputs": list(boxes.inputs.values()),
+        "models": list(boxes.models.values()),
+        "losses": list(boxes.losses.values()),
+    }
+    return [(name, found[0].x) for name, found in columns.items() if found]

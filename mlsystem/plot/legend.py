@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from mlsystem.diagnostics.description import COPY, FROZEN, Description
+from mlsystem.plot.boxes import MARGIN, SMALL
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL
-from mlsystem.plot.layout import MARGIN, SMALL
 from mlsystem.plot.marks import DASHED, DOTTED, PLAIN, THIN, arrow, cross, hatched
 from mlsystem.plot.shapes import Line, Rect, Shape, Style, Text
 from mlsystem.plot.text_width import width

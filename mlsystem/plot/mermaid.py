@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mlsystem.diagnostics.description import COPY, FROZEN, NOISE, Description, ModelFacts, Route
 from mlsystem.plot.box_text import loss_lines, model_lines, pill_text
+from mlsystem.plot.boxes import short_name
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL
 from mlsystem.plot.drawing import colors_of
-from mlsystem.plot.layout import short_name
 
 INDENT = "    "
 
@@ -18,7 +18,7 @@ def mermaid(facts: Description) -> str:
     lines = [
         "flowchart LR",
         *_models(facts, ids),
-        *(f'{ids[f"input {name}"]}(["{_safe(name)}"])' for name in _inputs(facts)),
+        *(f'{ids[f"input {name}"]}(["{_safe(_shown(name))}"])' for name in _inputs(facts)),
         *(
             f'{ids[f"loss {loss.name}"]}(["{_lines(loss.name, loss_lines(loss))}"])'
             for loss in facts.losses
@@ -42,6 +42,10 @@ def _inputs(facts: Description) -> list[str]:
     """Return the inputs. Each model has its own noise."""
     found = [f"{s} of {m}" if s == NOISE else s for s, m in facts.edges if s not in facts.by_name]
     return list(dict.fromkeys(found))
+
+
+def _shown(name: str) -> str:
+    return NOISE if name.startswith(f"{NOISE} of ") else name
 
 
 def _safe(text: str) -> str:

@@ -4,8 +4,9 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from mlsystem.diagnostics.describe import Norms, describe
+from mlsystem.diagnostics.describe import describe
 from mlsystem.diagnostics.description import Description
+from mlsystem.diagnostics.routes import Norms
 from mlsystem.plot import png
 from mlsystem.plot.drawing import draw
 from mlsystem.plot.mermaid import mermaid

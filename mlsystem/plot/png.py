@@ -1,11 +1,13 @@
 """Shapes as a PNG file, drawn by matplotlib. It is imported when a file is written."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from mlsystem.plot.shapes import THEMES, Drawing, Polygon, Rect, Style, Text
 from mlsystem.plot.svg import near
 
+ARC = 0.448  # the place of the two points that make a curve a quarter of a circle
 SCALE = 2.0  # pixels of the file per pixel of the picture
 
 
@@ -77,8 +79,10 @@ def _path(points: Any, radius: float) -> Any:
 
     vertices, codes = [points[0]], [Outline.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
-        vertices += [near(corner, before, radius), corner, near(corner, after, radius)]
-        codes += [Outline.LINETO, Outline.CURVE3, Outline.CURVE3]
+        ends = near(corner, before, radius), near(corner, after, radius)
+        pulls = (near(corner, end, ARC * math.dist(corner, end)) for end in ends)
+        vertices += [ends[0], *pulls, ends[1]]
+        codes += [Outline.LINETO, *[Outline.CURVE4] * 3]
     return Outline([*vertices, points[-1]], [*codes, Outline.LINETO])
 
 

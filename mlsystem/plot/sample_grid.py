@@ -42,10 +42,10 @@ def samples(
         ImportError: if matplotlib is not installed.
     """
     named = images if isinstance(images, Mapping) else {"": images}
-    rows: dict[Any, Any] = {name: _as_images(given) for name, given in named.items()}
+    rows: dict[Any, Any] = {name: as_images(given) for name, given in named.items()}
     if not rows or not all(map(len, rows.values())):
         raise ValueError("ml.plot.samples got no images.")
-    low, high = value_range or _value_range(list(rows.values()))
+    low, high = value_range or value_range_of(list(rows.values()))
     if not isinstance(images, Mapping):
         rows = _split(rows[""], columns)
     width = max(map(len, rows.values()))
@@ -61,7 +61,7 @@ def samples(
     return figure
 
 
-def _as_images(given: Any) -> Any:
+def as_images(given: Any, what: str = "ml.plot.samples") -> Any:
     """Return images as floats or integers of shape (n, height, width, channels)."""
     images = np.asarray(ops.convert_to_numpy(given))
     if images.ndim == 4 and keras.config.image_data_format() == "channels_first":
@@ -69,13 +69,14 @@ def _as_images(given: Any) -> Any:
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
         raise ValueError(
-            f"ml.plot.samples got an array of shape {tuple(np.shape(given))}. Give images of shape "
+            f"{what} got an array of shape {tuple(np.shape(given))}. Give images of shape "
             "(n, height, width) or (n, height, width, channels), with 1, 3 or 4 channels."
         )
     return images
 
 
-def _value_range(rows: list[Any]) -> tuple[float, float]:
+def value_range_of(rows: list[Any]) -> tuple[float, float]:
+    """Return the numbers of black and white."""
     if all(np.issubdtype(images.dtype, np.integer) for images in rows):
         return 0, 255
     finite = [images[np.isfinite(images)] for images in rows]
@@ -91,10 +92,15 @@ def _split(images: Any, columns: int | None) -> dict[int, Any]:
     return {start: images[start : start + columns] for start in starts}
 
 
+def scaled(images: Any, low: float, high: float) -> Any:
+    """Return images as floats from 0 to 1."""
+    return np.clip((images.astype("float32") - low) / max(high - low, 1e-12), 0, 1)
+
+
 def _place(axes: Any, images: Any, low: float, high: float) -> None:
     """Draw one image, or none at the end of a short row."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     for image in images:
-        shown = np.clip((image.astype("float32") - low) / max(high - low, 1e-12), 0, 1)
+        shown = scaled(image, low, high)
         axes.imshow(shown[..., 0] if shown.shape[-1] == 1 else shown, cmap="gray", vmin=0, vmax=1)

@@ -1,1 +1,1 @@
-"""What happens before the first step: weights, optimizers, checks, a rehearsal."""
+"""Preparation before the first step: weights, optimizers, checks, a rehearsal."""

@@ -43,9 +43,9 @@ def _check_executions(system: Any, setup: Setup) -> None:
     if setup.turns and system.steps_per_execution > 1:
         given = [name for name in TURNS if getattr(system, name)]
         raise ValueError(
-            f"'{system.name}' has {' and '.join(given)}, by which batches take different steps, "
-            f"and steps_per_execution={system.steps_per_execution}, which runs several as one. "
-            "Leave the latter at 1."
+            f"'{system.name}' has {' and '.join(given)}, so that its steps differ, and "
+            f"steps_per_execution={system.steps_per_execution}. Only equal steps can run as one "
+            "execution. Compile with steps_per_execution=1."
         )
 
 
@@ -62,9 +62,11 @@ def retrain(learner: SystemBase) -> None:
     """Update the state that depends on frozen models. Call it again when these change."""
     assert learner.setup is not None
     member_optimizers.build(learner)
-    for name, leaf in learner.members().items():
-        if isinstance(leaf, keras.Layer) and (member := _learner.of(leaf)) is not None:
-            member.role = replace(member.role, optimizer=learner.optimizers.get(name))
+    for name, model in {**learner.members(), **members.nested(learner.model)}.items():
+        if isinstance(model, keras.Layer) and (member := _learner.of(model)) is not None:
+            optimizer = learner.optimizers.get(name)
+            member_optimizers.check_own(learner, name, member.role.own, optimizer)
+            member.role = replace(member.role, optimizer=optimizer, own=None)
     update_schedule.check_phases(learner.setup.phases, list(learner.models()))
     if learner.known.names:
         system_routing.rows(learner, learner.known.names)

@@ -87,11 +87,11 @@ def _check(learner: Learner) -> None:
     is_system = isinstance(learner, SystemBase)
     own = {name: value for name, value in _own(learner.model) if name not in learner.told}
     learner.told |= set(own)
-    habits = LIGHTNING if is_system else LIGHTNING | _OF_MODELS
+    unread = LIGHTNING if is_system else LIGHTNING | _OF_MODELS
     cls = type(learner.model).__name__
     for name, value in own.items():
-        if name in habits:
-            _warn(f"mlsystem does not call or read `{name}` of {cls}. {habits[name]}")
+        if name in unread:
+            _warn(f"mlsystem does not call or read `{name}` of {cls}. {unread[name]}")
         elif near := _near(learner, name, value, is_system):
             _warn(f"mlsystem does not read `{name}` of {cls}. Did you mean `{near}`?")
 

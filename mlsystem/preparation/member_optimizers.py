@@ -1,6 +1,8 @@
 """Choose and build the optimizer of each member. A frozen member keeps the one it has."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ def own_optimizers(system: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     inside = members.nested(system)
     for name, inner in inside.items():
+        inner._mlsystem.role = replace(inner._mlsystem.role, own=None)  # it is used
         chosen = _chosen(inner._mlsystem, list(members.trained(inner)))
         found |= {f"{name}/{leaf}": optimizer for leaf, optimizer in chosen.items()}
     for name, model in members.trained(system).items():
@@ -42,6 +45,23 @@ def build(learner: SystemBase) -> None:
         chosen[name] = _built(name, optimizer, weights[name], name in new)
     if chosen != before or learner.model.optimizer is None:  # Keras' jax trainer needs an optimizer
         _set_optimizers(learner, {name: chosen[name] for name in leaves if name in chosen})
+
+
+def check_own(learner: SystemBase, name: str, own: Any, used: Any) -> None:
+    """Warn if the user gave a model another optimizer than the one that the system uses."""
+    if own is None or (used is not None and _same(own, used)):
+        return
+    warnings.warn(
+        f"'{name}' was given an optimizer of its own, by `compile` or as its `optimizer`. "
+        f"'{learner.name}' does not use it. Give it to the system: "
+        f"`compile(optimizer={{'{name}': ...}})`.",
+        stacklevel=2,
+    )
+
+
+def _same(own: Any, used: Any) -> bool:
+    one, other = (o.get_config() | {"name": ""} for o in (own, used))
+    return type(own) is type(used) and one == other
 
 
 def optimized(system: Any) -> dict[str, list[int]]:

@@ -67,9 +67,9 @@ def _leave_restless(learner: Learner) -> None:
     for key in [key for key, count in compiled.hasty.items() if count >= MOST]:
         compiled.restless.add(key)
         warnings.warn(
-            f"The step of '{learner.name}' was compiled anew before each of {MOST} calls, since "
-            f"`{key[1]}` had changed. From now on changes of this attribute may have no effect. If "
-            "the step uses it, make it a keras.Variable.",
+            f"The step of '{learner.name}' was compiled again before each of {MOST} calls, because "
+            f"`{key[1]}` had changed. From now on, changes of this attribute may have no effect. "
+            "If the step uses it, make it a keras.Variable.",
             stacklevel=2,
         )
 

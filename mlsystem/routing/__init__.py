@@ -1,1 +1,1 @@
-"""Which model learns from which loss, and when. No tensors are computed here."""
+"""The routing of losses to models, and the schedule of updates. No tensors are computed here."""

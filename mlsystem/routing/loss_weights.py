@@ -103,8 +103,8 @@ def _check_schedule(system: Any, where: str, schedule: Any) -> None:
             )
         if not np.isfinite(found):
             raise ValueError(
-                f"{where} with {name}, which gives {found} {before}. Let it be finite from the "
-                "first batch on, before which there are 0."
+                f"{where} with {name}, which gives {found} {before}. It must be finite from "
+                "batch 0, the first one."
             )
 
 

@@ -120,7 +120,7 @@ def give_keys(system: Any) -> None:
     for name, member in direct(system).items():
         give_names(name, member)  # also a member that was added to a list later
         if (learner := _learner.of(member)) is not None:
-            learner.role = replace(learner.role, key=name)
+            learner.role = replace(learner.role, key=name, outer=system._mlsystem)
     for inner in nested(system).values():
         give_keys(inner)
 

@@ -1,4 +1,4 @@
-"""Which losses each model follows: a matrix with one row per model. Plain Python, no tensors.
+"""The losses that each model follows: a matrix with one row per model. Plain Python, no tensors.
 
 A routing is `"sum"`, `"own"` or a table `{model: {loss: weight}}`:
 

@@ -100,8 +100,8 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not verified:
         warnings.warn(
-            f"'{path}' has no checksum, as an earlier mlsystem wrote it: numbers that changed on "
-            "the disk go unnoticed.",
+            f"'{path}' has no checksum, because an earlier mlsystem wrote it. Changes on the disk "
+            "are not detected.",
             stacklevel=2,
         )
     return found

@@ -87,7 +87,7 @@ class Writer:
             return
         if self.on_error == "raise" or not isinstance(error, OSError):
             raise error
-        warnings.warn(f"{error} Training goes on without it.", stacklevel=2)
+        warnings.warn(f"{error} Training continues without it.", stacklevel=2)
 
     def close(self) -> None:
         """Wait until all files are written, and unlock the folder. Warn of an error."""

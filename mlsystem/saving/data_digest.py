@@ -59,8 +59,8 @@ def compare(path: Path, then: Any, now: dict[str, Any], again: dict[str, Any]) -
         text.format(then[n], now[n]) for n, text in _TEXTS.items() if _differ(then, now, n)
     ]:
         warnings.warn(
-            f"The data are not those that '{path}' was written on: {'; '.join(differ)}. Training "
-            "goes on with the new data. Give the data of before to resume exactly.",
+            f"The data differ from the data before '{path}': {'; '.join(differ)}. Training "
+            "continues with the new data. To resume exactly, give the same data as before.",
             stacklevel=2,
         )
 

@@ -172,7 +172,7 @@ def _skip(iterator: Any, batches: int) -> None:
         except StopIteration:
             raise ValueError(
                 f"The data ended after {i} batches, and the checkpoint was written after "
-                f"{batches}. Go on with the same data."
+                f"{batches}. Resume with the same data."
             ) from None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mlsystem import _learner
+from mlsystem.distribution import first_process
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
 from mlsystem.saving.callback_state import CallbackStates
@@ -31,6 +32,8 @@ def find(place: Any) -> "Resume | None":
     if path.is_file() or path.suffix in (".keras", ".h5"):
         raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
     written = sorted(path.glob(f"step-*{checkpoint_file.ENDING}"))
+    newest = str(written[-1]) if written else "none"
+    first_process.check_same(newest, f"The newest checkpoint in '{path}'")
     return Resume(written[-1]) if written else None
 
 
@@ -62,10 +65,10 @@ class Resume:
         if self._was_ended_by(callbacks):
             return (
                 f"The run was ended by its callbacks after epoch {self.epoch}, says {self.path}: "
-                f"nothing is trained. It goes on with others than {', '.join(callbacks)}."
+                f"nothing is trained. To train further, leave out {', '.join(callbacks)}."
             )
         batch = f", batch {self.position['batch'] + 1}" if self.inside else ""
-        return f"Training goes on from {self.path}, epoch {self.epoch + 1}{batch}."
+        return f"Training resumes from {self.path}, epoch {self.epoch + 1}{batch}."
 
     def start(self, model: Any, position: Position, callbacks: CallbackStates) -> None:
         """Check that the checkpoint fits the model, which is ready. Raise an error if not."""
@@ -90,7 +93,7 @@ class Resume:
             raise ValueError(
                 f"'{self.path}' was written on {self.state['backend']}, and Keras runs on "
                 f"{engine.name}, which draws other numbers. Set KERAS_BACKEND to "
-                f"'{self.state['backend']}', or begin anew after `load_weights` of that file."
+                f"'{self.state['backend']}', or load the weights alone by `load_weights`."
             )
         now, then = epoch.num_batches, self.position["batches"]
         if "made" in self.position and None not in (now, then) and now != then:
@@ -102,7 +105,7 @@ class Resume:
             raise ValueError(
                 f"'{self.path}' was written after batch {self.position['batch']} of an epoch, "
                 f"within a group of steps_per_execution={epoch.steps_per_execution} batches. "
-                "Compile with the steps_per_execution of then."
+                "Compile with the same steps_per_execution as before."
             )
 
     def _measured(self) -> Iterator[tuple[str, list[Any]]]:
@@ -117,7 +120,7 @@ class Resume:
             if now != (then := [np.shape(value) for value in self.state["metrics"][name]]):
                 raise ValueError(
                     f"'{self.path}' does not fit: the metric '{name}' has variables of the shapes "
-                    f"{then} in it, and {now} in the model. Compile with the metrics of before."
+                    f"{then} in it, and {now} in the model. Use the same metrics as before."
                 )
 
     def begin(self) -> None:

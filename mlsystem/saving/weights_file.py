@@ -230,7 +230,7 @@ def _say(model: Any, path: Any, differences: list[str], skip_mismatch: bool, adv
     more = f"\n  and {len(differences) - 20} more" if len(differences) > 20 else ""
     listed = "".join(f"\n  {text}" for text in differences[:20]) + more
     if skip_mismatch:
-        warnings.warn(f"Of '{path}', what does not fit was left out:{listed}", stacklevel=5)
+        warnings.warn(f"Parts of '{path}' do not fit and were not loaded:{listed}", stacklevel=5)
         return
     raise ValueError(f"'{path}' does not fit '{model.name}'; nothing was loaded. {advice}:{listed}")
 

@@ -1,1 +1,1 @@
-"""What happens to one batch: forward, losses, gradients, optimizers, logs."""
+"""The steps on one batch: forward, losses, gradients, optimizers, logs."""

@@ -14,7 +14,9 @@ from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
+from mlsystem.distribution import batch_norm
 from mlsystem.engine import engine
+from mlsystem.step import replica_means
 from mlsystem.step.loss_ledger import LossLedger
 
 
@@ -150,7 +152,8 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
             given = transform.inside(given, training)
         _running.step = this = Step(learner, given, training)
         try:
-            logs = fn(learner.model, given)
+            with replica_means.summed(learner.updated_by_hand()):
+                logs = fn(learner.model, given)
             if not isinstance(logs, Mapping):
                 found = "None" if logs is None else f"a {type(logs).__name__}, and no logs"
                 raise ValueError(
@@ -158,6 +161,7 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
                     "End it with `return self.get_metrics_result()`."
                 )
             learner.close_step(this)
+            batch_norm.average_statistics(learner)
             return logs
         finally:
             _running.step = outer

@@ -7,7 +7,7 @@ from mlsystem._learner import KnownLosses, Learner
 from mlsystem.data.batch import Batch
 from mlsystem.losses import reduction
 from mlsystem.losses.loss_values import LossValues
-from mlsystem.step import context
+from mlsystem.step import context, replica_means
 
 
 def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | None = None) -> Any:
@@ -57,5 +57,6 @@ def observe(learner: Learner, data: Any, training: bool) -> None:
     batch = context.batch_of(learner, data)
     taken, outputs = forward_losses(learner, batch, training)
     if this := learner.step:
+        taken = replica_means.of_losses(taken, batch.size)
         this.ledger.count(taken, dict.fromkeys(taken.losses))
     learner.update_metrics(batch, outputs, None)

@@ -43,8 +43,11 @@ def apply(learner: Learner, gradients: Mapping[str, Any], names: Sequence[str]) 
     this = learner.step
     zeros = {id(z) for z in [*(this.zeros if this else ()), *getattr(gradients, "zeros", ())]}
     found = {n: [None if id(g) in zeros else g for g in gradients[n]] for n in names}
-    finite, asked = learner.finite(found), _asked(learner, this, names)
-    _put_back(this, gradients, functools.reduce(select.both, finite.values(), learner.condition))
+    finite = learner.finite(found)
+    whole = functools.reduce(select.both, finite.values(), learner.condition)
+    _put_back(this, gradients, whole)
+    if asked := _asked(learner, this, names):
+        _put_back(this, gradients, whole)  # what the conditions of the user assigned
     wanted = {name: _wanted(learner, this, name, asked, finite[name]) for name in names}
     updated = {n: select.both(wanted[n], finite[n]) for n in names}
     moved = _move(learner, found, wanted, updated)

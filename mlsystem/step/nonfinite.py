@@ -79,9 +79,9 @@ def check_callbacks(system: Any, callbacks: Sequence[Any]) -> None:
     waits = any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in inner)
     if waits and getattr(system, "nonfinite", "keep") == "skip":
         warnings.warn(
-            f"TerminateOnNaN will not see what it waits for: '{system.name}' skips updates that "
-            "are not finite, and does not log their losses. Set nonfinite = 'raise', which ends "
-            "training itself, or 'keep'.",
+            f"TerminateOnNaN will have no effect: '{system.name}' skips updates that are not "
+            "finite, and does not log their losses. Set nonfinite = 'raise', which ends training "
+            "itself, or 'keep'.",
             stacklevel=2,
         )
 
@@ -100,7 +100,7 @@ def check(learner: SystemBase) -> None:
 def _warn(name: str) -> None:
     warnings.warn(
         f"{_text(name, 'some batches')}. It was not updated on these; '{name}_skipped' in the logs "
-        "counts them. nonfinite='raise' ends training there, and 'keep' goes on regardless.",
+        "counts them. nonfinite='raise' ends training there, and 'keep' applies such updates.",
         stacklevel=2,
     )
 

@@ -18,7 +18,7 @@ from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.routing import loss_weights, routing_table
 from mlsystem.routing.routing_table import Row
-from mlsystem.step import context
+from mlsystem.step import context, replica_means
 
 Forward = Callable[[], tuple[LossValues, Any]]
 Rows = Callable[[Sequence[str]], routing_table.Rows]
@@ -109,6 +109,7 @@ def take(
     before = [(variable, engine.kept(variable.value)) for variable in state]
     losses, (terms, outputs), rows_of = engine.gradients(found, plan, learner.state_variables)
     taken = replace(found.computed(losses, terms), before=before)
+    taken = replica_means.of_losses(taken, learner.step.batch.size if learner.step else 1)
     parts = [
         _by_model(weights, one, _least(scales, one), row)
         for one, row in zip(passes, rows_of, strict=True)

@@ -25,6 +25,34 @@ def check_rehearsed(learner: Learner, step: str) -> None:
         raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
 
 
+def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> Any:
+    """Run a step for the first time. If that takes long, say that it compiles."""
+    how = engine.compiler(learner.model)
+    whose = f"{what} of '{learner.name}'"
+    work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
+    with announced(work, learner.call is not None and learner.call.shows):
+        return step(*args)
+
+
+class FirstTest:
+    """The function that Keras' `evaluate` calls first. The step itself takes its place then.
+
+    Args:
+        learner: the learner of the model.
+        step: the compiled step.
+    """
+
+    def __init__(self, learner: Learner, step: Callable[..., Any]) -> None:
+        self.learner, self.step = learner, step
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the first step."""
+        model = self.learner.model
+        if model.test_function is self:
+            model.test_function = self.step
+        return first(self.learner, "evaluation step", self.step, *args)
+
+
 class TrainFunction:
     """The function that Keras' `fit` calls with each batch: one compiled step per frozen set."""
 
@@ -42,18 +70,8 @@ class TrainFunction:
         kind = self.learner.compiled.due, self.learner.compiled.trained
         if kind not in self.steps:
             self.steps[kind] = engine.train_function(self.learner.model)
-            return functools.partial(self._first, self.steps[kind])
+            return functools.partial(first, self.learner, "training step", self.steps[kind])
         return self.steps[kind]
-
-    def _first(self, step: Callable[..., Any], *args: Any) -> Any:
-        """Run a step for the first time, which compiles it."""
-        learner = self.learner
-        how = engine.compiler(learner.model)
-        work = f"Compiling the training step of '{learner.name}' by {how}"
-        if not how:
-            work = f"Running the first training step of '{learner.name}'"
-        with announced(work, learner.call is not None and learner.call.shows):
-            return step(*args)
 
     def _see_what_is_frozen(self) -> None:
         learner = self.learner

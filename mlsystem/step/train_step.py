@@ -13,7 +13,14 @@ from keras import ops
 from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.losses.loss_values import LossValues
-from mlsystem.step import context, forward, model_updates, routed_gradients, update_conditions
+from mlsystem.step import (
+    context,
+    forward,
+    model_updates,
+    replica_means,
+    routed_gradients,
+    update_conditions,
+)
 from mlsystem.step.routed_gradients import Gradients
 
 
@@ -190,7 +197,8 @@ class TrainStep(_keras.Hooks):
         this = context.running()
         if this is not None:
             value = ops.mean(ops.cast(value, "float32"))
-            context.track(this.learner, name, f"self.log('{name}')", value, this.batch.size)
+            value, size = replica_means.of_value(value, this.batch.size)
+            context.track(this.learner, name, f"self.log('{name}')", value, size)
 
 
 def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | None) -> Gradients:

@@ -7,6 +7,7 @@ from typing import Any
 from mlsystem._errors import named_in_errors
 from mlsystem._learner import Learner
 from mlsystem.engine import engine, select
+from mlsystem.step import replica_means
 
 
 @contextlib.contextmanager
@@ -16,7 +17,8 @@ def when(learner: Learner, given: Any) -> Iterator[None]:
         yield
         return
     kept = engine.kept
-    learner.condition = kept(select.scalar(given, "The condition `when` given to update"))
+    condition = select.scalar(given, "The condition `when` given to update")
+    learner.condition = kept(replica_means.all_true(condition))
     before = [(variable, kept(variable.value)) for variable in learner.counted_variables()]
     try:
         yield

@@ -1,5 +1,6 @@
 """Wrap a user's `call`, `forward`, `train_step` and `test_step` when the class is defined."""
 
+import contextlib
 import weakref
 from typing import Any
 
@@ -8,7 +9,8 @@ from mlsystem.step import context
 from mlsystem.step.train_step import TrainStep
 
 _STEPS = {"train_step": True, "test_step": False}
-# The function that `call` and `forward` of a class share.
+# The function that `call` and `forward` of a class share. It is not kept alive, because a function
+# that calls `super()` holds its class.
 _computes: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
 
 
@@ -24,7 +26,10 @@ def _unite(cls: Any) -> None:
     for base in cls.__mro__:  # the class itself, or a mixin before the library's own
         if given := [vars(base)[name] for name in ("call", "forward") if name in vars(base)]:
             break
-    new = [compute for compute in given if compute is not _computes.get(base)]
+    known = _computes.get(base, lambda: None)()
+    new = [compute for compute in given if compute is not known]
     if new and (base is cls or not issubclass(base, TrainStep)):
-        _computes[cls] = compute = by_name(new[0])
+        compute = by_name(new[0])
         cls.call = cls.forward = compute
+        with contextlib.suppress(TypeError):  # a static method has no weak reference
+            _computes[cls] = weakref.ref(compute)

@@ -320,7 +320,7 @@ def test_what_is_shown_and_told(capsys):
     gan = TinyGAN()
     history = train(gan, tell, verbose=2, epochs=1)
     shown = capsys.readouterr().out
-    assert all(f"{name}: " in shown for name in history)
+    assert all(f"  {name} " in shown for name in ("loss", "generator", "discriminator"))
     losses = {name for name in history if not name.startswith("val_")} - RATES
     assert told["batch"] == [losses] * 2 and told["test"] == [losses]
     assert told["epoch"] == [set(history)]

@@ -14,12 +14,15 @@ from compared import state
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from rich.console import Console
-from toys import Drawing, TinyGAN, approx, number, ones
+from toys import Drawing, Fooler, TinyGAN, approx, number, ones
 from trained import train
 
 import mlsystem as ml
-from mlsystem.callbacks import Checkpoint, GradientNorms, Live
+from mlsystem.callbacks import Advice, Checkpoint, GradientNorms, Live
 from mlsystem.callbacks.live import clock, surfaces
+from mlsystem.callbacks.live.rows import Row
+from mlsystem.callbacks.live.table import table
+from mlsystem.callbacks.live.view import View
 
 
 class Terminal(io.StringIO):
@@ -71,6 +74,7 @@ def notebook(monkeypatch):
         return handles[-1]
 
     ipython, of_display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    ipython.version_info = (9, 0)  # matplotlib asks for it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     of_display.display = display
     monkeypatch.setitem(sys.modules, "IPython", ipython)
@@ -78,14 +82,38 @@ def notebook(monkeypatch):
     return handles
 
 
+class Normed(Fooler):
+    """A generator whose statistics change when it is called in training mode."""
+
+    def __init__(self):
+        super().__init__(1.0)
+        self.norm = layers.BatchNormalization()
+
+    def forward(self, x, training=None):
+        return super().forward(self.norm(x, training=training))
+
+
+class Sampled(Drawing):
+    """A GAN of noise, with batch normalization."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = Normed()
+
+    def forward(self, x, training=None):
+        noise = keras.random.normal(ops.shape(x), seed=self.seed)
+        fake = self.generator(noise, training=training)
+        return {"real": self.discriminator(x), "fake": self.discriminator(fake)}
+
+
 def images(gan):
-    """A function that draws samples from the generator of the system itself, and its numbers."""
+    """A function that draws samples, and changes all that a call of a model may change."""
 
     def samples():
         keras.random.normal((2,))  # from the seed that all layers share
         np.random.rand()
         noise = keras.random.normal((4, 1), seed=gan.seed)
-        return ops.reshape(gan.generator(noise), (1, 2, 2))
+        return ops.reshape(gan.generator(noise, training=True), (1, 2, 2))
 
     return samples
 
@@ -94,7 +122,7 @@ def ended(live, **given):
     """All that a training leaves, with the draws that come next."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
-    gan = Drawing()
+    gan = Sampled()
     given = {"validation_data": (ones(),), "batch_size": 4, "verbose": 0, "epochs": 3} | given
     history = gan.fit(ones(16), callbacks=[live(gan)] if live else None, **given).history
     left = {"draw": ops.convert_to_numpy(keras.random.normal((2,))), "numpy": np.random.rand()}
@@ -118,11 +146,12 @@ def test_a_table_in_a_terminal(terminal):
     first, *_, last = [screen.splitlines() for screen in terminal.screens()]
     assert first[0].strip() == "tiny_gan  epoch 1/2  batch 0/2"
     assert last[0].startswith("  tiny_gan  epoch 2/2  batch 2/2") and "took 00:0" in last[0]
-    assert last[1].split() == ["model", "loss", "val", "trend", "rate", "steps", "skipped", "terms"]
-    rows = [line.split() for line in last[2:4]]
-    assert [row[0] for row in rows] == ["generator", "discriminator"]
-    assert [row[4:7] for row in rows] == [["0.100", "4", "0"], ["0.0100", "4", "0"]]
-    assert rows[1][7::2] == ["fake", "real"]
+    columns = ["model", "loss", "val", "trend", "rate", "steps", "skipped"]
+    assert last[1].split() == columns
+    rows = [line.split() for line in last[2:5]]
+    assert [row[0] for row in rows] == ["generator", "discriminator", "discriminator"]
+    assert [row[4:] for row in rows[:2]] == [["0.100", "4", "0"], ["0.0100", "4", "0"]]
+    assert rows[2][1::2] == ["fake", "real"]
     assert "━" not in terminal.getvalue()  # there is no bar of Keras beside it
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is back
 
@@ -130,10 +159,10 @@ def test_a_table_in_a_terminal(terminal):
 def test_a_model_alone(terminal, always):
     model = ml.MLModel(keras.Sequential([layers.Dense(1)]), loss="mse", metrics=["mae"])
     model.fit(ones(8), ones(8), 4, callbacks=[Live(every=1e-6, gradients=True)], epochs=2)
-    heading, columns, row = terminal.screens()[-1].splitlines()[:3]
+    heading, columns, row, more = terminal.screens()[-1].splitlines()[:4]
     assert "epoch 2/2" in heading and "|grad|" in columns and "update" in columns
     name, loss, *_ = row.split()
-    assert name == model.name and float(loss) > 0 and " mae " in row
+    assert name == model.name and float(loss) > 0 and more.split()[:2] == [name, "mae"]
 
 
 @pytest.mark.once
@@ -162,7 +191,7 @@ def test_measured_gradients_and_updates(terminal, always):
             found.update(live._run.readings.latest)
 
     live = Live(every=1e-6, gradients=True)
-    train(TinyGAN(), live, Look(), x=ones(4), epochs=1, validation_data=None)
+    train(TinyGAN(), live, GradientNorms(1), Look(), x=ones(4), epochs=1, validation_data=None)
     # dL/dg = -d, dL/dd = g - 1; the rates are 0.1 and 0.01
     assert found["generator_gradient_norm"] == approx(3.0)
     assert found["discriminator_gradient_norm"] == approx(1.0)
@@ -171,9 +200,39 @@ def test_measured_gradients_and_updates(terminal, always):
 
 
 @pytest.mark.once
-def test_what_gradient_norms_measures_is_shown(terminal):
+def test_what_others_measure_is_shown(terminal):
     train(TinyGAN(), Live(), GradientNorms(every=1), epochs=1)
-    assert "|grad|" in terminal.screens()[-1] and "update" in terminal.screens()[-1]
+    after_a_batch = terminal.screens()[1].splitlines()
+    assert "|grad|" in after_a_batch[1] and "update" in after_a_batch[1]
+    assert "3.00" in after_a_batch[2].split() and "0.150" in after_a_batch[2].split()
+
+
+@pytest.mark.once
+def test_advice_stands_below_the_table(terminal):
+    advice = Advice(every=1, update_ratios=(1e-5, 1e-4), looks=1, warn=False)
+    train(TinyGAN(), advice, Live(), epochs=2)
+    [sentence, *_] = advice.sentences()
+    assert f"! {sentence}" in " ".join(terminal.screens()[-1].split())
+
+
+@pytest.mark.once
+def test_a_narrow_terminal_shows_whole_numbers():
+    rows = [Row("discriminator", value=0.048, gradient=1.07, ratio=2.2e-3, rate=1e-3, steps=9)]
+    texts = {}
+    for width in (100, 60, 35):
+        console = Console(file=io.StringIO(), width=width)
+        console.print(table(View(["gan"], rows), console))
+        texts[width] = console.file.getvalue()
+        assert all(len(line) <= width for line in texts[width].splitlines())
+    assert "skipped" in texts[100] and "skipped" not in texts[60]
+    assert texts[35].splitlines()[2].split() == ["discriminator", "0.0480", "1.07"]
+
+
+@pytest.mark.once
+def test_samples_that_are_no_images(terminal, tmp_path):
+    live = Live(lambda: np.zeros((4, 784)), path=tmp_path / "samples.png")
+    with pytest.raises(ValueError, match=r"Live\(samples=...\) got an array of shape \(4, 784\)"):
+        train(TinyGAN(), live, epochs=1)
 
 
 @pytest.mark.once
@@ -187,7 +246,7 @@ def test_a_line_an_epoch_on_a_pipe(capsys):
 
 
 def test_a_figure_in_a_notebook(notebook, always):
-    gan = Drawing()
+    gan = Sampled()
     train(gan, Live(images(gan), every=1e-6), epochs=2)
     figure, table = notebook
     sizes = {size(data["image/png"]) for data in figure.shown}
@@ -238,7 +297,7 @@ def test_it_goes_on_with_a_resumed_run(tmp_path, terminal):
 
 @pytest.mark.once
 def test_a_fast_run_writes_no_samples(tmp_path, terminal):
-    gan, path = Drawing(), tmp_path / "samples.png"
+    gan, path = Sampled(), tmp_path / "samples.png"
     train(gan, Live(images(gan), path=path), fast_run=True)
     assert not path.exists() and "epoch 1/1  batch 1/1" in terminal.getvalue()
 

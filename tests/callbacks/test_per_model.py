@@ -277,7 +277,10 @@ NAMES = "'critics/0', 'critics/1', 'heads/left', 'self'"
         ),
         (lambda: [For(0, HALVE)], ["0", "string"]),
         (lambda: [For("self", kc.History)], ["'self'", "History", "make an instance"]),
-        (lambda: [For("self", [HALVE])], ["'self'", "one Keras callback", "give each a For"]),
+        (
+            lambda: [For("self", [HALVE])],
+            ["'self'", "one Keras callback", "Give each callback its own For"],
+        ),
         (lambda: [For("self", For("self", HALVE))], ["'self'", "one Keras callback", "For object"]),
         (lambda: [For("self", kc.BackupAndRestore("x"))], ["Backup", "'self'", "without For"]),
         (lambda: [For("self", Checkpoint("x"))], ["Checkpoint", "'self'", "without For"]),

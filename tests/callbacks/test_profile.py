@@ -55,7 +55,7 @@ def test_training_may_end_before(tmp_path, capsys):
     train(TinyGAN(), Profile(tmp_path, start=5, steps=9), verbose=2)
     assert "batches 6 to 6 " in capsys.readouterr().out
     late = Profile(tmp_path / "late", start=6)
-    with pytest.warns(UserWarning, match="lets 6 batches pass, and training had 6: there is no"):
+    with pytest.warns(UserWarning, match="starts after 6 batches, and training had 6. There is no"):
         train(TinyGAN(), late)
     assert late.path is None and not (tmp_path / "late").exists()
 

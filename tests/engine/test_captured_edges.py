@@ -1,6 +1,7 @@
 """On torch: where a captured graph could differ from the eager step, and what prevents it."""
 
 import contextlib
+import threading
 
 import keras
 import numpy as np
@@ -209,3 +210,42 @@ def test_a_gpu_skips_updates_without_waiting_for_the_host(name, monkeypatch):
     for a, b in zip(state(expected, expected.net), state(found, found.net), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
     assert host_reads(found) == 0
+
+
+def test_two_threads_capture_in_turn_and_others_draw_as_ever():
+    """One system is trained, and numbers are drawn, while another system is captured."""
+    found, caught = [], []
+    entered = threading.Event()
+
+    def train(system):
+        try:
+            system.fit(ones(8), batch_size=4, verbose=0)
+        except Exception as error:  # warnings too
+            caught.append(error)
+
+    def draw():
+        keras.utils.set_random_seed(1)
+        found.append(number(keras.random.normal((), seed=keras.random.SeedGenerator(3))))
+
+    class Second(Pair):
+        def forward(self, x):
+            if graph_branches.is_traced():
+                entered.set()
+            return super().forward(x)
+
+    class First(Pair):
+        def forward(self, x):
+            if graph_branches.is_traced() and not other.is_alive() and not found:
+                drawing.start()
+                drawing.join()
+                other.start()
+                entered.wait(1)  # in vain: the other one waits until this one is captured
+            return super().forward(x)
+
+    drawing = threading.Thread(target=draw)
+    other = threading.Thread(target=train, args=(Second(),))
+    draw()
+    found, expected = [], found
+    train(First())
+    other.join()
+    assert not caught and found == expected

@@ -364,6 +364,20 @@ def test_a_run_that_was_broken_off_has_all_its_validations(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True))
 
 
+def test_the_evaluate_of_a_mixin_runs_on_each_set():
+    class Counts(keras.Model):
+        def evaluate(self, *args, **kwargs):
+            return super().evaluate(*args, **kwargs) | {"mine": 1.0}
+
+    class Mixed(ml.MLModel, Counts):
+        pass
+
+    model = Mixed(keras.layers.Dense(1), loss="mse")
+    sets = {"clean": (X, Y), "noisy": (X, Y)}
+    logs = model.fit(X, Y, validation_data=sets, verbose=0).history
+    assert logs["val_clean_mine"] == logs["val_noisy_mine"] == [1.0]
+
+
 REFUSED = {
     "validation_every=0; give a number of batches": {"validation_every": 0},
     "validation_every=1.5; give": {"validation_every": 1.5},

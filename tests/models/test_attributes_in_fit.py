@@ -1,6 +1,8 @@
 """What is set on a system in the middle of `fit` does not stop the training."""
 
+import gc
 import threading
+import weakref
 
 import keras
 import numpy as np
@@ -126,3 +128,47 @@ def test_state_that_is_made_late_is_put_back_too():
     model = Late()
     model.fit(np.ones((4, 1), "float32"), batch_size=1, verbose=0)
     assert number(model.counts.calls) <= 1.0  # of the step in which it was made
+
+
+@pytest.mark.once
+def test_declarations_of_a_nested_system_are_refused_in_fit_too():
+    class Declares(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.inner.update_every = {"b": 2}
+
+    outer = Outer(Pair())
+    with pytest.raises(RuntimeError, match="`update_every` of 'inner' was set in the middle of"):
+        outer.fit(ones(), verbose=0, callbacks=[Declares()])
+    outer.inner.update_every = {"b": 2}  # between two calls it may be set
+
+
+@pytest.mark.once
+def test_an_attribute_that_is_missing_before_the_constructor_ends_is_named():
+    class Noted(ml.MLModel):
+        def __setattr__(self, name, value):
+            if name == "built":
+                self.seen.append(name)
+            super().__setattr__(name, value)
+
+    with pytest.raises(AttributeError, match="'seen'") as error:
+        Noted()
+    assert "super" not in str(error.value)
+
+    class Forgets(ml.MLModel):
+        def __init__(self):
+            print(self.weight)
+
+    with pytest.raises(AttributeError, match=r"Forgets has no `weight` yet: `super\(\).*Call it"):
+        Forgets()
+
+
+@pytest.mark.once
+def test_a_class_is_freed():
+    class Freed(ml.MLModel):
+        def forward(self, x):
+            return super().forward(x)
+
+    freed = weakref.ref(Freed)
+    del Freed
+    gc.collect()
+    assert freed() is None

@@ -53,3 +53,13 @@ def test_the_error_names_the_class_and_the_attribute():
 
     with pytest.raises(ValueError, match="A member of Outer cannot be called 'optimizer'"):
         Outer()
+
+
+@pytest.mark.parametrize("cls", [ml.MLModel, ml.MLSystem])
+def test_private_methods_of_keras_are_refused(cls):
+    names = {n for n in dir(keras.Model) if n[0] == "_" and n[:2] != "__"}
+    methods = {n for n in names if callable(getattr(keras.Model, n))}
+    assert "_compute_loss" in methods
+    for made in (layers.Dense, lambda n: [layers.Dense(n)]):
+        assert [name for name in methods if not is_refused(cls(), name, made(1))] == []
+    cls()._mine = layers.Dense(1)

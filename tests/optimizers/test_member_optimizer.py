@@ -76,10 +76,31 @@ def test_a_model_that_is_trained_alone_has_its_own():
     assert model.optimizer is not theirs and int(theirs.iterations) == 1
     fitted(system)
     assert model.optimizer is system.optimizers["a"]
-    model.compile("sgd")
+    model.compile("sgd")  # like the system's: no warning
     assert model.optimizer is not system.optimizers["a"]
     system.evaluate(ones(), verbose=0)
     assert model.optimizer is system.optimizers["a"]
+
+
+GIVEN = {
+    "assigned": lambda model: setattr(model, "optimizer", keras.optimizers.Adam(0.5)),
+    "compiled": lambda model: model.compile(keras.optimizers.Adam(0.5)),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_an_optimizer_that_a_system_does_not_use_is_told(given):
+    system, nested = fitted(Pair()), fitted(Nested())
+    GIVEN[given](system.a)
+    with pytest.warns(UserWarning, match=r"'a' was given an optimizer.*optimizer=\{'a': \.\.\.\}"):
+        system.fit(ones(), verbose=0)
+    system.fit(ones(), verbose=0)  # said once
+    nested.pair.compile("sgd")
+    with pytest.warns(UserWarning, match="'pair' was given an optimizer of its own"):
+        nested.fit(ones(), verbose=0)
+    fresh = Nested()
+    fresh.pair.compile("sgd")  # a nested system chooses the optimizers of its models
+    assert type(fresh.setup(ones()).optimizers["pair/a"]).__name__ == "SGD"
 
 
 def test_files_hold_it_once_and_are_read_both_ways(tmp_path):
@@ -90,7 +111,8 @@ def test_files_hold_it_once_and_are_read_both_ways(tmp_path):
     # A model that was trained alone before had its own in the files of earlier versions.
     other = Pair()
     other.a.compile("adam")
-    fitted(other)
+    with pytest.warns(UserWarning, match="'a' was given an optimizer"):
+        fitted(other)
     other.a.optimizer = vars(other.a)["optimizer"]
     assert type(other.a.optimizer) is not type(other.optimizers["a"])
     other.save(tmp_path / "old.keras")

@@ -14,11 +14,11 @@ from mlsystem.diagnostics.description import (
     ModelFacts,
     Route,
 )
-from mlsystem.plot.box_text import how_it_learns, weights
+from mlsystem.plot.drawing import draw
 from mlsystem.plot.lanes import lanes, spread
-from mlsystem.plot.layout import NAME, SMALL
+from mlsystem.plot.layout import layout
+from mlsystem.plot.shapes import Rect, Text
 from mlsystem.plot.text_width import width
-from mlsystem.plot.wiring import layout
 
 pytestmark = pytest.mark.once
 seeds = pytest.mark.parametrize("seed", range(30))
@@ -193,16 +193,20 @@ def test_models_stand_in_the_order_of_forward_and_own_losses_beside_them():
         assert model.port(("gradient", (name,), 0)) == loss.port("out")
 
 
-def test_texts_fit_into_their_boxes():
-    for seed in range(30):
-        facts = a_system(seed)
-        found = layout(facts).boxes
-        for model in facts.models:
-            lines = [weights(model), *how_it_learns(model)]
-            assert max(width(line, SMALL) for line in lines) <= found.models[model.name].width - 24
-        for box in found.losses.values():
-            widths = [width(box.name, NAME - 1, True), *(width(t, SMALL) for t in box.lines)]
-            assert max(widths) <= box.width - 28
+@seeds
+def test_texts_fit_into_their_boxes_and_the_page(seed):
+    drawing = draw(a_system(seed))
+    boxes = [shape for shape in drawing.shapes if isinstance(shape, Rect)]
+    for text in (shape for shape in drawing.shapes if isinstance(shape, Text)):
+        wide = width(text.text, text.size, text.bold)
+        left = text.x - {"start": 0, "middle": wide / 2}[text.anchor]
+        around = [
+            box
+            for box in boxes
+            if box.x <= text.x <= box.x + box.width and box.y <= text.y <= box.y + box.height
+        ]
+        box = min(around, key=lambda box: box.width * box.height)
+        assert box.x <= left and left + wide <= box.x + box.width, text
 
 
 def test_lanes_are_free_for_each_span():

@@ -61,6 +61,25 @@ def test_custom_objects_come_before_a_registered_class(tmp_path):
 
 
 @pytest.mark.once
+def test_custom_objects_may_swap_classes_and_have_a_from_config_of_their_own():
+    class Own(Scale):
+        @classmethod
+        def from_config(cls, config):
+            return cls(**config)
+
+    first, second = (type(n, (Scale,), {"__module__": "swapped"}) for n in ("First", "Second"))
+    made = keras.saving.serialize_keras_object(first())
+    for custom in ({"First": second, "Second": first}, {"First": Own}):
+        loaded = keras.saving.deserialize_keras_object(made, custom_objects=custom)
+        assert type(loaded) is custom["First"]
+    # as in Keras, a class with a decorator comes before another one with the same name
+    own = keras.saving.register_keras_serializable("own")(cell("swapped"))
+    made = keras.saving.serialize_keras_object(own())
+    loaded = keras.saving.deserialize_keras_object(made, custom_objects={"Cell": Scale})
+    assert type(loaded) is own
+
+
+@pytest.mark.once
 def test_names_of_registered_classes():
     first, second = cell("one"), cell("two")
     names = [keras.saving.get_registered_name(cls) for cls in (first, second)]

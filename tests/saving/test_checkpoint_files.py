@@ -167,7 +167,7 @@ def test_one_failure_is_not_noticed(tmp_path, monkeypatch):
 
 def test_training_goes_on_with_a_warning(tmp_path, monkeypatch):
     full(monkeypatch, 2, free=1)
-    with pytest.warns(UserWarning, match=f"{step(6)}.*Training goes on without it"):
+    with pytest.warns(UserWarning, match=f"{step(6)}.*Training continues without it"):
         train(ml.callbacks.Checkpoint(tmp_path, every=3, on_error="warn"))
     assert names(tmp_path) == [step(10)]
 
@@ -261,7 +261,7 @@ def test_an_error_of_the_last_file_is_raised_at_the_end(tmp_path, monkeypatch):
         train(ml.callbacks.Checkpoint(tmp_path, every=3, async_write=True), epochs=1)
     full(monkeypatch, 2)
     last = ml.callbacks.Checkpoint(tmp_path / "left", every=2, async_write=True)
-    with pytest.raises(Interrupted), pytest.warns(UserWarning, match=f"{step(2)}.*goes on"):
+    with pytest.raises(Interrupted), pytest.warns(UserWarning, match=f"{step(2)}.*continues"):
         train(last, Interrupt(3))
 
 

@@ -194,7 +194,7 @@ def test_where_training_goes_on_is_printed(tmp_path, capsys):
     system.fit(images(), resume=tmp_path, verbose=2, callbacks=[checkpoint(tmp_path)])
     assert "holds no checkpoint yet" in capsys.readouterr().out
     system.fit(images(), epochs=2, resume=tmp_path, verbose=2)
-    assert "goes on from" in (out := capsys.readouterr().out)
+    assert "resumes from" in (out := capsys.readouterr().out)
     assert "step-0000000002.weights.h5, epoch 2." in out
 
 
@@ -205,7 +205,7 @@ def test_that_nothing_is_left_to_train_is_printed(tmp_path, capsys):
         return capsys.readouterr().out
 
     run(epochs=1)
-    assert "The run is complete" in (out := run(epochs=1)) and "goes on" not in out
+    assert "The run is complete" in (out := run(epochs=1)) and "resumes" not in out
     run(epochs=2)
     ended = run(epochs=3)
     assert "ended by its callbacks after epoch 2" in ended and "EarlyStopping(loss)" in ended

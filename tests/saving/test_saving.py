@@ -449,7 +449,7 @@ def test_a_file_that_does_not_fit_changes_nothing_and_the_error_lists_what_diffe
         error.match(text)
     assert_same(system, before)
 
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="were not loaded"):
         system.load_weights(path, skip_mismatch=True)
     for name, part in parts(system).items():
         known = theirs.get(name, [])

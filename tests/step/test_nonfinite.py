@@ -84,5 +84,5 @@ def test_a_model_alone_behaves_as_in_keras():
 
 
 def test_terminate_on_nan_says_that_it_will_not_see_any():
-    with pytest.warns(UserWarning, match="TerminateOnNaN will not see"):
+    with pytest.warns(UserWarning, match="TerminateOnNaN will have no effect"):
         TinyGAN().fit(np.ones((2, 1)), verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])

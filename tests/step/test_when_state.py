@@ -110,3 +110,35 @@ def test_variables_of_other_models_are_left_alone(monkeypatch):
     # the rehearsal puts back all on TensorFlow, eagerly, before the step
     counts = [sum(v is other for v in assigned) for other in others]
     assert max(counts) <= (keras.backend.backend() == "tensorflow")
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:The gradient of 'b'")
+def test_update_when_reads_what_is_restored_after_gradients_that_are_not_finite():
+    class Reads(ml.MLSystem):
+        """Only the gradient of b is infinite on a batch of zeros."""
+
+        routing = "own"
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = Scale(1.0), Scale(1.0)
+            self.last = self.add_weight(shape=(), initializer="zeros", trainable=False)
+            self.asked = self.add_weight(shape=(), initializer="zeros", trainable=False)
+            self.update_when = {"a": self.is_due}
+
+        def forward(self, x):
+            self.last.assign(ops.mean(x))
+            return {"a": self.a(ops.ones_like(x)), "b": self.b(1 / x)}
+
+        def compute_losses(self, x, y, outputs):
+            return {name: ops.mean(value) for name, value in outputs.items()}
+
+        def is_due(self, losses):
+            self.asked.assign_add(1.0)
+            return self.last > 0.5
+
+    system, x = Reads(), np.array([[1.0], [0.0], [1.0]], "float32")
+    logs = system.fit(x, batch_size=1, shuffle=False, verbose=0).history
+    assert logs["a_updated"] == [1.0] and logs["b_skipped"] == [1]
+    assert number(system.asked) == 2.0  # like `last`, restored on the second batch

@@ -34,22 +34,22 @@ class Live(BatchCallback):
 
     The numbers of a model are its loss with a curve, its terms and metrics, the learning rate, the
     number of updates (`steps`) and of `skipped` updates. A loss is its mean over the batches since
-    the last update of the view.
+    the last update of the view. If `ml.callbacks.Advice` is another callback of the `fit`, its
+    advice stands below the table.
 
-    `Live` takes the place of the progress bar. Training with and without it is the same, bit for
-    bit. It reads numbers only when it updates the view. It waits longer than `every` where an
-    update takes long, so that updates take at most 2 % of the time.
+    `Live` takes the place of the progress bar, whatever `verbose` is. Training with and without it
+    is the same, bit for bit. It reads numbers only when it updates the view. If an update takes
+    long, it waits longer than `every`, so that updates take at most 2 % of the time.
 
     Args:
         samples: a function without arguments that returns images, as
-            `lambda: gan.generator(noise)`. A notebook shows them as a strip over the epochs. Their
-            shape is (number, height, width) or (number, height, width, channels). Integers are from
-            0 to 255, floats from 0 to 1, or from -1 to 1.
+            `lambda: gan.generator(noise)`. A notebook shows the first four as a strip over the
+            epochs. Shapes and numbers are as in `ml.plot.samples`.
         every: seconds between updates.
         gradients: whether to measure the norm of the gradient of each model (`|grad|`), and the
             norm of an update divided by that of the weights (`update`). This takes a forward pass,
             the backward passes of a step, and a copy of the weights, at each update of the view.
-            With the callback `GradientNorms`, the numbers that it logs are shown.
+            The numbers that `Advice` or `GradientNorms` measure are shown without.
         path: file for the strip of samples, as `samples.png`. A notebook shows the strip without.
             Elsewhere, samples without a file are left out, with a warning.
 
@@ -89,6 +89,7 @@ class Live(BatchCallback):
             batch_size=getattr(epoch.data_adapter, "batch_size", None),
         )
         self._run = Run(self.model, Clock(self.every), progress, film, callbacks.parts[0])
+        self._run.meet(callbacks.callbacks)
 
     def _film(self, samples: Callable[[], Any]) -> Film | None:
         if self.path is None and not surfaces.in_notebook():
@@ -154,5 +155,5 @@ def _check(samples: Any, every: Any, path: Any) -> None:
     if samples is not None and importlib.util.find_spec("matplotlib") is None:
         raise ValueError(
             "Live(samples=...) draws with matplotlib, which is not installed. Install it with "
-            "`python -m pip install matplotlib`, or leave samples out."
+            "`python -m pip install 'mlsystem[plot]'`, or leave samples out."
         )

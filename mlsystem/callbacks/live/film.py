@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
+
+from mlsystem.plot.sample_grid import as_images, scaled, value_range_of
 
 _MOMENTS, _SAMPLES, _GAP = 8, 4, 2  # columns and rows at most; pixels between images
 
@@ -25,7 +25,7 @@ class Film:
 
     def add(self, moment: str) -> None:
         """Draw samples. They replace those of the same moment."""
-        images = stacked(self.samples())
+        images = as_images(self.samples(), "Live(samples=...)")[:_SAMPLES, ..., :3]
         self.columns = [column for column in self.columns if column[0] != moment]
         self.columns.append((moment, images))
         if len(self.columns) > 2 * _MOMENTS:
@@ -42,17 +42,15 @@ class Film:
     @property
     def aspect(self) -> float:
         """The height of the whole strip, divided by its width."""
-        height, width, _ = self.columns[0][1].shape
-        return height / (width * _MOMENTS)
+        number, height, width, _ = self.columns[0][1].shape
+        return number * (height + _GAP) / ((width + _GAP) * _MOMENTS)
 
     def draw(self, axes: Any) -> None:
         """Draw the strip on the axes of matplotlib. Later moments are blank."""
         columns = self.shown()
-        images = [image for _, image in columns]
-        blank = [np.full_like(images[0], 255)] * (_MOMENTS - len(images))
         axes.clear()
-        axes.imshow(np.concatenate([*images, *blank], axis=1), aspect="equal")
-        width = images[0].shape[1]
+        axes.imshow(_side_by_side([images for _, images in columns]), aspect="equal")
+        width = columns[0][1].shape[2] + _GAP
         places = [(i + 0.5) * width for i in range(len(columns))]
         axes.set_xticks(places, [name for name, _ in columns], fontsize=8)
         axes.set_yticks([])
@@ -69,32 +67,13 @@ class Film:
         figure.savefig(path)
 
 
-def stacked(images: Any) -> np.ndarray:
-    """Return images one below the other, as an array of bytes: height, width, three channels.
-
-    Raises:
-        ValueError: for an array that is not a batch of images.
-    """
-    found = np.asarray(ops.convert_to_numpy(images))
-    if found.ndim == 4 and keras.config.image_data_format() == "channels_first":
-        found = np.moveaxis(found, 1, -1)
-    if found.ndim == 3:
-        found = found[..., None]
-    if found.ndim != 4 or found.shape[-1] not in (1, 3) or not len(found):
-        raise ValueError(
-            f"The samples of Live have shape {np.shape(images)}. Return images of shape (number, "
-            "height, width) or (number, height, width, channels), with 1 or 3 channels."
-        )
+def _side_by_side(columns: list[Any]) -> np.ndarray:
+    """Return the images of each moment in a column, as one image with three channels."""
+    low, high = value_range_of(columns)
     padding = ((0, 0), (0, _GAP), (0, _GAP), (0, 0))
-    padded = np.pad(_bytes(found[:_SAMPLES]), padding, constant_values=255)
-    column = np.concatenate(list(padded))
-    return np.broadcast_to(column, (*column.shape[:2], 3))
-
-
-def _bytes(images: np.ndarray) -> np.ndarray:
-    """Return images as bytes: integers as they are, floats from 0 to 1, or from -1 to 1."""
-    if images.dtype.kind in "iu":
-        return images.clip(0, 255).astype("uint8")
-    images = np.nan_to_num(images.astype("float32"))
-    scaled = images / 2 + 0.5 if images.min() < 0 else images
-    return (scaled * 255).clip(0, 255).round().astype("uint8")
+    found = []
+    for images in columns:
+        colored = np.broadcast_to(scaled(images, low, high), (*images.shape[:3], 3))
+        found.append(np.concatenate(np.pad(colored, padding, constant_values=1.0)))
+    blank = [np.ones_like(found[0])] * (_MOMENTS - len(found))
+    return np.concatenate([*found, *blank], axis=1)

@@ -30,7 +30,7 @@ class Progress:
     first_epoch: int = 1
     started: float = 0.0
     is_over: bool = False
-    _begun: float = field(default_factory=time.perf_counter)
+    _begun: float = field(default_factory=lambda: time.perf_counter())
     _epoch_begun: float = 0.0
     _last: tuple[float, int] = (0.0, 0)  # the time of the last update, and the batches then
 

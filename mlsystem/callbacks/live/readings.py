@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from mlsystem import _keras, _learner
@@ -22,12 +23,13 @@ class Readings:
         learner: the learner of the model that is trained.
         latest: the latest value of each log.
         curves: the values of each log in the course of training.
-        skipped: the number of skipped updates of each model in this `fit`.
+        colors: the color of each model.
     """
 
     learner: Learner
     latest: dict[str, float] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    colors: dict[str, str] = field(default_factory=dict)
     is_read: bool = False  # in this epoch
     _sums: dict[str, tuple[float, float]] = field(default_factory=dict)
     _skipped: dict[str, int] = field(default_factory=dict)  # in the epochs that are over
@@ -104,4 +106,5 @@ def _metrics(learner: Learner) -> dict[str, float]:
     """Return the metrics of the epoch so far, which are no means of losses."""
     found = learner.model.get_metrics_result()
     numbers = {name: value for name, value in found.items() if not isinstance(value, dict)}
-    return {name: _number(value) for name, value in numbers.items() if not ops.shape(value)}
+    arrays = {name: ops.convert_to_numpy(value) for name, value in numbers.items()}
+    return {name: float(array) for name, array in arrays.items() if not np.ndim(array)}

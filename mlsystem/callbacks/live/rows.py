@@ -8,7 +8,7 @@ from mlsystem.callbacks.compact_logs import loss_logs
 from mlsystem.callbacks.for_model import owner
 from mlsystem.callbacks.live.readings import Curve, Readings
 from mlsystem.metrics import validation_names
-from mlsystem.plot.colors import NEUTRAL, model_colors
+from mlsystem.plot.colors import NEUTRAL, PALETTE, model_colors
 
 # The ends of logs that have a column of their own, or that are no numbers of a model.
 _OTHER = ("loss", "learning_rate", "skipped", "update_ratio")
@@ -52,21 +52,32 @@ class Row:
 
 def rows(readings: Readings) -> list[Row]:
     """Return a row for each model, and one for each loss that belongs to no model."""
-    learner = readings.learner
-    models = list(learner.known_models())
-    colors = model_colors(models)
-    found = [_of_model(readings, name, colors[name]) for name in models]
-    if not _learner.is_system(learner.model):
-        return found
-    others = [log.removesuffix("_loss") for log in loss_logs(learner)]
-    known = [name for name in others if f"{name}_loss" in readings.latest]
-    return found + [_of_loss(readings, name) for name in known if name not in models]
+    models = list(readings.learner.known_models())
+    others = [name for name in _losses(readings.learner) if name not in models]
+    found = [_of_model(readings, name) for name in models]
+    found += [_of_loss(readings, name) for name in others]
+    for row in found:
+        row.color = readings.colors.get(row.name, NEUTRAL)
+    return found
 
 
-def _of_model(readings: Readings, name: str, color: str) -> Row:
+def colors(learner: Learner) -> dict[str, str]:
+    """Return the color of each trained model, then of the losses of no model, as in pictures."""
+    models, known = list(learner.models()), list(learner.known_models())
+    others = [name for name in _losses(learner) if name not in known]
+    return model_colors([*models, *others[: max(0, len(PALETTE) - len(models))]])
+
+
+def _losses(learner: Learner) -> list[str]:
+    """Return the names of the losses of a system."""
+    is_system = _learner.is_system(learner.model)
+    return [log.removesuffix("_loss") for log in loss_logs(learner)] if is_system else []
+
+
+def _of_model(readings: Readings, name: str) -> Row:
     learner, latest = readings.learner, readings.latest
     row = _of_loss(readings, name if _learner.is_system(learner.model) else "")
-    row.name, row.color, row.is_model = name, color, True
+    row.name, row.is_model = name, True
     row.more = _more(learner, name, latest)
     row.rate, row.steps = readings.rate(name), readings.updates(name)
     row.skipped = readings.skipped(name)

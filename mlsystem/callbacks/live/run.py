@@ -1,9 +1,10 @@
 """`Run`: one `fit` as `Live` shows it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mlsystem.callbacks.advice import Advice
 from mlsystem.callbacks.compact_logs import loss_logs
 from mlsystem.callbacks.live import surfaces
 from mlsystem.callbacks.live.clock import Clock
@@ -11,10 +12,10 @@ from mlsystem.callbacks.live.film import Film
 from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.readings import Readings
-from mlsystem.callbacks.live.rows import rows
+from mlsystem.callbacks.live.rows import colors, rows
 from mlsystem.callbacks.live.view import View
-from mlsystem.callbacks.undisturbed import undisturbed
-from mlsystem.engine import engine
+from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.undisturbed import sampling
 
 
 class Run:
@@ -33,12 +34,18 @@ class Run:
     ) -> None:
         self.model, self.clock, self.progress, self.film = model, clock, progress, film
         self.data = data
-        self.readings = Readings(model._mlsystem)
+        self.readings = Readings(model._mlsystem, colors=colors(model._mlsystem))
         self.surface = surfaces.choose()
         self.meter: Meter | None = None
-        self.advice: Any = None
+        self.advice: list[Advice] = []
+        self.measured: list[MeasuredSteps] = []
         self.is_shown = False
         self.is_timed = self.surface.is_timed or film is not None
+
+    def meet(self, callbacks: Iterable[Any]) -> None:
+        """Find the callbacks that give advice, and those that measure."""
+        self.advice = [c for c in callbacks if isinstance(c, Advice)]
+        self.measured = [c for c in callbacks if isinstance(c, MeasuredSteps)]
 
     def begin_epoch(self, epoch: int) -> None:
         """Note that an epoch begins. The first one shows the empty view."""
@@ -63,9 +70,11 @@ class Run:
     def _update(self) -> None:
         start = time.perf_counter()
         self.readings.read(self.progress.position)
+        for callback in self.measured:
+            self.readings.latest |= callback.latest.logs()
         measured = 0.0
         if self.meter is not None:
-            self.readings.add(self.meter.found, self.progress.position)
+            self.readings.latest |= self.meter.found
             measured = self.meter.seconds
         self._draw_samples(f"epoch {self.progress.epoch}")
         self.surface.update(self._view())
@@ -74,7 +83,7 @@ class Run:
     def _draw_samples(self, moment: str) -> None:
         if self.film is None:
             return
-        with undisturbed(self.model, self.data), engine.step_scope(()):
+        with sampling(self.model, self.data):
             self.film.add(moment)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
@@ -90,7 +99,7 @@ class Run:
         self.surface.update(self._view())
 
     def _view(self) -> View:
-        sentences = [] if self.advice is None else list(self.advice.sentences())
+        sentences = [sentence for advice in self.advice for sentence in advice.sentences()]
         return View(
             self.progress.parts(),
             rows(self.readings),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
 
-def sparkline(values: Sequence[float], width: int = 12, ascii_only: bool = False) -> str:
+def sparkline(values: Sequence[float], width: int = 8, ascii_only: bool = False) -> str:
     """Return a curve as text, from its lowest to its highest value.
 
     Args:

@@ -1,6 +1,7 @@
 """Where `Live` shows a run: a terminal, a notebook, or a pipe."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import sys
@@ -42,7 +43,6 @@ class Terminal(Surface):
         from rich.live import Live
 
         self.live = Live(console=Console(), auto_refresh=False)
-        self.ascii_only = self.live.console.options.ascii_only
 
     def start(self, view: View) -> None:
         """See `Surface`."""
@@ -51,7 +51,7 @@ class Terminal(Surface):
 
     def update(self, view: View) -> None:
         """See `Surface`."""
-        self.live.update(table(view, self.ascii_only), refresh=True)
+        self.live.update(table(view, self.live.console), refresh=True)
 
     def close(self) -> None:
         """See `Surface`."""
@@ -124,7 +124,7 @@ def in_terminal() -> bool:
 def html(view: View) -> str:
     """Return the table as HTML."""
     console = _console(record=True)
-    console.print(table(view))
+    console.print(table(view, console))
     style = "font-family:Menlo,Consolas,'DejaVu Sans Mono',monospace;line-height:1.3"
     code = f'<pre style="{style}">{{code}}</pre>'
     return str(console.export_html(inline_styles=True, code_format=code))
@@ -133,7 +133,7 @@ def html(view: View) -> str:
 def text(view: View) -> str:
     """Return the table as plain text."""
     console = _console()
-    console.print(table(view))
+    console.print(table(view, console))
     return str(console.file.getvalue())
 
 
@@ -141,5 +141,5 @@ def _console(record: bool = False) -> Any:
     from rich.console import Console
 
     # Neither a terminal nor a notebook, whatever this program runs in.
-    given = {"force_jupyter": False, "force_terminal": False}
-    return Console(file=io.StringIO(), width=_WIDTH, record=record, **given)
+    forced = functools.partial(Console, force_jupyter=False, force_terminal=False)
+    return forced(file=io.StringIO(), width=_WIDTH, record=record)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,37 +14,55 @@ from mlsystem.callbacks.live.sparkline import sparkline
 from mlsystem.callbacks.live.view import View
 
 Cell = Callable[[Row], Any]
+Columns = dict[str, tuple[Cell, Any]]  # the cell of a row, and its alignment
+# What a narrow terminal goes without, in this order.
+_LEFT_OUT = ("trend", "skipped", "steps", "rate", "update", "|grad|")
 
 
-def table(view: View, ascii_only: bool = False) -> Group:
-    """Return a view as text: heading, table and advice.
+def table(view: View, console: Console) -> Group:
+    """Return a view as text: heading, table, terms and advice.
 
     Args:
         view: what to show.
-        ascii_only: whether the output cannot show other characters.
+        console: where to show it. Its width decides which columns there are.
     """
-    heading = Text(GAP.join(["", *view.heading]) if view.heading else "")
-    if view.heading:
-        heading.stylize("bold", 0, len(GAP) + len(view.heading[0]))
-    notes = [Text(f"  ! {sentence}", style="yellow") for sentence in view.sentences]
-    return Group(heading, _table(view.rows, ascii_only), *notes)
+    name, *more = view.heading
+    heading = Text(GAP).append(name, "bold").append("".join(GAP + part for part in more))
+    columns = _columns(view.rows, console.options.ascii_only)
+    for name in _LEFT_OUT:
+        if _width(_table(view.rows, columns), console) > console.width:
+            columns.pop(name, None)
+    numbers = [(Text(row.name, row.color), _more(row), "dim") for row in view.rows if row.more]
+    advice = _pairs([(Text("!"), sentence, "yellow") for sentence in view.sentences])
+    return Group(heading, _table(view.rows, columns), _pairs(numbers), advice)
 
 
-def _table(rows: list[Row], ascii_only: bool) -> Table:
-    columns = _columns(rows, ascii_only)
+def _width(renderable: Any, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10**4), renderable).maximum
+
+
+def _table(rows: list[Row], columns: Columns) -> Table:
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     found.add_column("")
     for heading, (_, justify) in columns.items():
-        found.add_column(heading, justify=justify, no_wrap=heading != "terms", overflow="ellipsis")
+        found.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         found.add_row("", *(cell(row) for cell, _ in columns.values()))
     return found
 
 
-def _columns(rows: list[Row], ascii_only: bool) -> dict[str, tuple[Cell, Any]]:
-    """Return the columns for which there are numbers, each with the function of its cells."""
+def _pairs(lines: list[tuple[Text, str, str]]) -> Table:
+    """Return lines of a name and a text, which is indented where it is long."""
+    found = Table.grid(padding=(0, 2, 0, 0))
+    for name, text, style in lines:
+        found.add_row("", name, Text(text, style))
+    return found
+
+
+def _columns(rows: list[Row], ascii_only: bool) -> Columns:
+    """Return the columns. Those of measured numbers are left out without a measurement."""
     sets = dict.fromkeys(name for row in rows for name in row.validation)
-    found: dict[str, tuple[Cell, Any]] = {
+    found: Columns = {
         "model": (lambda row: Text(row.name, style=row.color), "left"),
         "loss": (lambda row: _number(row.value), "right"),
         **{f"val {name}".strip(): (_validation(name), "right") for name in sets},
@@ -53,14 +72,12 @@ def _columns(rows: list[Row], ascii_only: bool) -> dict[str, tuple[Cell, Any]]:
         "update": (lambda row: _number(row.ratio), "right"),
         "steps": (lambda row: _count(row.steps, row), "right"),
         "skipped": (lambda row: _count(row.skipped, row), "right"),
-        "terms": (lambda row: Text(_more(row), style="dim"), "left"),
     }
-    measured = {
-        "|grad|": any(row.gradient is not None for row in rows),
-        "update": any(row.ratio is not None for row in rows),
-        "terms": any(row.more for row in rows),
-    }
-    return {name: column for name, column in found.items() if measured.get(name, True)}
+    if all(row.gradient is None for row in rows):
+        found.pop("|grad|")
+    if all(row.ratio is None for row in rows):
+        found.pop("update")
+    return found
 
 
 def _validation(name: str) -> Cell:

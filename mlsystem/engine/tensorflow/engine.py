@@ -31,7 +31,8 @@ class TensorFlowEngine(Engine):
             tape.watch(_unwatched(state()))
             losses, aux = fn()
             rows = [(weighted_sum(losses, weights), into) for weights, into in plan(losses)]
-        return losses, aux, [_backward(tape, total, into) for total, into in rows]
+        started = [self.replicas.mean_later(_backward(tape, *row)) for row in rows]
+        return losses, aux, [averaged() for averaged in started]
 
     def grad(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def gradient(x: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
+from mlsystem.engine.replicas import Replicas
 from mlsystem.engine.torch import graph_branches, graph_passes
 from mlsystem.engine.torch.capture import capture
 
@@ -31,8 +32,8 @@ class CompiledStep:
     a warning.
     """
 
-    def __init__(self, system: Any, step: Callable[[Any], Any]) -> None:
-        self.system, self.step = system, step
+    def __init__(self, system: Any, step: Callable[[Any], Any], replicas: Replicas) -> None:
+        self.system, self.step, self.replicas = system, step, replicas
         self.how = system._mlsystem.given.jit_compile
         self.state = system._mlsystem.state_variables()
         self.buffers = [
@@ -53,7 +54,11 @@ class CompiledStep:
         """Run a step on each batch and return the logs of the last."""
         eager = self.how is False or self.system.run_eagerly
         once = self.step if eager else self._once
-        return [once(batch) for batch in batches][-1]
+        logs = None
+        for batch in batches:
+            with self.replicas.noise(self.system):
+                logs = once(batch)
+        return logs
 
     def _once(self, batch: Any) -> Any:
         self._drop_outdated()
@@ -77,7 +82,8 @@ class CompiledStep:
     def _kind(self, batch: Any, values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
         # Other frozen weights make another graph.
         trained = tuple([value.requires_grad for value in values])
-        return _read(batch, inputs), trained
+        # So does a batch that several processes divide unevenly.
+        return _read(batch, inputs), trained, self.replicas.parts
 
     def _drop_outdated(self) -> None:
         """Drop the programs if a number in an attribute has changed."""

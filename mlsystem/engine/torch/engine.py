@@ -26,7 +26,11 @@ class TorchEngine(Engine):
             losses, aux = fn()
             rows = [(weighted_sum(losses, w), [v.value for v in into]) for w, into in plan(losses)]
             last = len(rows) - 1
-            found = [_backward(*row, again or i < last, again) for i, row in enumerate(rows)]
+            started = [
+                self.replicas.mean_later(_backward(*row, again or i < last, again), again)
+                for i, row in enumerate(rows)
+            ]
+            found = [averaged() for averaged in started]
         if not again:
             losses, aux = tree.map_structure(_detached, (losses, aux))
         return losses, aux, found
@@ -73,23 +77,24 @@ class TorchEngine(Engine):
         return old.version is None or value._version != old.version
 
     def train_function(self, system: Any) -> Callable[..., Any]:
-        return CompiledStep(system, system.train_step)
+        return CompiledStep(system, system.train_step, self.replicas)
 
     def test_function(self, system: Any) -> Callable[..., Any]:
-        return CompiledStep(system, system.test_step)
+        return CompiledStep(system, system.test_step, self.replicas)
 
     def compiler(self, system: Any) -> str:
         how = system._mlsystem.given.jit_compile
-        if how is False or system.run_eagerly:
+        steps = list(getattr(system.train_function, "steps", {}).values())
+        never = bool(steps) and all(step.how is False for step in steps)  # it cannot be captured
+        if how is False or system.run_eagerly or never:
             return ""
-        steps = getattr(system.train_function, "steps", {}).values()
-        known = [step.operations for step in steps if step.operations]
-        parts = ["captured graph", *(["inductor"] if how is True else [])]
-        return f"torch ({', '.join([*parts, *([f'{max(known):,} operations'] if known else [])])})"
+        size = max((step.operations for step in steps), default=0)
+        parts = ["captured graph", "inductor" if how is True else "", f"{size:,} operations"]
+        return f"torch ({', '.join(part for part in parts[: 3 if size else 2] if part)})"
 
     @contextlib.contextmanager
     def discarding(self, learner: Any) -> Iterator[None]:
-        with self._buffers_restored(learner), super().discarding(learner):
+        with _buffers_restored(learner), super().discarding(learner):
             yield
 
     @contextlib.contextmanager
@@ -121,18 +126,8 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def _restored(self, learner: Any, state: list[Any]) -> Iterator[None]:
-        with self._buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
+        with _buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
             yield
-
-    @contextlib.contextmanager
-    def _buffers_restored(self, learner: Any) -> Iterator[None]:
-        buffers = [(buffer, buffer.detach().clone()) for buffer in learner.buffers()]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, old in buffers:
-                    buffer.copy_(old)
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         return next(iter(given[0]), None), given
@@ -190,6 +185,18 @@ def _input(x: Any) -> Any:
     # A copy, so that a use of `x` that does not come through the argument is constant.
     x = ops.convert_to_tensor(x)
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+@contextlib.contextmanager
+def _buffers_restored(module: Any) -> Iterator[None]:
+    """Restore the buffers of modules that Keras does not know as variables."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in before:
+                buffer.copy_(old)
 
 
 @contextlib.contextmanager

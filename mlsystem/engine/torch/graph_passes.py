@@ -140,6 +140,8 @@ def _is_constant(node: Node, known: dict[Node, torch.Tensor]) -> bool:
         return True
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
+    if node.target.namespace == "_c10d_functional":  # it needs the other processes
+        return False
     return (
         [str(result.type) for result in node.target._schema.returns] == ["Tensor"]
         and not _writes(node)

@@ -9,11 +9,13 @@
 - `ops.scatter` reads its indices one by one. The replacement uses all at once.
 - Nadam divides by NumPy numbers. The replacement divides by tensors.
 
-`fused_ops.py` has replacements that are only faster.
+`fused_ops.py` has replacements that are only faster. All threads share these functions. One thread
+traces at a time, and the others keep calling the functions of Keras.
 """
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mlsystem import _keras
 from mlsystem.engine.torch import fused_ops, graph_branches
 
+_lock = threading.RLock()
 _of_keras = _keras.torch_modules()
 # For Nadam, in place of the module `core`.
 _tensors_only = SimpleNamespace(
@@ -45,7 +48,7 @@ def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
         (torch, "_foreach_add_", _tensor_alpha(torch._foreach_add_)),
         *(fused_ops.replaced(_of_keras, fused) if faster else []),
     ]
-    with contextlib.ExitStack() as stack:
+    with _lock, contextlib.ExitStack() as stack:
         stack.enter_context(graph_branches.allowed(fused))
         for owner, name, function in replaced:
             if hasattr(owner, name):
@@ -56,15 +59,27 @@ def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
     before = getattr(owner, name)
-    setattr(owner, name, other)
+    setattr(owner, name, _in_this_thread(other, before) if callable(other) else other)
     try:
         yield
     finally:
         setattr(owner, name, before)
 
 
+def _in_this_thread(function: Callable[..., Any], before: Callable[..., Any]) -> Any:
+    """Return a function that calls `function` in this thread, and `before` in other threads."""
+    mine = threading.get_ident()
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if threading.get_ident() == mine else before)(*args, **kwargs)
+
+    return call
+
+
 def _mark_draw(seed: Any) -> None:
-    first, second = _keras.draw_seed(seed)
+    # Of the module, where several processes replace it.
+    first, second = _of_keras.random.draw_seed(seed)
     torch.ops.mlsystem.draw(first + second)
 
 
@@ -129,7 +144,7 @@ def _selected(pred: torch.Tensor, if_true: Any, if_false: Any) -> Any:
 
 
 def _refuse(*args: Any, **kwargs: Any) -> Any:
-    raise RuntimeError("Gradients through, or taken in, a branch of `ops.cond` are eager.")
+    raise RuntimeError("A captured step cannot differentiate a branch of `ops.cond`.")
 
 
 def _branch(values: list[Any], fn: Callable[[], Any]) -> tuple[Any, dict[int, torch.Tensor]]:

@@ -1,0 +1,102 @@
+"""Several processes, or devices, train as one does with the same global batch."""
+
+import functools
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import systems_apart as apart
+from processes import run, started
+
+# Torch compiles fastest. The others train what an engine decides.
+NAMES = {"torch": list(apart.CASES), "jax": ["gan", "byol"], "tensorflow": ["gan", "byol"]}[
+    keras.backend.backend()
+]
+# One of the batches holds a NaN.
+pytestmark = pytest.mark.filterwarnings("ignore:The gradient of 'discriminator' is not finite")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("apart")
+
+
+@pytest.fixture(scope="module")
+def texts(folder):
+    """What the two processes print."""
+    return run("systems_apart.py", folder, *NAMES)
+
+
+@pytest.fixture(scope="module")
+def both(folder, texts):
+    """What each of them has in the end."""
+    return [dict(np.load(folder / f"{index}.npz")) for index in (0, 1)]
+
+
+@functools.cache
+def alone(name):
+    return apart.fit(name)
+
+
+def check(name, found):
+    weights, optimizers, history = alone(name)
+    for ours, theirs in ((found[0], weights), (found[1], optimizers)):
+        tolerance = 1e-3 if name == "byol" else 1e-5  # batch norm
+        assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+    ours, theirs = json.loads(found[2].tobytes()), json.loads(history.tobytes())
+    assert set(ours) == set(theirs)
+    for log in theirs:
+        np.testing.assert_allclose(ours[log], theirs[log], rtol=1e-4, atol=1e-6, err_msg=log)
+
+
+def numbers(found, name):
+    return [found[f"{name}_{i}"] for i in range(3)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_train_as_one(both, name):
+    first, second = (numbers(found, name) for found in both)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)  # to the last bit
+    check(name, first)
+
+
+def test_the_first_process_writes_and_shows(folder, texts):
+    assert texts[0].count("Epoch 1/2") == len(NAMES)
+    assert "Epoch" not in texts[1] and "s/step" not in texts[1]
+    for name in NAMES:
+        assert len((folder / f"{name}.csv").read_text().splitlines()) == 1 + apart.EPOCHS
+        files = [path.name for path in (folder / name).glob("step-*")]
+        assert files == ["step-0000000020.weights.h5"]
+
+
+def test_one_process_resumes_what_two_have_written(folder, both):
+    longer = apart.fit("gan", epochs=3)
+    resumed = apart.fit("gan", epochs=3, resume=folder / "gan")
+    assert np.abs(resumed[0] - longer[0]).max() <= 1e-5 * np.abs(longer[0]).max()
+
+
+def test_the_others_end_when_one_is_killed():
+    with started("endless.py") as running:
+        assert any(line == "training\n" for line in running[1].stdout)
+        running[0].kill()
+        text, _ = running[1].communicate(timeout=60)
+    assert running[1].returncode > 0
+    assert "Error" in text
+
+
+def test_one_process_does_not_wait_for_ever():
+    with started("endless.py", count=1, more=1, TIMEOUT="2") as running:
+        text, _ = running[0].communicate(timeout=100)
+    assert running[0].returncode > 0
+    assert "Process 1 of 2 has not come" in text
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="one process has one device")
+@pytest.mark.parametrize("name, sharded", [("wgan_gp", ""), ("nested", "vae/decoder")])
+def test_one_process_trains_on_four_devices(tmp_path, name, sharded):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    run("systems_apart.py", tmp_path, name, count=1, XLA_FLAGS=flags, SHARDED=sharded)
+    check(name, numbers(dict(np.load(tmp_path / "0.npz")), name))
