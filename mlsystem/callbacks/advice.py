@@ -58,7 +58,8 @@ class Advice(MeasuredSteps):
     nothing. That is why `fit` does not use this callback by itself.
 
     Args:
-        every: number of batches between measurements. Each epoch measures its first batch.
+        every: number of batches between measurements. Each epoch measures its first batch. Give an
+            odd number if a model is updated on every second batch, or its updates are never seen.
         samples: a function without arguments that returns samples of shape (number, ...), from the
             same noise each time. It is called at the end of each epoch. The first 64 are compared.
         winning_loss: the loss of a model that may have won.
