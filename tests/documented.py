@@ -144,7 +144,7 @@ NAMES = {
 }
 GANS = (
     *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
-    *("distribute", "gradients", "history"),
+    *("distribute", "gradients", "history", "process_index"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 
