@@ -181,7 +181,7 @@ class _Followed(EpochIterator):
         # Keras 3.16 would stack the batches of an execution on JAX; our step does so itself.
         steps, self.steps_per_execution = self.steps_per_execution, 1
         try:
-            if getattr(self.data_adapter, "yields_global_arrays", False):
+            if getattr(self.data_adapter, "is_placed", False):  # on the devices, without Keras
                 return self.data_adapter.get_global_iterator()
             return super()._get_iterator()
         finally:

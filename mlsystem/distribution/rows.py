@@ -157,7 +157,7 @@ class OwnRows:
         return _Batches(lambda: self._divided(iter(self.adapter.get_torch_dataloader())))
 
     def get_global_iterator(self) -> Any:
-        """Return the batches on JAX as global arrays, which Keras need not place on devices."""
+        """Return the batches as global arrays, on JAX."""
         return self._divided(self.adapter.get_jax_iterator())
 
     def get_tf_dataset(self) -> Any:
@@ -171,8 +171,8 @@ class OwnRows:
     # -----------------------------------------------------------------------------------------
 
     @property
-    def yields_global_arrays(self) -> bool:
-        """Whether steps see the whole batch, as on JAX."""
+    def is_placed(self) -> bool:
+        """Whether batches are global arrays, which Keras need not place on devices."""
         return not self.replicas.reduces
 
     @property
