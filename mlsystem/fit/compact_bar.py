@@ -83,7 +83,7 @@ class CompactBar(keras.callbacks.ProgbarLogger):
         return of_a_batch and of_a_batch * (1 + self.sets) + len(self.model.optimizers)
 
     def _draw(self, batch: int, logs: Any) -> None:
-        if self.line is not None and self.verbose == 1:
+        if self.line is not None:
             self.line.draw(batch + 1, self._text(logs))
 
     def _end(self, logs: Any) -> None:

@@ -276,7 +276,7 @@ NAMES = "'critics/0', 'critics/1', 'heads/left', 'self'"
             ["One LearningRateScheduler", "'critics/0'", "'self'", "one for each"],
         ),
         (lambda: [For(0, HALVE)], ["0", "string"]),
-        (lambda: [For("self", kc.History)], ["'self'", "History", "make an instance"]),
+        (lambda: [For("self", kc.History)], ["'self'", "History", "Make an instance"]),
         (
             lambda: [For("self", [HALVE])],
             ["'self'", "one Keras callback", "Give each callback its own For"],

@@ -92,6 +92,7 @@ def test_a_bar_of_the_user_stays_alone(capsys):
     assert capsys.readouterr().out.count("2/2") == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*input ran out of data")
 @pytest.mark.once
 def test_data_of_unknown_length(capsys):
     data = ((ones(),) for _ in range(5))
