@@ -5,8 +5,8 @@
 The system is a denoising autoencoder (Vincent et al. 2008, doi:10.1145/1390156.1390294). Its
 encoder is a `torch.nn.Module` on torch, and a `flax.linen.Module` on JAX (`pip install flax`).
 TensorFlow's own networks are Keras models, so the encoder is one there. The decoder is a Keras
-model. Routing, optimizers, reports and saving work the same with each. The data are the 1,797
-handwritten digits of scikit-learn, in noise. The baseline is a linear map.
+model. Routing, optimizers, gradient reports and `save_weights` work the same with each. The data
+are the 1,797 handwritten digits of scikit-learn, in noise. The baseline is a linear map.
 """
 
 import mlsystem as ml  # first, so that it chooses an installed backend

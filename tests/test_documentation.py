@@ -64,6 +64,20 @@ def test_a_page_runs(name, tmp_path, monkeypatch):
     assert run(Document(PAGES[name].read_text(), str(PAGES[name])))
 
 
+@pytest.mark.each_backend
+def test_the_front_page_runs():
+    page = ROOT / "README.md"
+    assert run(Document(page.read_text(), str(page)))
+    assert len(page.read_text().splitlines()) <= 150
+
+
+def test_the_links_of_the_front_page_exist():
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r'(?:\]\(|src="|href=")([^)"#]+)', text)
+    assert len(targets) > 30
+    assert not [path for path in targets if not (ROOT / path).exists()]
+
+
 @pytest.mark.parametrize("name", with_code)
 def test_all_python_of_a_page_is_python(name):
     """Also where a block is not run, because it needs what the tests do not install."""

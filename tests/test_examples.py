@@ -24,7 +24,10 @@ TINY = {
     "balanced_gan": {"count": 256, "epochs": 2, "seeds": (0,)},
     "byol": {"epochs": 1, "samples": 100},
     "classifier": {"epochs": 1, "samples": 64},
+    "conditional_gan": {"epochs": 1, "samples": 100, "judge_epochs": 1},
+    "cycle_gan": {"epochs": 1, "samples": 60, "judge_epochs": 1},
     "deep_ensemble": {"epochs": 1, "samples": 100, "count": 2},
+    "diffusion": {"epochs": (1, 1), "samples": 100, "judge_epochs": 1},
     "distillation": {"epochs": 1, "teacher_epochs": 1, "samples": 100, "few": 8, "seeds": (0,)},
     "domain_adaptation": {"epochs": 1, "samples": 100, "seeds": (0,)},
     "fine_tuning": {
@@ -35,7 +38,7 @@ TINY = {
         "seeds": (0,),
         "rates": {"two": [(1e-3, 0.1)]},
     },
-    "gan": {"epochs": 1, "samples": 100},
+    "gan": {"epochs": 1, "samples": 100, "judge_epochs": 1},
     "multi_task": {"epochs": 1, "samples": 64, "copies": 1},
     "native_modules": {"epochs": 1, "samples": 100},
     "ppo": {"rounds": 1, "count": 4, "steps": 8, "updates": 2, "episodes": 2},
@@ -81,8 +84,6 @@ def test_runs(file, tmp_path):
     main = load(file).main
     takes_folder = "folder" in inspect.signature(main).parameters
     more = {"folder": tmp_path} if takes_folder else {}
-    if file.stem == "gan" and not takes_folder:
-        more = {"picture": tmp_path / "demo.png"}
     figures = numbers(main(**TINY[file.stem], **more))
     assert figures
     assert np.isfinite(figures).all()

@@ -181,7 +181,7 @@ class _Followed(EpochIterator):
         # Keras 3.16 would stack the batches of an execution on JAX; our step does so itself.
         steps, self.steps_per_execution = self.steps_per_execution, 1
         try:
-            if hasattr(self.data_adapter, "get_global_iterator") and _is_jax():
+            if getattr(self.data_adapter, "yields_global_arrays", False):
                 return self.data_adapter.get_global_iterator()
             return super()._get_iterator()
         finally:
@@ -190,10 +190,6 @@ class _Followed(EpochIterator):
     def _enumerate_iterator(self) -> Any:
         steps = super()._enumerate_iterator()
         return steps if self.position is None else self.position.follow(steps)
-
-
-def _is_jax() -> bool:
-    return bool(keras.backend.backend() == "jax")
 
 
 class _Groups(EpochIterator):

@@ -13,7 +13,7 @@ from keras import ops
 from mlsystem import _keras
 from mlsystem._checks import is_count
 from mlsystem.callbacks.measured_steps import MeasuredSteps
-from mlsystem.callbacks.undisturbed import undisturbed
+from mlsystem.callbacks.undisturbed import sampling
 from mlsystem.diagnostics import advice_rules
 from mlsystem.diagnostics.gradient_measurement import Norms
 from mlsystem.diagnostics.gradient_report import Route, followed
@@ -58,7 +58,8 @@ class Advice(MeasuredSteps):
     nothing. That is why `fit` does not use this callback by itself.
 
     Args:
-        every: number of batches between measurements. Each epoch measures its first batch.
+        every: number of batches between measurements. Each epoch measures its first batch. Give an
+            odd number if a model is updated on every second batch, or its updates are never seen.
         samples: a function without arguments that returns samples of shape (number, ...), from the
             same noise each time. It is called at the end of each epoch. The first 64 are compared.
         winning_loss: the loss of a model that may have won.
@@ -179,7 +180,7 @@ class Advice(MeasuredSteps):
     def _distance(self, samples: Callable[[], Any]) -> float:
         """Return the mean distance between two samples."""
         callbacks = self.model._mlsystem.call.callbacks
-        with undisturbed(self.model, callbacks.parts[0] if callbacks is not None else None):
+        with sampling(self.model, callbacks.parts[0] if callbacks is not None else None):
             made = np.asarray(ops.convert_to_numpy(samples()), "float64")
         if made.ndim == 0 or len(made) < 2:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from mlsystem import _keras
 from mlsystem.data.transforms import Transform
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import data_position
@@ -50,7 +51,7 @@ def sampling(model: Any, data: Any) -> Iterator[None]:
         model: the model that is trained.
         data: the training data, as in `undisturbed`.
     """
-    state = nonfinite.forward_state(model)
+    state, seed = nonfinite.forward_state(model), _keras.known_global_seed()
     before = [engine.kept(variable.value) for variable in state]
     with undisturbed(model, data), engine.step_scope(()):
         try:
@@ -59,6 +60,8 @@ def sampling(model: Any, data: Any) -> Iterator[None]:
             for variable, value in zip(state, before, strict=True):
                 if engine.changed(variable.value, value):
                     variable.assign(value)
+            if seed is None:  # the first draw without a seed makes its generator
+                _keras.forget_global_seed()
 
 
 def _seeds(model: Any) -> list[Any]:

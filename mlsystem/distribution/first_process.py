@@ -30,9 +30,9 @@ def reads_together() -> bool:
 
 def quiet(given: dict[str, Any]) -> None:
     """Let the other processes draw no progress, and write no files through Keras' callbacks."""
-    if engine.replicas.count == 1:
+    if engine.replicas.count == 1 or "callbacks" not in given:
         return
-    callbacks = given.get("callbacks")
+    callbacks = given["callbacks"]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return
     found = keras.tree.flatten(callbacks or [])

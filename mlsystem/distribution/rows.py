@@ -171,6 +171,11 @@ class OwnRows:
     # -----------------------------------------------------------------------------------------
 
     @property
+    def yields_global_arrays(self) -> bool:
+        """Whether steps see the whole batch, as on JAX."""
+        return not self.replicas.reduces
+
+    @property
     def joins(self) -> bool:
         """Whether a part of a batch must not be empty, so that small batches join others."""
         return self.replicas.reduces

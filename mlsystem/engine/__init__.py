@@ -16,7 +16,7 @@ _CLASSES = {"jax": "JaxEngine", "tensorflow": "TensorFlowEngine", "torch": "Torc
 class _CannotTrain:
     """Stands in for an engine on a backend that has no gradients."""
 
-    as_layer, predict_scope = Engine.as_layer, Engine.predict_scope
+    as_layer, predict_scope, replicas = Engine.as_layer, Engine.predict_scope, Engine.replicas
 
     def __init__(self, name: str) -> None:
         self.name = name

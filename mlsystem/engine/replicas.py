@@ -1,8 +1,11 @@
 """`Replicas`: the replicas that train one model together, as a step sees them."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
+
+BUCKET = 2**23  # numbers that are averaged at once
 
 
 class Replicas:
@@ -76,3 +79,19 @@ class Replicas:
         Shapes are as with the other replicas.
         """
         yield
+
+
+def buckets(gradients: list[Any]) -> list[list[int]]:
+    """List the positions of gradients that are averaged together: of one dtype, up to a size."""
+    found: dict[Any, list[list[int]]] = {}
+    sizes: dict[Any, int] = {}
+    for i, gradient in enumerate(gradients):
+        if gradient is None:
+            continue
+        kind, size = gradient.dtype, math.prod(gradient.shape)
+        if kind not in found or sizes[kind] + size > BUCKET:
+            found.setdefault(kind, []).append([])
+            sizes[kind] = 0
+        found[kind][-1].append(i)
+        sizes[kind] += size
+    return [bucket for buckets in found.values() for bucket in buckets]

@@ -107,6 +107,12 @@ def _panels(run: _Run, quantity: str) -> list[tuple[str, str, str]]:
     if not names:
         held = ", ".join(map(repr, run.logs)) or "no logs"
         raise ValueError(f"The history has no '{quantity}'. It has {held}.")
+    if (
+        names[0] == ""
+        and len(names) == 2
+        and run.logs[quantity] == run.logs[f"{names[1]}_{quantity}"]
+    ):
+        names = names[1:]  # a system with one loss: its sum says nothing more
     own = colors.model_colors(run.models or [name for name in names if name])
     alone = colors.PALETTE[0] if len(names) == 1 else colors.NEUTRAL
     return [

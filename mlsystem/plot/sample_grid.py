@@ -83,7 +83,12 @@ def value_range_of(rows: list[Any]) -> tuple[float, float]:
     low = min((float(v.min()) for v in finite if v.size), default=0.0)
     high = max((float(v.max()) for v in finite if v.size), default=1.0)
     usual = [(0, 1), (-1, 1), (0, 255)]
-    return next((pair for pair in usual if pair[0] <= low and high <= pair[1]), (low, high))
+    return next((pair for pair in usual if _holds(pair, low, high)), (low, high))
+
+
+def _holds(pair: tuple[float, float], low: float, high: float) -> bool:
+    slack = 0.01 * (pair[1] - pair[0])  # a network may exceed the range of its data by a little
+    return pair[0] - slack <= low and high <= pair[1] + slack
 
 
 def _split(images: Any, columns: int | None) -> dict[int, Any]:

@@ -355,3 +355,13 @@ def test_where_it_cannot_be():
         net.fit(ones(), ones(), verbose=0, callbacks=[Live()])
     with warnings.catch_warnings():
         TinyGAN().evaluate(ones(), verbose=0, callbacks=[Live()])  # it shows training only
+
+
+@pytest.mark.parametrize(("index", "surface"), [(0, surfaces.Pipe), (1, surfaces.Silent)])
+@pytest.mark.once
+def test_the_first_of_several_processes_prints_a_line(index, surface, monkeypatch, terminal):
+    replicas = types.SimpleNamespace(count=2, index=index)
+    monkeypatch.setattr(surfaces.engine, "replicas", replicas)
+    found = surfaces.choose()
+    assert type(found) is surface and not found.is_timed
+    assert Live(lambda: 1 / 0)._film(lambda: 1 / 0) is None

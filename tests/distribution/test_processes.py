@@ -72,6 +72,7 @@ def test_the_first_process_writes_and_shows(folder, texts):
         assert files == ["step-0000000020.weights.h5"]
 
 
+@pytest.mark.once
 def test_one_process_resumes_what_two_have_written(folder, both):
     longer = apart.fit("gan", epochs=3)
     resumed = apart.fit("gan", epochs=3, resume=folder / "gan")
@@ -87,6 +88,7 @@ def test_the_others_end_when_one_is_killed():
     assert "Error" in text
 
 
+@pytest.mark.once
 def test_one_process_does_not_wait_for_ever():
     with started("endless.py", count=1, more=1, TIMEOUT="2") as running:
         text, _ = running[0].communicate(timeout=100)

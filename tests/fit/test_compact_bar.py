@@ -31,7 +31,8 @@ class Experts(ml.MLSystem):
 
 
 @pytest.mark.once
-def test_a_system_with_more_than_six_logs(capsys):
+def test_a_system_with_more_than_six_logs(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     logs = train(TinyGAN(), verbose=2, epochs=2)
     lines = capsys.readouterr().out.splitlines()
     names = {"loss": "loss", "generator_loss": "generator", "discriminator_loss": "discriminator"}
@@ -45,12 +46,12 @@ def test_a_system_with_more_than_six_logs(capsys):
 def test_a_bar_that_moves(capsys, monkeypatch):
     monkeypatch.setattr(bar_line, "_moves", lambda: True)
     monkeypatch.setattr(bar_line, "_INTERVAL", 0.0)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "100")
     train(TinyGAN(), verbose="auto", epochs=1)
     start, *drawn = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).split("\r")
     assert start == "" and [line.split(" ")[0] for line in drawn] == ["1/2", "2/2", "2/2"]
     assert all("━━━━ " in line for line in drawn[:-1])
-    assert all(len(line.rstrip("\n")) <= 79 for line in drawn)
+    assert all(len(line.rstrip("\n")) <= 99 for line in drawn)
     assert drawn[-1].endswith("\n") and "val_loss" in drawn[-1]
 
 

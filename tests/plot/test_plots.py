@@ -99,6 +99,11 @@ def test_a_model_alone_has_one_panel():
     assert not figure.legends
 
 
+def test_the_only_loss_of_a_system_is_drawn_once():
+    figure = ml.plot.history({"loss": [2.0, 1.0], "byol_loss": [2.0, 1.0]})
+    assert [axes.get_title() for axes in figure.axes] == ["byol"]
+
+
 def test_many_models_have_a_grid_of_panels():
     logs = {f"members/{i}_loss": [1.0, 0.5] for i in range(8)} | {"loss": [8.0, 4.0]}
     figure = ml.plot.history(logs, figsize=(9, 6))
@@ -191,6 +196,7 @@ def test_samples_are_a_grid_in_order(shape):
         (0, 1, "float32", 1),
         (-1, 1, "float32", 1),
         (-3, 5, "float32", 5),
+        (0, 1.004, "float32", 1),
         (0, 200, "float32", 255),
         (0, 255, "uint8", 255),
         (0, 9, "int32", 255),
@@ -200,7 +206,7 @@ def test_the_range_is_found(low, high, kind, white):
     images = np.array([low, high], kind).reshape(2, 1, 1)
     dark, light = (float(image.squeeze()) for image in shown(ml.plot.samples(images)))
     black = low if kind == "float32" else 0
-    assert dark == 0 and light == pytest.approx((high - black) / (white - black))
+    assert dark == 0 and light == pytest.approx(min(1, (high - black) / (white - black)))
 
 
 def test_a_given_range_cuts_what_lies_outside():

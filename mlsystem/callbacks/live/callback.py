@@ -17,6 +17,7 @@ from mlsystem.callbacks.live.film import Film
 from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.run import Run
+from mlsystem.engine import engine
 
 
 class Live(BatchCallback):
@@ -39,7 +40,8 @@ class Live(BatchCallback):
 
     `Live` takes the place of the progress bar, whatever `verbose` is. Training with and without it
     is the same, bit for bit. It reads numbers only when it updates the view. If an update takes
-    long, it waits longer than `every`, so that updates take at most 2 % of the time.
+    long, it waits longer than `every`, so that updates take at most 2 % of the time. With several
+    processes, the first one prints a line for each epoch, without samples and gradients.
 
     Args:
         samples: a function without arguments that returns images, as
@@ -92,6 +94,8 @@ class Live(BatchCallback):
         self._run.meet(callbacks.callbacks)
 
     def _film(self, samples: Callable[[], Any]) -> Film | None:
+        if engine.replicas.count > 1:
+            return None
         if self.path is None and not surfaces.in_notebook():
             warnings.warn(
                 "Live shows samples in notebooks only. Give the file to write them to, as "
@@ -107,7 +111,7 @@ class Live(BatchCallback):
             raise ValueError(
                 "Live needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
             )
-        if self.gradients:
+        if self.gradients and engine.replicas.count == 1:
             self._run.meter = Meter(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -13,12 +13,14 @@ from mlsystem.callbacks import compact_logs
 from mlsystem.callbacks.live.figure import Figure
 from mlsystem.callbacks.live.table import table
 from mlsystem.callbacks.live.view import View
+from mlsystem.distribution import first_process
+from mlsystem.engine import engine
 
 _WIDTH, _LINE = 120, 100  # columns of a table in a notebook, and of a line about an epoch
 
 
 class Surface:
-    """Where a run is shown. This one shows nothing."""
+    """Where a run is shown. Subclasses override what they show."""
 
     is_timed = True  # whether it is updated every few seconds
 
@@ -99,8 +101,20 @@ class Pipe(Surface):
         print(f"{heading}{compact_logs.GAP}{line}", flush=True)
 
 
+class Silent(Surface):
+    """Nothing: the first of several processes shows the run."""
+
+    is_timed = False
+
+
 def choose() -> Surface:
-    """Return the surface for the standard output of this program."""
+    """Return the surface for the standard output of this program.
+
+    Of several processes, the first prints a line for each epoch. It must not read or compute what
+    the others do not at the same moment.
+    """
+    if engine.replicas.count > 1:
+        return Pipe() if first_process.is_here() else Silent()
     if in_notebook():
         return Notebook()
     return Terminal() if in_terminal() else Pipe()

@@ -5,6 +5,7 @@ has plain variables, and a step holds the collective operations itself.
 """
 
 import contextlib
+import math
 import pickle
 import weakref
 import zlib
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from mlsystem import _keras
 from mlsystem._learner import running
-from mlsystem.engine.replicas import Replicas
+from mlsystem.engine.replicas import Replicas, buckets
 
 _GROUP = 7001  # the key of the group of all processes
 _MOST = 2**31 - 1  # the largest key
@@ -89,7 +90,12 @@ class TensorFlowReplicas(Replicas):
         return _gathered(x, sizes, self)
 
     def mean_later(self, gradients: list[Any], again: bool = False) -> Callable[[], list[Any]]:
-        found = [g if g is None else _mean(g, self) for g in gradients]
+        found = list(gradients)
+        for bucket in buckets(gradients):
+            flat = _mean(tf.concat([tf.reshape(found[i], [-1]) for i in bucket], 0), self)
+            parts = tf.split(flat, [math.prod(found[i].shape) for i in bucket])
+            for i, part in zip(bucket, parts, strict=True):
+                found[i] = tf.reshape(part, found[i].shape)
         return lambda: found
 
     def collect(self, value: Any) -> list[Any]:

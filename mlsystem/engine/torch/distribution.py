@@ -16,9 +16,8 @@ import torch.distributed as dist
 
 from mlsystem import _keras
 from mlsystem._learner import running
-from mlsystem.engine.replicas import Replicas
+from mlsystem.engine.replicas import Replicas, buckets
 
-BUCKET = 2**23  # numbers that are averaged at once
 # How long an exchange may take. A process that ends is noticed at once on CPUs.
 _EXCHANGE = datetime.timedelta(minutes=30)
 # Whether `start` waits for the other processes and says which are missing.
@@ -79,7 +78,7 @@ class TorchReplicas(Replicas):
         if again:
             means = [g if g is None else _Mean.apply(g, self) for g in gradients]  # type: ignore
             return lambda: means
-        started = [(bucket, self._start_mean(gradients, bucket)) for bucket in _buckets(gradients)]
+        started = [(bucket, self._start_mean(gradients, bucket)) for bucket in buckets(gradients)]
 
         def finish() -> list[Any]:
             found = list(gradients)
@@ -143,22 +142,6 @@ class TorchReplicas(Replicas):
 def _wait(x: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = torch.ops._c10d_functional.wait_tensor(x)
     return found
-
-
-def _buckets(gradients: list[Any]) -> list[list[int]]:
-    """List the positions of gradients that are averaged together: of one dtype, up to a size."""
-    found: dict[Any, list[list[int]]] = {}
-    sizes: dict[Any, int] = {}
-    for i, gradient in enumerate(gradients):
-        if gradient is None:
-            continue
-        kind, size = gradient.dtype, gradient.numel()
-        if kind not in found or sizes[kind] + size > BUCKET:
-            found.setdefault(kind, []).append([])
-            sizes[kind] = 0
-        found[kind][-1].append(i)
-        sizes[kind] += size
-    return [bucket for buckets in found.values() for bucket in buckets]
 
 
 def _split(flat: torch.Tensor, bucket: list[int], found: list[Any]) -> None:
