@@ -136,6 +136,7 @@ NAMES = {
     "mlsystem.setup": lambda: {"Digits": Digits, "system": regressor()},
     "mlsystem.callbacks.Advice": lambda: {"gan": GAN(latent=100)},
     "mlsystem.callbacks.Checkpoint": lambda: {"vae": VAE()},
+    "mlsystem.process_index": lambda: {"gan": GAN().setup(images[:2])},
     "mlsystem.plot.system": lambda: {"gan": GAN().setup(images[:2])},
     "mlsystem.plot.samples": lambda: {
         "gan": GAN(keras.Sequential([layers.Dense(WIDTH), layers.Reshape((2, 4))])),
@@ -144,7 +145,7 @@ NAMES = {
 }
 GANS = (
     *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
-    *("distribute", "gradients", "history", "process_index"),
+    *("distribute", "gradients", "history"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 

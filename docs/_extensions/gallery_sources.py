@@ -14,8 +14,8 @@ HEADER = """
 Gallery
 =======
 
-Each example is one short script. It runs on JAX, PyTorch and TensorFlow from the same source. It
-trains on real data that ships inside a package.
+Each example is one short script. It runs on JAX, PyTorch and TensorFlow from the same source.
+Most train on real data that ships inside a package, and end in a figure beside a baseline.
 
 Run one from a clone::
 
@@ -68,9 +68,7 @@ def body(rest, picture):
             yield ""
         is_command = line.startswith("    ") or (is_command and not line)
         yield re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line)
-    if picture:
-        yield from (
-            "",
-            f".. image:: ../../examples/pictures/{picture.name}",
-            f"   :alt: {picture.stem}",
-        )
+    for image in (picture, picture and picture.with_suffix(".svg")):
+        if image and image.exists():
+            path = f"../../examples/pictures/{image.name}"
+            yield from ("", f".. image:: {path}", f"   :alt: {image.stem}")
