@@ -63,7 +63,9 @@ class ModelLearner(Learner):
             return
         if not self.overrides("compile"):
             self.ensure_compiled()
-        if hasattr(self.model, "optimizer"):
+        if self.is_ready:
+            self.retrain()  # to finish again would make new metrics, which no step knows
+        elif hasattr(self.model, "optimizer"):
             self.finish_build()
 
     def retrain(self) -> None:

@@ -622,3 +622,31 @@ def test_a_plain_keras_model_cannot_be_followed(tmp_path):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="MLModel or MLSystem"):
         model.fit(images(), images(), verbose=0, callbacks=[ml.callbacks.Checkpoint(tmp_path)])
+
+
+@pytest.mark.each_backend
+def test_metrics_of_members_go_on(tmp_path):
+    """The metrics of a resumed run are those that the compiled step was made with."""
+    x, y = images(), np.arange(len(images())) % 3
+
+    def run(epochs, folder):
+        keras.utils.set_random_seed(0)
+        system = Labelled(keras.layers.Dense(3, activation="softmax"))
+        system.compile(metrics={"label": ["sparse_categorical_accuracy"]})
+        checkpoint = ml.callbacks.Checkpoint(folder)
+        given = {"batch_size": 8, "callbacks": [checkpoint], "resume": folder, "verbose": 0}
+        return system.fit(x, {"label": y}, epochs=epochs, **given).history
+
+    whole = run(2, tmp_path / "whole")
+    run(1, tmp_path / "parts")
+    assert run(2, tmp_path / "parts") == whole
+    assert "label_sparse_categorical_accuracy" in whole
+
+
+class Labelled(ml.MLSystem):
+    def __init__(self, net):
+        super().__init__()
+        self.label = ml.MLModel(net, loss="sparse_categorical_crossentropy")
+
+    def forward(self, x):
+        return {"label": self.label(x)}
