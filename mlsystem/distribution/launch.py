@@ -62,7 +62,10 @@ def given(
             f"ml.distribute needs {', '.join(names)} together. It got no {' and no '.join(missing)}"
         )
     assert address is not None and count is not None and index is not None
-    local = int(environ.get("LOCAL_RANK", index))
+    for name, value in (("num_processes", count), ("process_id", index)):
+        if not isinstance(value, int):
+            raise ValueError(f"ml.distribute got {name}={value!r}; give a whole number.")
+    local = _number(environ, "LOCAL_RANK", index)
     return Launch(index, count, address, local, "The call of ml.distribute")
 
 
@@ -75,28 +78,40 @@ def detected(environ: Environ) -> Launch | None:
     return None
 
 
+def _number(environ: Environ, name: str, default: int = 0) -> int:
+    """Return a variable of the environment as a number."""
+    text = environ.get(name, str(default))
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError(f"The environment variable {name} is {text!r}. Give a number from 0.")
+    return int(text)
+
+
 def _torchrun(environ: Environ) -> Launch | None:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys():
         return None
     address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"
-    local = int(environ.get("LOCAL_RANK", 0))
-    return Launch(int(environ["RANK"]), int(environ["WORLD_SIZE"]), address, local, "torchrun")
-
-
-def _keras(environ: Environ) -> Launch | None:
-    names = ("PROCESS_ID", "NUM_PROCESSES", "JOB_ADDRESSES")
-    values = [environ.get(f"KERAS_DISTRIBUTION_{name}") for name in names]
-    if None in values:
-        return None
-    index, count, addresses = (str(value) for value in values)
-    local = int(environ.get("LOCAL_RANK", 0))
+    local = _number(environ, "LOCAL_RANK", 0)
     return Launch(
-        int(index), int(count), addresses.split(",")[0], local, "KERAS_DISTRIBUTION_PROCESS_ID"
+        _number(environ, "RANK"), _number(environ, "WORLD_SIZE"), address, local, "torchrun"
     )
 
 
+def _keras(environ: Environ) -> Launch | None:
+    who, number, where = (
+        f"KERAS_DISTRIBUTION_{name}" for name in ("PROCESS_ID", "NUM_PROCESSES", "JOB_ADDRESSES")
+    )
+    if not {who, number, where} <= environ.keys():
+        return None
+    index, count = _number(environ, who), _number(environ, number)
+    return Launch(index, count, environ[where].split(",")[0], _number(environ, "LOCAL_RANK"), who)
+
+
 def _tf_config(environ: Environ) -> Launch | None:
-    config = json.loads(environ.get("TF_CONFIG") or "{}")
+    text = environ.get("TF_CONFIG") or "{}"
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"TF_CONFIG is {text!r}, which is no JSON: {error}.") from None
     workers = [
         *config.get("cluster", {}).get("chief", ()),
         *config.get("cluster", {}).get("worker", ()),
@@ -116,11 +131,11 @@ def _slurm(environ: Environ) -> Launch | None:
     if not {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"} <= environ.keys():
         return None
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
-    port = 20000 + int(environ.get("SLURM_JOB_ID", 0)) % 10000
+    port = 20000 + _number(environ, "SLURM_JOB_ID", 0) % 10000
     address = f"{environ.get('MASTER_ADDR') or first_node(nodes)}:{port}"
-    local = int(environ.get("SLURM_LOCALID", 0))
-    count = int(environ["SLURM_STEP_NUM_TASKS"])
-    return Launch(int(environ["SLURM_PROCID"]), count, address, local, "Slurm")
+    local = _number(environ, "SLURM_LOCALID", 0)
+    count = _number(environ, "SLURM_STEP_NUM_TASKS")
+    return Launch(_number(environ, "SLURM_PROCID"), count, address, local, "Slurm")
 
 
 def first_node(nodes: str) -> str:
@@ -141,7 +156,7 @@ def _mpi(environ: Environ) -> Launch | None:
         return None
     address = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}"
     index, count, local = (
-        int(environ.get(f"OMPI_COMM_WORLD_{name}", 0)) for name in ("RANK", "SIZE", "LOCAL_RANK")
+        _number(environ, f"OMPI_COMM_WORLD_{name}") for name in ("RANK", "SIZE", "LOCAL_RANK")
     )
     if count > 1 and address.startswith(":"):
         raise ValueError(

@@ -59,6 +59,8 @@ def distribute(
     """
     if batch_norm not in _BATCH_NORM:
         raise ValueError(f"ml.distribute got batch_norm={batch_norm!r}; give 'sync' or 'local'.")
+    if timeout < 0:
+        raise ValueError(f"ml.distribute got timeout={timeout!r}; give a number of seconds.")
     launch = given(coordinator_address, num_processes, process_id, os.environ)
     launch = launch or detected(os.environ)
     if launch is not None and launch.count == 1:

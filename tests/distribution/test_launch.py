@@ -59,6 +59,8 @@ def test_a_process_alone_has_no_launch(environ):
         (TORCHRUN | {"RANK": "4"}, "process 4 of 4. Processes are numbered from 0 to 3"),
         (MPI, "Set MASTER_ADDR and MASTER_PORT"),
         (KERAS | {"KERAS_DISTRIBUTION_JOB_ADDRESSES": "one"}, "Give 'host:port'"),
+        (TORCHRUN | {"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc'"),
+        ({"TF_CONFIG": "{bad"}, "TF_CONFIG is '{bad', which is no JSON"),
     ],
 )
 def test_what_does_not_fit_is_an_error(environ, says):
@@ -86,6 +88,10 @@ def test_alone_nothing_happens(monkeypatch):
     assert ml.gather(x) is x
     with pytest.raises(ValueError, match="batch_norm='global'; give 'sync' or 'local'"):
         ml.distribute(batch_norm="global")
+    with pytest.raises(ValueError, match="timeout=-1; give a number of seconds"):
+        ml.distribute(timeout=-1)
+    with pytest.raises(ValueError, match="num_processes='2'; give a whole number"):
+        ml.distribute(coordinator_address="127.0.0.1:9", num_processes="2", process_id=0)
 
 
 def test_a_model_must_not_be_older(monkeypatch):
