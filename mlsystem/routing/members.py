@@ -147,8 +147,9 @@ def _check_hidden(system: Any) -> None:
     for layer in system.layers:
         if _learner.of(layer) is not None and id(layer) not in known:
             raise ValueError(
-                f"The model '{layer.name}' is no member of {type(system).__name__}: it is set as "
-                "an attribute whose name begins with an underscore. Give it a public name."
+                f"The model '{layer.name}' is no member of {type(system).__name__}: its "
+                "attribute begins with an underscore, or it was in a list or dict that you have "
+                "replaced. Give it a public name, and set lists and dicts of models once."
             )
 
 
