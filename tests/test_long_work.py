@@ -1,6 +1,7 @@
 """Work that takes long is announced, once, and its time is told at the end."""
 
 import re
+import threading
 import time
 
 import keras
@@ -52,6 +53,19 @@ def test_the_announcement_comes_while_the_work_lasts(capsys, monkeypatch):
             time.sleep(0.001)
     assert said == "Waiting ...\n"
     assert capsys.readouterr().out.startswith("... took ")
+
+
+@pytest.mark.once
+def test_no_time_is_told_of_work_that_was_not_announced(capsys, monkeypatch):
+    class Late(threading.Timer):
+        def run(self):
+            self.finished.wait()  # until the work has ended
+
+    monkeypatch.setattr(_long_work, "AFTER", 0.0)
+    monkeypatch.setattr(threading, "Timer", Late)
+    with _long_work.announced("Waiting"):
+        pass
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.once
