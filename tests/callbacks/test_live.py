@@ -14,7 +14,7 @@ from compared import state
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from rich.console import Console
-from toys import Drawing, Fooler, TinyGAN, approx, number, ones
+from toys import Drawing, Fooler, Scale, TinyGAN, approx, number, ones
 from trained import train
 
 import mlsystem as ml
@@ -313,6 +313,30 @@ def test_what_others_print_stays_above(terminal):
 def test_samples_need_a_file_outside_of_a_notebook(terminal):
     with pytest.warns(UserWarning, match=r"samples in notebooks only. Give the file"):
         train(TinyGAN(), Live(lambda: 1 / 0), epochs=1)
+
+
+class Prefixed(ml.MLSystem):
+    """A model whose name starts as the log of a validation set, with a metric and two terms."""
+
+    def __init__(self):
+        super().__init__()
+        self.val_net, self.net = Scale(1.0), Scale(2.0)
+
+    def forward(self, x):
+        self.log("val_net_size", ops.mean(x))
+        return {"val_net": self.val_net(x), "net": self.net(x)}
+
+    def compute_losses(self, x, y, outputs):
+        found = {name: ops.mean(output) for name, output in outputs.items()}
+        return found | {"val_net": {"one": found["val_net"], "two": found["net"]}}
+
+
+@pytest.mark.once
+def test_a_model_named_like_a_validation_set(terminal):
+    train(Prefixed(), Live(), epochs=1)
+    rows = [line.split() for line in terminal.screens()[-1].splitlines()[2:5]]
+    assert [row[0] for row in rows] == ["val_net", "net", "val_net"]
+    assert rows[2][1::2] == ["size", "one", "two"]
 
 
 @pytest.mark.once

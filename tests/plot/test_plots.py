@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, TinyGAN, ones
+from toys import Pair, Scale, TinyGAN, ones
 
 import mlsystem as ml
 from mlsystem.plot import colors, figures
@@ -53,6 +53,32 @@ def test_one_panel_a_model_with_training_terms_and_each_validation_set():
     terms = {label: y for _, label, y in curves(figure.axes[2]) if not label.startswith("_")}
     assert terms == {name: logs[f"discriminator_{name}"] for name in ("fake", "real")}
     assert legends(figure) == ["training", "validation: clean", "validation: noisy"]
+
+
+class Prefixed(ml.MLSystem):
+    """A model whose name starts as the log of a validation set."""
+
+    def __init__(self):
+        super().__init__()
+        self.val_net, self.other = Scale(1.0), Scale(2.0)
+
+    def forward(self, x):
+        return {"val_net": self.val_net(x), "other": self.other(x)}
+
+    def compute_losses(self, x, y, outputs):
+        return {name: ops.mean(output) for name, output in outputs.items()}
+
+
+@pytest.mark.parametrize("name", ["", "clean"])
+def test_a_model_named_like_a_validation_set(name):
+    sets = {name: (ones(),)} if name else (ones(),)
+    history = Prefixed().fit(ones(8), epochs=2, verbose=0, validation_data=sets)
+    logs, figure = history.history, ml.plot.history(history)
+    assert [axes.get_title() for axes in figure.axes] == ["system", "val_net", "other"]
+    front = f"val_{name}_" if name else "val_"
+    for axes, log in zip(figure.axes, ("loss", "val_net_loss", "other_loss"), strict=True):
+        assert [y for *_, y in curves(axes)] == [logs[log], logs[front + log]]
+    assert legends(figure) == ["training", f"validation: {name}" if name else "validation"]
 
 
 def test_legends_lie_outside_the_panels():
