@@ -11,6 +11,7 @@ from keras import layers, ops
 from toys import Pair, Scale, TinyGAN, ones
 
 import mlsystem as ml
+from mlsystem.diagnostics.gradient_report import GradientReport
 from mlsystem.plot import colors, figures
 
 pytestmark = pytest.mark.once
@@ -186,6 +187,22 @@ def test_dead_routes_are_marked_and_frozen_models_named():
     texts = cells(axes)
     assert texts[1, 0] == "0\ndead" and texts[0.5, 2] == "frozen"
     assert "red frame" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_long_names_of_models_and_losses_have_room(losses):
+    models = ["discriminator_of_large_images", "generator_of_images_in_low_resolution"]
+    norms = {loss: dict.fromkeys(models, 0.0) for loss in models[:losses]}
+    figure = ml.plot.gradients(GradientReport(norms, [(models[0], models[0])]))
+    axes, legend = figure.axes[0], figure._supxlabel
+    figure.draw_without_rendering()
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), legend]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    cells = axes.get_window_extent()
+    assert cells.width >= losses * figure.dpi and cells.height >= 0.8 * figure.dpi
+    assert not any(box.overlaps(other) for box in boxes[:-1] for other in (cells, boxes[-1]))
 
 
 def test_gradients_draw_into_given_axes():
