@@ -1,6 +1,7 @@
 """The plots: what they draw, from which numbers, with which labels."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -255,6 +256,23 @@ def test_the_range_is_found(low, high, kind, white):
 def test_a_given_range_cuts_what_lies_outside():
     images = np.array([-1.0, 0.5, 2.0]).reshape(3, 1, 1)
     assert np.allclose(np.ravel(shown(ml.plot.samples(images, value_range=(0, 1)))), [0, 0.5, 1])
+
+
+def test_a_range_may_be_an_array():
+    [image] = shown(ml.plot.samples(np.ones((1, 1, 1)), value_range=np.array([0, 2])))
+    assert image.squeeze() == 0.5
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"columns": columns} for columns in (0, -1, 2.5, True)]
+    + [{"value_range": pair} for pair in (3, (1, 0), (0, 0), (0, 1, 2), "ab", (0, np.nan))],
+    ids=str,
+)
+def test_other_columns_and_ranges_are_refused(given):
+    [(name, value)] = given.items()
+    with pytest.raises(ValueError, match=re.escape(f"samples got {name}={value!r}. Give the")):
+        ml.plot.samples(np.zeros((2, 3, 3)), **given)
 
 
 def test_a_dict_is_drawn_as_labelled_rows():
