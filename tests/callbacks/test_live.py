@@ -236,6 +236,15 @@ def test_samples_that_are_no_images(terminal, tmp_path):
 
 
 @pytest.mark.once
+def test_samples_that_change_their_number_end_the_strip(terminal, tmp_path):
+    numbers = iter([2, 2, 3])
+    live = Live(lambda: np.zeros((next(numbers), 4, 4)), every=1e9, path=tmp_path / "samples.png")
+    with pytest.warns(UserWarning, match="returned 3 images of 4 x 4 pixels, and 2 images of 4"):
+        history = train(TinyGAN(), live, epochs=2)
+    assert len(history["loss"]) == 2 and (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.once
 def test_a_line_an_epoch_on_a_pipe(capsys):
     train(TinyGAN(), Live(), epochs=2, verbose=1, validation_data={"a": (ones(),)})
     lines = capsys.readouterr().out.splitlines()
@@ -359,6 +368,8 @@ WRONG = {
     "every=0": {"every": 0},
     "every=True": {"every": True},
     "path='a.png'": {"path": "a.png"},
+    "path='a.foo', which matplotlib cannot": {"samples": list, "path": "a.foo"},
+    "path='nodir/a.png', and there is no folder 'nodir'": {"samples": list, "path": "nodir/a.png"},
 }
 
 
