@@ -56,7 +56,8 @@ def history(
 
     Args:
         history: what `fit` returns, or a dict of lists by log. A dict does not tell the terms of a
-            loss, nor the order of the models: the colors follow the order of its keys.
+            loss, nor the order of the models: the colors follow the order of its keys. Its keys
+            that start with `val_` are logs of validation sets.
         quantity: what to draw: "loss", or the name of a metric.
         figsize: width and height in inches.
 
