@@ -19,7 +19,9 @@ def announced(work: str, is_shown: bool = True) -> Iterator[None]:
     if not is_shown:
         yield
         return
-    start, timer = time.perf_counter(), threading.Timer(AFTER, _say, [f"{work} ..."])
+    said = threading.Event()
+    timer = threading.Timer(AFTER, _begin, [work, said])
+    start = time.perf_counter()
     timer.daemon = True
     timer.start()
     try:
@@ -27,9 +29,13 @@ def announced(work: str, is_shown: bool = True) -> Iterator[None]:
     finally:
         timer.cancel()
     timer.join()  # it may be printing
-    seconds = time.perf_counter() - start
-    if seconds >= AFTER:
-        _say(f"... took {seconds:.1f} s.")
+    if said.is_set():  # at the limit, the work may end before the timer
+        _say(f"... took {time.perf_counter() - start:.1f} s.")
+
+
+def _begin(work: str, said: threading.Event) -> None:
+    _say(f"{work} ...")
+    said.set()
 
 
 def _say(text: str) -> None:

@@ -37,7 +37,8 @@ def line(logs: Mapping[str, float], losses: Sequence[str], width: int) -> str:
     """Return the logs as one line.
 
     It holds the sum of the losses, each loss, and the sums of the validation sets. Many losses
-    become their range, with the name of the largest.
+    become their range, with the name of the largest. Where the width is too small, the losses get
+    shorter first. Then validation sets are left out, the last ones first.
 
     Args:
         logs: all logs.
@@ -55,7 +56,8 @@ def line(logs: Mapping[str, float], losses: Sequence[str], width: int) -> str:
     summed = _named({n: v for n, v in logs.items() if _is_summed(n, losses)})
     forms = [[*total, *_named(each)]] if len(each) <= _MOST else []
     forms += [[*total, spread(each)]] if each else []
-    texts = [GAP.join([*form, *more]) for form in [*forms, total] for more in (summed, [])]
+    sums = [summed[:count] for count in range(len(summed), -1, -1)]
+    texts = [GAP.join([*form, *more]) for more in sums for form in [*forms, total]]
     return next((text for text in texts if len(text) <= width), texts[-1][:width])
 
 
@@ -66,7 +68,8 @@ def _named(values: Mapping[str, float]) -> list[str]:
 def _is_summed(log: str, losses: Sequence[str]) -> bool:
     """Return whether a log is the sum of the losses on a validation set."""
     is_of_one = any(log.endswith(f"_{loss}") for loss in losses)
-    return log.startswith("val_") and log.endswith("_loss") and not is_of_one
+    is_sum = log.startswith("val_") and log.endswith("_loss") and log not in losses
+    return is_sum and not is_of_one
 
 
 def spread(values: Mapping[str, float]) -> str:

@@ -154,7 +154,11 @@ def full_name(log: str, model: str, sets: Iterable[str] = (), undo: bool = False
 
 def owner(log: str, models: Iterable[str], sets: Iterable[str] = ()) -> str:
     """Return the model named at the start of a log. Of `a` and `a_b`, return the longer."""
-    name = log.removeprefix(validation_names.front(log, sets))
+    return named_first(log.removeprefix(validation_names.front(log, sets)), models)
+
+
+def named_first(name: str, models: Iterable[str]) -> str:
+    """Return the model named at the start of a log of training."""
     return max((m for m in models if name.startswith(f"{m}_")), key=len, default="")
 
 

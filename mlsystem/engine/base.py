@@ -99,8 +99,13 @@ class Engine(ABC):
     def test_function(self, system: Any) -> Callable[..., Any]:
         """Compile the test step into the function that Keras' `evaluate` calls."""
 
-    def compiler(self, system: Any) -> str:
-        """Name what compiles the steps of a system, for messages. Empty if they run eagerly."""
+    def compiler(self, system: Any, step: Any = None) -> str:
+        """Name what compiles a step of a system, for messages. Empty if it runs eagerly.
+
+        Args:
+            system: the system.
+            step: the compiled step. By default, the steps of training.
+        """
         return ""
 
     def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:

@@ -1,10 +1,15 @@
 """`gradients`: a heat map of a gradient report."""
 
+import math
 from typing import Any
 
 from mlsystem.diagnostics.gradient_report import GradientReport
 from mlsystem.plot import colors
 from mlsystem.plot.figures import new_figure
+
+_TURN = math.pi / 6  # of long names below the columns
+_STRAIGHT = 11  # letters that fit below a column
+_LETTER = 0.1  # inches
 
 
 def gradients(report: Any, ax: Any = None, figsize: tuple[float, float] | None = None) -> Any:
@@ -22,7 +27,7 @@ def gradients(report: Any, ax: Any = None, figsize: tuple[float, float] | None =
     Args:
         report: what `gradient_report` returns.
         ax: matplotlib axes to draw into. By default, those of a new figure.
-        figsize: width and height in inches of a new figure.
+        figsize: width and height in inches of a new figure. By default, all labels have room.
 
     Returns:
         The matplotlib `Figure`. Save it with `figure.savefig("gradients.png")`.
@@ -35,8 +40,7 @@ def gradients(report: Any, ax: Any = None, figsize: tuple[float, float] | None =
         raise ValueError(f"ml.plot.gradients got {report!r}; give what `gradient_report` returns.")
     losses, models = list(report), list(next(iter(report.values())))
     if ax is None:
-        size = figsize or (2.8 + 1.15 * len(losses), 1.7 + 0.5 * (len(models) + len(report.frozen)))
-        ax = new_figure(size).subplots()
+        ax = new_figure(figsize or _size(report, losses, models)).subplots()
     _colored(ax, report, losses, models)
     for row, model in enumerate(models):
         for column, loss in enumerate(losses):
@@ -44,6 +48,16 @@ def gradients(report: Any, ax: Any = None, figsize: tuple[float, float] | None =
     _frame(ax, report, losses, models)
     _legend(ax, report)
     return ax.figure
+
+
+def _size(report: Any, losses: list[str], models: list[str]) -> tuple[float, float]:
+    """Return a width and height in inches that have room for all labels, and for the cells."""
+    names = [*models, *report.frozen]
+    long, longest = max(map(len, losses)), max(map(len, names))
+    left = max(_LETTER * longest, _LETTER * long * math.cos(_TURN) - 0.5)
+    width = max(1.6 + left + 1.15 * len(losses), 0.3 + 0.065 * len(_said(report)))
+    below = _LETTER * long * math.sin(_TURN) if long > _STRAIGHT else 0
+    return width, 1.5 + below + 0.5 * len(names)
 
 
 def _colored(ax: Any, report: Any, losses: list[str], models: list[str]) -> None:
@@ -85,8 +99,9 @@ def _frame(ax: Any, report: Any, losses: list[str], models: list[str]) -> None:
         ax.text(
             (len(losses) - 1) / 2, row, "frozen", color=colors.NEUTRAL, ha="center", va="center"
         )
-    turn = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(losses)), losses, **(turn if max(map(len, losses)) > 11 else {}))
+    turn = {"rotation": math.degrees(_TURN), "ha": "right", "rotation_mode": "anchor"}
+    is_long = max(map(len, losses)) > _STRAIGHT
+    ax.set_xticks(range(len(losses)), losses, **(turn if is_long else {}))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_facecolor("#f1f3f5")
@@ -103,8 +118,12 @@ def _frame(ax: Any, report: Any, losses: list[str], models: list[str]) -> None:
 
 def _legend(ax: Any, report: Any) -> None:
     """Say below the map what its marks mean, where it has such marks."""
+    if said := _said(report):
+        ax.figure.supxlabel(said, fontsize="small", color="#52606d")
+
+
+def _said(report: Any) -> str:
     count = sum(len(row) for row in report.values())
     said = ["(…) not followed by the model"] if len(report.followed) < count else []
     said += ["red frame: followed, and no gradient arrives"] if report.dead else []
-    if said:
-        ax.figure.supxlabel("   ".join(said), fontsize="small", color="#52606d")
+    return "   ".join(said)

@@ -1,7 +1,7 @@
 """`history`: curves of a training run, with one panel for each model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,13 @@ class _Run:
     logs: Mapping[str, Sequence[float]]
     models: Sequence[str] = ()
     parts: Sequence[str] = ()
+    trained: Set[str] = frozenset()  # the logs of training that are known as such
     measured: Mapping[str, Sequence[float]] | None = None  # by `validation_every`
     steps: int = 1  # from one point of the training curves to the next
+
+    def is_validation(self, log: str) -> bool:
+        """Return whether a log is of a validation set, not of a model named `val_...`."""
+        return log.startswith("val_") and log not in self.trained
 
     def terms(self, name: str) -> dict[str, str]:
         """Return the logs of the terms that sum to the loss of a model, by term."""
@@ -51,7 +56,8 @@ def history(
 
     Args:
         history: what `fit` returns, or a dict of lists by log. A dict does not tell the terms of a
-            loss, nor the order of the models: the colors follow the order of its keys.
+            loss, nor the order of the models: the colors follow the order of its keys. Its keys
+            that start with `val_` are logs of validation sets.
         quantity: what to draw: "loss", or the name of a metric.
         figsize: width and height in inches.
 
@@ -88,8 +94,11 @@ def _read(history: Any) -> _Run:
             f"ml.plot.history got {history!r}; give what `fit` returns, or a dict of its logs."
         )
     learner = _learner.of(history.model) if getattr(history, "model", None) is not None else None
-    models, parts = ([], []) if learner is None else (learner.models(), learner.known.parts)
-    return _Run(history.history, list(models), parts, **_measured(history))
+    if learner is None:
+        return _Run(history.history, **_measured(history))
+    trained = {*learner.logs.owners, *learner.metric_names()}
+    models, parts = list(learner.models()), learner.known.parts
+    return _Run(history.history, models, parts, trained, **_measured(history))
 
 
 def _measured(history: Any) -> dict[str, Any]:
@@ -101,7 +110,8 @@ def _measured(history: Any) -> dict[str, Any]:
 def _panels(run: _Run, quantity: str) -> list[tuple[str, str, str]]:
     """Return the name, log and color of each panel. The system has the name ""."""
     terms = {log for name in run.models for log in run.terms(name).values()}
-    found = [_name(log, quantity) for log in run.logs if log not in terms]
+    logs = [log for log in run.logs if log not in terms and not run.is_validation(log)]
+    found = [_name(log, quantity) for log in logs]
     order = [name for name in ("", *run.models) if name in found]
     names = list(dict.fromkeys([*order, *(name for name in found if name is not None)]))
     if not names:
@@ -124,17 +134,16 @@ def _name(log: str, quantity: str) -> str | None:
     """Return the model of a log of training, "" for the system, and None for other logs."""
     if log == quantity:
         return ""
-    is_one = log.endswith(f"_{quantity}") and not log.startswith("val_")
-    return log.removesuffix(f"_{quantity}") if is_one else None
+    return log.removesuffix(f"_{quantity}") if log.endswith(f"_{quantity}") else None
 
 
 def _sets(run: _Run, log: str) -> dict[str, str]:
     """Return the validation logs of a log of training, by validation set."""
-    trained = [name for name in run.logs if not name.startswith("val_")]
+    trained = [name for name in run.logs if not run.is_validation(name)]
     found = {}
     for full in run.measured or run.logs:
         ends = [name for name in trained if full == f"val_{name}" or full.endswith(f"_{name}")]
-        if full.startswith("val_") and max(ends, key=len, default="") == log:
+        if run.is_validation(full) and max(ends, key=len, default="") == log:
             found[full.removeprefix("val_").removesuffix(log).removesuffix("_")] = full
     return found
 

@@ -85,13 +85,11 @@ class Picture:
 
         Raises:
             ValueError: the path has another ending.
+            FileNotFoundError: the folder does not exist.
             ImportError: matplotlib is needed and not installed.
         """
         path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise ValueError(
-                f"A picture cannot be saved as '{path}'. End the path in {', '.join(SUFFIXES)}."
-            )
+        _check(path)
         if path.suffix == ".png":
             png.write(draw(self.facts), path, dark)
             return path
@@ -99,3 +97,15 @@ class Picture:
         written = content.get(path.suffix, lambda: f"{self}\n")()
         path.write_text(written, encoding="utf-8")
         return path
+
+
+def _check(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"A picture cannot be saved as '{path}'. End the path in {', '.join(SUFFIXES)}."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"A picture cannot be saved as '{path}': there is no folder '{path.parent}'. Make it "
+            "first."
+        )

@@ -1,7 +1,8 @@
 """`samples`: a grid of images."""
 
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -38,14 +39,16 @@ def samples(
         A matplotlib `Figure`. Save it with `figure.savefig("samples.png")`.
 
     Raises:
-        ValueError: if the images have another shape, or if there are none.
+        ValueError: if the images have another shape, or if there are none. Also if `columns` is no
+            whole number above 0, or `value_range` are not two numbers in ascending order.
         ImportError: if matplotlib is not installed.
     """
+    _check(columns, value_range)
     named = images if isinstance(images, Mapping) else {"": images}
     rows: dict[Any, Any] = {name: as_images(given) for name, given in named.items()}
     if not rows or not all(map(len, rows.values())):
         raise ValueError("ml.plot.samples got no images.")
-    low, high = value_range or value_range_of(list(rows.values()))
+    low, high = value_range_of(list(rows.values())) if value_range is None else value_range
     if not isinstance(images, Mapping):
         rows = _split(rows[""], columns)
     width = max(map(len, rows.values()))
@@ -59,6 +62,25 @@ def samples(
         if isinstance(images, Mapping):
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
+
+
+def _check(columns: Any, value_range: Any) -> None:
+    is_count = isinstance(columns, numbers.Integral) and not isinstance(columns, bool)
+    if columns is not None and not (is_count and columns > 0):
+        raise ValueError(
+            f"ml.plot.samples got columns={columns!r}. Give the number of images in a row, from 1."
+        )
+    if value_range is not None and not _is_range(value_range):
+        raise ValueError(
+            f"ml.plot.samples got value_range={value_range!r}. Give the numbers of black and of "
+            "white, as (-1, 1): two finite numbers, the smaller one first."
+        )
+
+
+def _is_range(given: Any) -> bool:
+    is_pair = isinstance(given, (Sequence, np.ndarray)) and len(given) == 2
+    is_real = is_pair and all(isinstance(number, numbers.Real) for number in given)
+    return is_real and bool(-math.inf < given[0] < given[1] < math.inf)
 
 
 def as_images(given: Any, what: str = "ml.plot.samples") -> Any:

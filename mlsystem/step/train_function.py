@@ -27,7 +27,7 @@ def check_rehearsed(learner: Learner, step: str) -> None:
 
 def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> Any:
     """Run a step for the first time. If that takes long, say that it compiles."""
-    how = engine.compiler(learner.model)
+    how = engine.compiler(learner.model, step)
     whose = f"{what} of '{learner.name}'"
     work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
     with announced(work, learner.call is not None and learner.call.shows):

@@ -14,7 +14,7 @@ from compared import state
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from rich.console import Console
-from toys import Drawing, Fooler, TinyGAN, approx, number, ones
+from toys import Drawing, Fooler, Scale, TinyGAN, approx, number, ones
 from trained import train
 
 import mlsystem as ml
@@ -236,6 +236,15 @@ def test_samples_that_are_no_images(terminal, tmp_path):
 
 
 @pytest.mark.once
+def test_samples_that_change_their_number_end_the_strip(terminal, tmp_path):
+    numbers = iter([2, 2, 3])
+    live = Live(lambda: np.zeros((next(numbers), 4, 4)), every=1e9, path=tmp_path / "samples.png")
+    with pytest.warns(UserWarning, match="returned 3 images of 4 x 4 pixels, and 2 images of 4"):
+        history = train(TinyGAN(), live, epochs=2)
+    assert len(history["loss"]) == 2 and (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.once
 def test_a_line_an_epoch_on_a_pipe(capsys):
     train(TinyGAN(), Live(), epochs=2, verbose=1, validation_data={"a": (ones(),)})
     lines = capsys.readouterr().out.splitlines()
@@ -315,6 +324,30 @@ def test_samples_need_a_file_outside_of_a_notebook(terminal):
         train(TinyGAN(), Live(lambda: 1 / 0), epochs=1)
 
 
+class Prefixed(ml.MLSystem):
+    """A model whose name starts as the log of a validation set, with a metric and two terms."""
+
+    def __init__(self):
+        super().__init__()
+        self.val_net, self.net = Scale(1.0), Scale(2.0)
+
+    def forward(self, x):
+        self.log("val_net_size", ops.mean(x))
+        return {"val_net": self.val_net(x), "net": self.net(x)}
+
+    def compute_losses(self, x, y, outputs):
+        found = {name: ops.mean(output) for name, output in outputs.items()}
+        return found | {"val_net": {"one": found["val_net"], "two": found["net"]}}
+
+
+@pytest.mark.once
+def test_a_model_named_like_a_validation_set(terminal):
+    train(Prefixed(), Live(), epochs=1)
+    rows = [line.split() for line in terminal.screens()[-1].splitlines()[2:5]]
+    assert [row[0] for row in rows] == ["val_net", "net", "val_net"]
+    assert rows[2][1::2] == ["size", "one", "two"]
+
+
 @pytest.mark.once
 def test_frozen_models_and_losses_of_no_model(terminal):
     class Cycle(TinyGAN):
@@ -335,6 +368,8 @@ WRONG = {
     "every=0": {"every": 0},
     "every=True": {"every": True},
     "path='a.png'": {"path": "a.png"},
+    "path='a.foo', which matplotlib cannot": {"samples": list, "path": "a.foo"},
+    "path='nodir/a.png', and there is no folder 'nodir'": {"samples": list, "path": "nodir/a.png"},
 }
 
 

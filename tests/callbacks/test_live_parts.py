@@ -87,6 +87,17 @@ def test_a_curve_in_characters():
     assert sparkline([0.0, 7.0], ascii_only=True) == "_#"
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 6, 5), (2, 4, 6)])
+def test_other_samples_are_left_out(shape):
+    drawn = iter([np.zeros((2, 4, 5)), np.zeros(shape)])
+    strip = film.Film(lambda: next(drawn))
+    strip.add("start")
+    with pytest.warns(UserWarning, match="Live leaves samples out from now on"):
+        strip.add("epoch 1")
+    strip.add("epoch 2")  # draws none, and warns no more
+    assert [name for name, _ in strip.shown()] == ["start"]
+
+
 def test_the_strip_keeps_eight_moments(tmp_path):
     number = iter(range(1000))
     strip = film.Film(lambda: np.full((5, 2, 3), next(number)), tmp_path / "strip.png")

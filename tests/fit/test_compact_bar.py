@@ -111,6 +111,25 @@ def test_logs_keep_their_width(width):
 
 
 @pytest.mark.once
+def test_validation_sets_stay_where_the_losses_get_shorter():
+    losses = [f"model_{i}_loss" for i in range(4)]
+    logs = {"loss": 4.0} | dict.fromkeys(losses, 1.0)
+    logs |= {"val_clean_loss": 5.0, "val_noisy_loss": 6.0}
+    sums = "val_clean_loss 5.00  val_noisy_loss 6.00"
+    spread = "4 losses: 1.00 to 1.00 (worst model_0)"
+    assert compact_logs.line(logs, losses, 95) == f"loss 4.00  {spread}  {sums}"
+    assert compact_logs.line(logs, losses, 60) == f"loss 4.00  {sums}"
+    assert compact_logs.line(logs, losses, 35) == "loss 4.00  val_clean_loss 5.00"
+
+
+@pytest.mark.once
+def test_a_model_named_like_a_validation_set():
+    logs = {"loss": 1.0, "val_net_loss": 1.0, "val_loss": 2.0, "val_val_net_loss": 2.0}
+    line = compact_logs.line(logs, ["val_net_loss"], 99)
+    assert line == "loss 1.00  val_net 1.00  val_loss 2.00"
+
+
+@pytest.mark.once
 def test_where_a_bar_moves(monkeypatch):
     monkeypatch.delenv("PYCHARM_HOSTED", raising=False)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)

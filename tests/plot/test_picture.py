@@ -203,6 +203,14 @@ def test_negative_moving_and_nested_show_in_the_flowchart():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_missing_folder_is_named(ending, tmp_path):
+    picture, path = Pair().setup(ones()).picture(), tmp_path / "none" / f"a.{ending}"
+    with pytest.raises(FileNotFoundError, match=r"A picture cannot be saved .*: there is no fold"):
+        picture.save(path)
+
+
+@pytest.mark.once
 def test_saved_by_the_ending(tmp_path):
     pytest.importorskip("matplotlib")
     picture = Around().setup(ones()).picture()

@@ -1,6 +1,7 @@
 """The plots: what they draw, from which numbers, with which labels."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from toys import Pair, TinyGAN, ones
+from toys import Pair, Scale, TinyGAN, ones
 
 import mlsystem as ml
+from mlsystem.diagnostics.gradient_report import GradientReport
 from mlsystem.plot import colors, figures
 
 pytestmark = pytest.mark.once
@@ -53,6 +55,32 @@ def test_one_panel_a_model_with_training_terms_and_each_validation_set():
     terms = {label: y for _, label, y in curves(figure.axes[2]) if not label.startswith("_")}
     assert terms == {name: logs[f"discriminator_{name}"] for name in ("fake", "real")}
     assert legends(figure) == ["training", "validation: clean", "validation: noisy"]
+
+
+class Prefixed(ml.MLSystem):
+    """A model whose name starts as the log of a validation set."""
+
+    def __init__(self):
+        super().__init__()
+        self.val_net, self.other = Scale(1.0), Scale(2.0)
+
+    def forward(self, x):
+        return {"val_net": self.val_net(x), "other": self.other(x)}
+
+    def compute_losses(self, x, y, outputs):
+        return {name: ops.mean(output) for name, output in outputs.items()}
+
+
+@pytest.mark.parametrize("name", ["", "clean"])
+def test_a_model_named_like_a_validation_set(name):
+    sets = {name: (ones(),)} if name else (ones(),)
+    history = Prefixed().fit(ones(8), epochs=2, verbose=0, validation_data=sets)
+    logs, figure = history.history, ml.plot.history(history)
+    assert [axes.get_title() for axes in figure.axes] == ["system", "val_net", "other"]
+    front = f"val_{name}_" if name else "val_"
+    for axes, log in zip(figure.axes, ("loss", "val_net_loss", "other_loss"), strict=True):
+        assert [y for *_, y in curves(axes)] == [logs[log], logs[front + log]]
+    assert legends(figure) == ["training", f"validation: {name}" if name else "validation"]
 
 
 def test_legends_lie_outside_the_panels():
@@ -162,6 +190,22 @@ def test_dead_routes_are_marked_and_frozen_models_named():
     assert "red frame" in figure.get_supxlabel()
 
 
+@pytest.mark.parametrize("losses", [1, 2])
+def test_long_names_of_models_and_losses_have_room(losses):
+    models = ["discriminator_of_large_images", "generator_of_images_in_low_resolution"]
+    norms = {loss: dict.fromkeys(models, 0.0) for loss in models[:losses]}
+    figure = ml.plot.gradients(GradientReport(norms, [(models[0], models[0])]))
+    axes, legend = figure.axes[0], figure._supxlabel
+    figure.draw_without_rendering()
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), legend]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    cells = axes.get_window_extent()
+    assert cells.width >= losses * figure.dpi and cells.height >= 0.8 * figure.dpi
+    assert not any(box.overlaps(other) for box in boxes[:-1] for other in (cells, boxes[-1]))
+
+
 def test_gradients_draw_into_given_axes():
     figure = figures.new_figure((6, 3))
     left, right = figure.subplots(1, 2)
@@ -212,6 +256,23 @@ def test_the_range_is_found(low, high, kind, white):
 def test_a_given_range_cuts_what_lies_outside():
     images = np.array([-1.0, 0.5, 2.0]).reshape(3, 1, 1)
     assert np.allclose(np.ravel(shown(ml.plot.samples(images, value_range=(0, 1)))), [0, 0.5, 1])
+
+
+def test_a_range_may_be_an_array():
+    [image] = shown(ml.plot.samples(np.ones((1, 1, 1)), value_range=np.array([0, 2])))
+    assert image.squeeze() == 0.5
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"columns": columns} for columns in (0, -1, 2.5, True)]
+    + [{"value_range": pair} for pair in (3, (1, 0), (0, 0), (0, 1, 2), "ab", (0, np.nan))],
+    ids=str,
+)
+def test_other_columns_and_ranges_are_refused(given):
+    [(name, value)] = given.items()
+    with pytest.raises(ValueError, match=re.escape(f"samples got {name}={value!r}. Give the")):
+        ml.plot.samples(np.zeros((2, 3, 3)), **given)
 
 
 def test_a_dict_is_drawn_as_labelled_rows():

@@ -46,7 +46,8 @@ class Live(BatchCallback):
     Args:
         samples: a function without arguments that returns images, as
             `lambda: gan.generator(noise)`. A notebook shows the first four as a strip over the
-            epochs. Shapes and numbers are as in `ml.plot.samples`.
+            epochs. Shapes and numbers are as in `ml.plot.samples`. The number and the size of the
+            images stay the same. If they change, a warning says so, and the strip ends there.
         every: seconds between updates.
         gradients: whether to measure the norm of the gradient of each model (`|grad|`), and the
             norm of an update divided by that of the weights (`update`). This takes a forward pass,
@@ -56,8 +57,8 @@ class Live(BatchCallback):
             Elsewhere, samples without a file are left out, with a warning.
 
     Raises:
-        ValueError: if an argument has another value, or the callback is not given to the `fit` of
-            an MLModel or MLSystem.
+        ValueError: if an argument has another value, the folder of `path` does not exist, or the
+            callback is not given to the `fit` of an MLModel or MLSystem.
     """
 
     def __init__(
@@ -160,4 +161,21 @@ def _check(samples: Any, every: Any, path: Any) -> None:
         raise ValueError(
             "Live(samples=...) draws with matplotlib, which is not installed. Install it with "
             "`python -m pip install 'mlsystem[plot]'`, or leave samples out."
+        )
+    if path is not None:
+        _check_file(Path(path))
+
+
+def _check_file(path: Path) -> None:
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    endings = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in endings:
+        raise ValueError(
+            f"Live got path='{path}', which matplotlib cannot write. End it in .png, or in another "
+            f"of {', '.join(endings)}."
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"Live got path='{path}', and there is no folder '{path.parent}'. Make it first."
         )

@@ -1,5 +1,6 @@
 """`Film`: samples of a model in the course of training, a row for each time they were drawn."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,21 @@ class Film:
     def __init__(self, samples: Callable[[], Any], path: Path | None = None) -> None:
         self.samples, self.path = samples, path
         self.columns: list[tuple[str, np.ndarray]] = []  # names of moments, and their images
+        self.is_over = False
 
     def add(self, moment: str) -> None:
-        """Draw samples. They replace those of the same moment."""
+        """Draw samples. They replace those of the same moment.
+
+        If they differ from the first ones in number or size, they are left out from now on.
+        """
+        if self.is_over:
+            return
         images = as_images(self.samples(), "Live(samples=...)")[:_SAMPLES, ..., :3]
+        first = self.columns[0][1] if self.columns else images
+        if images.shape[:3] != first.shape[:3]:
+            self.is_over = True
+            _warn(images.shape, first.shape)
+            return
         self.columns = [column for column in self.columns if column[0] != moment]
         self.columns.append((moment, images))
         if len(self.columns) > 2 * _MOMENTS:
@@ -65,6 +77,15 @@ class Film:
         figure = Figure(figsize=(width, height), dpi=100)
         self.draw(figure.add_axes((0.0, 0.0, 1.0, 1 - 0.3 / height)))
         figure.savefig(path)
+
+
+def _warn(found: tuple[int, ...], first: tuple[int, ...]) -> None:
+    sizes = ["{} images of {} x {} pixels".format(*shape) for shape in (found, first)]
+    warnings.warn(
+        f"Live leaves samples out from now on: its function returned {sizes[0]}, and {sizes[1]} "
+        "at the start. Return the same number and size each time.",
+        stacklevel=3,
+    )
 
 
 def _side_by_side(columns: list[Any]) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mlsystem import _learner
 from mlsystem._learner import Learner
 from mlsystem.callbacks.compact_logs import loss_logs
-from mlsystem.callbacks.for_model import owner
+from mlsystem.callbacks.for_model import named_first
 from mlsystem.callbacks.live.readings import Curve, Readings
 from mlsystem.metrics import validation_names
 from mlsystem.plot.colors import NEUTRAL, PALETTE, model_colors
@@ -105,9 +105,10 @@ def _of_loss(readings: Readings, name: str) -> Row:
 
 def _more(learner: Learner, name: str, latest: dict[str, float]) -> dict[str, float]:
     """Return the terms and metrics of a model, by their names in it."""
-    mine = {log: value for log, value in latest.items() if not log.startswith("val_")}
+    trained = {*learner.logs.owners, *learner.metric_names()}  # a model may be named `val_...`
+    mine = {n: v for n, v in latest.items() if not n.startswith("val_") or n in trained}
     if _learner.is_system(learner.model):
         models = learner.known_models()
-        mine = {log: value for log, value in mine.items() if owner(log, models) == name}
+        mine = {log: value for log, value in mine.items() if named_first(log, models) == name}
     found = {log.removeprefix(f"{name}_"): value for log, value in mine.items()}
     return {n: v for n, v in found.items() if n not in _OTHER and not n.startswith(_GRADIENT)}

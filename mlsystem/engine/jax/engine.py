@@ -94,7 +94,7 @@ class JaxEngine(Engine):
         state = _tested(system)
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
 
-    def compiler(self, system: Any) -> str:
+    def compiler(self, system: Any, step: Any = None) -> str:
         return "jax.jit" if system.jit_compile and not system.run_eagerly else ""
 
     def trace(self) -> Any:

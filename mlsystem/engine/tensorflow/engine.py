@@ -82,7 +82,7 @@ class TensorFlowEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return _in_python(_keras.made_function(system, "test"), system)
 
-    def compiler(self, system: Any) -> str:
+    def compiler(self, system: Any, step: Any = None) -> str:
         if system.run_eagerly:
             return ""
         return "tf.function with XLA" if system.jit_compile else "tf.function"

@@ -82,9 +82,10 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step, self.replicas)
 
-    def compiler(self, system: Any) -> str:
+    def compiler(self, system: Any, step: Any = None) -> str:
         how = system._mlsystem.given.jit_compile
-        steps = list(getattr(system.train_function, "steps", {}).values())
+        trained = getattr(system.train_function, "steps", {}).values()
+        steps = list(trained) if step is None else [step]
         never = bool(steps) and all(step.how is False for step in steps)  # it cannot be captured
         if how is False or system.run_eagerly or never:
             return ""
