@@ -27,7 +27,7 @@ def read_rows(learner: Learner, flow: Dataflow) -> routing_table.Rows:
 
 
 def _table(learner: Learner) -> list[Mapping[str, Any]]:
-    routing = learner.model.routing
+    routing = getattr(learner.model, "routing", None)  # a model alone has none
     return list(routing.values()) if isinstance(routing, Mapping) else []
 
 

@@ -209,10 +209,12 @@ def test_what_others_measure_is_shown(terminal):
 
 @pytest.mark.once
 def test_advice_stands_below_the_table(terminal):
-    advice = Advice(every=1, update_ratios=(1e-5, 1e-4), looks=1, warn=False)
-    train(TinyGAN(), advice, Live(), epochs=2)
-    [sentence, *_] = advice.sentences()
-    assert f"! {sentence}" in " ".join(terminal.screens()[-1].split())
+    class Sure(Advice):
+        def sentences(self):
+            return ["The discriminator wins."]
+
+    train(TinyGAN(), Sure(), Live(), epochs=2)
+    assert "! The discriminator wins." in " ".join(terminal.screens()[-1].split())
 
 
 @pytest.mark.once

@@ -403,3 +403,20 @@ def test_a_balance_moves_the_weights_of_its_losses(balance):
     facts = describe(pair.setup(ones()))
     assert {route.moves for route in facts.routes} == {balance.__name__}
     assert facts.notes == [f"balanced by {balance.__name__}"]
+
+
+@pytest.mark.once
+def test_a_model_alone_whose_loss_needs_labels():
+    class Judge(ml.MLModel):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def forward(self, x):
+            return self.dense(x)
+
+        def loss(self, x, y, outputs):
+            return keras.ops.mean((y - outputs) ** 2)
+
+    judge = Judge().setup(ones())  # without labels, so that the loss is unknown
+    assert "judge" in str(judge.picture()) and "judge" in str(judge.explain())
