@@ -54,7 +54,8 @@ class Advice(MeasuredSteps):
     switches a rule off. The sources of the limits are in `mlsystem/diagnostics/advice_rules.py`.
 
     Training with and without this callback is the same, bit for bit. A measured batch costs one
-    extra forward pass, one backward pass per loss, and a copy of the weights. Other batches cost
+    extra forward pass, one backward pass per loss, and a copy of the weights. If `forward` takes
+    `phase`, each model is measured in its first phase, at that cost per phase. Other batches cost
     nothing. That is why `fit` does not use this callback by itself.
 
     Args:
