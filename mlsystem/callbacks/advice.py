@@ -49,6 +49,10 @@ class Advice(MeasuredSteps):
       and within 10 % of their first values. Losses that models play against each other, as in a
       GAN, do not count.
 
+    A run that continues an earlier one, as a second `fit` or after `resume`, gets no advice that
+    compares with its start: on winners, small updates, and losses that do not move. A run starts
+    anew if no optimizer has made a step.
+
     The rules on winners, routes and updates must hold in the last `looks` measurements. None or
     False for `winning_loss`, `sample_fall`, `dead_routes`, `update_ratios` or `stalled_epochs`
     switches a rule off. The sources of the limits are in `mlsystem/diagnostics/advice_rules.py`.
@@ -108,12 +112,18 @@ class Advice(MeasuredSteps):
         self._run = _Run()
         super().on_train_begin(logs)
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note at the first epoch whether the run starts anew. See Keras."""
+        super().on_epoch_begin(epoch, logs)
+        if self._run.is_new is None:  # a checkpoint is restored by now
+            self._run.is_new = not any(map(_steps, self.model._mlsystem.optimizers.values()))
+
     def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
         """Apply the rules on gradients and updates to a new measurement. See `MeasuredSteps`."""
         run, learner = self._run, self.model._mlsystem
         run.routes = followed(learner, norms)
         run.add(self.influence.losses, norms, ratios, self.model.steps_per_execution)
-        if self.winning_loss:
+        if self.winning_loss and run.is_new:
             self._see_winners()
         if self.dead_routes:
             self._see_dead_routes()
@@ -124,7 +134,7 @@ class Advice(MeasuredSteps):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Apply the rules on losses and samples. See Keras."""
-        if self.stalled_epochs:
+        if self.stalled_epochs and self._run.is_new:
             self._run.add_epoch(logs or {})
             self._see_stalled(self.stalled_epochs)
         if self.samples is not None and self.sample_fall:
@@ -160,11 +170,11 @@ class Advice(MeasuredSteps):
             self._say(("route", loss, model), found)
 
     def _see_updates(self, name: str, values: list[float], optimizer: Any) -> None:
-        has_schedule = _keras.schedule(optimizer) is not None
+        may_be_small = not self._run.is_new or _keras.schedule(optimizer) is not None
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         assert self.update_ratios is not None
         found = advice_rules.update_ratio(
-            name, values, rate, has_schedule, self.update_ratios, self.looks
+            name, values, rate, may_be_small, self.update_ratios, self.looks
         )
         self._say(("update", name), found)
 
@@ -207,6 +217,7 @@ class _Run:
     epochs: dict[str, list[float]] = field(default_factory=dict)
     distances: list[float] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
+    is_new: bool | None = None  # whether no optimizer had made a step before
 
     def add(
         self, losses: dict[str, float], norms: Norms, ratios: dict[str, float], steps: int
@@ -242,6 +253,10 @@ class _Run:
         mine = [loss for loss, other in self.routes if other == model]
         away = [route for route in self.norms if route[0] in mine and route not in self.routes]
         return any(any(self.norms[route]) for route in away)
+
+
+def _steps(optimizer: Any) -> int:
+    return int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def _size(model: Any) -> int:

@@ -127,7 +127,7 @@ def update_ratio(
     model: str,
     ratios: Values,
     rate: float | None = None,
-    has_schedule: bool = False,
+    may_be_small: bool = False,
     limits: tuple[float, float] = (1e-5, 1e-1),
     looks: int = 3,
 ) -> str | None:
@@ -135,14 +135,14 @@ def update_ratio(
 
     Measurements of zero do not count: the model was not updated then. Too large are the last
     measurements in a row above the upper limit. Too small are all measurements so far, so that a
-    model that has converged gets no advice. A schedule may start or end with small steps, so that
-    small steps of a model with a schedule give no advice.
+    model that has converged gets no advice.
 
     Args:
         model: the name of the model.
         ratios: the norm of an update, divided by the norm of the weights.
         rate: the learning rate now.
-        has_schedule: whether the learning rate follows a schedule.
+        may_be_small: whether small steps are fine. A schedule may start or end with them, and a run
+            that continues another may begin where the model has converged.
         limits: the lower and the upper limit.
         looks: number of measurements in a row.
     """
@@ -152,7 +152,7 @@ def update_ratio(
     now = sorted(moved[-looks:])[looks // 2]
     if min(moved[-looks:]) > limits[1]:
         size, means, change = "large", "Training may diverge.", "Lower"
-    elif max(moved) < limits[0] and not has_schedule:
+    elif max(moved) < limits[0] and not may_be_small:
         size, means, change = "small", "It hardly learns.", "Raise"
     else:
         return None

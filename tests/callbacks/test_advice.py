@@ -204,6 +204,34 @@ def test_losses_of_a_game_may_stay_level():
     assert advised(level, real(), epochs=4, **only("stalled_epochs"), stalled_epochs=3) == []
 
 
+# A run that continues an earlier one --------------------------------------------------------
+
+
+@pytest.mark.once
+def test_a_run_that_continues_is_not_compared_with_its_start(tmp_path):
+    def fit(system, epochs, **given):
+        advice = ml.callbacks.Advice(every=1, warn=False, stalled_epochs=2)
+        callbacks = [advice, ml.callbacks.Checkpoint(tmp_path)] if given else [advice]
+        system.fit(ones(16), ones(16), 4, epochs, 0, callbacks=callbacks, **given)
+        return advice.sentences()
+
+    def still():  # neither its loss nor its weights move
+        return ml.MLModel(
+            layers.Dense(10), loss=_level, name="flat", optimizer=keras.optimizers.SGD(1e-9)
+        )
+
+    first = still()
+    kinds = [text.split(":")[0].split("'")[0] for text in fit(first, 3)]
+    assert kinds == ["The updates of ", "The loss "]
+    assert fit(first, 3) == []
+    assert len(fit(still(), 1, resume=tmp_path)) == 1  # one epoch: the updates alone
+    assert fit(still(), 4, resume=tmp_path) == []
+
+
+def _level(y, outputs):
+    return 1 + ops.mean(outputs**2) * 1e-3
+
+
 # The callback -------------------------------------------------------------------------------
 
 

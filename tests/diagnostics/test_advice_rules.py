@@ -106,8 +106,8 @@ def test_updates_that_are_fine(ratios):
 
 
 def test_a_schedule_may_start_with_small_steps_and_limits_can_be_set():
-    assert update_ratio("a", [1e-6] * 3, has_schedule=True) is None
-    assert update_ratio("a", [0.5] * 3, has_schedule=True) is not None
+    assert update_ratio("a", [1e-6] * 3, may_be_small=True) is None
+    assert update_ratio("a", [0.5] * 3, may_be_small=True) is not None
     assert update_ratio("a", [0.5] * 3, limits=(1e-5, 0.6)) is None
     assert update_ratio("a", [0.5] * 3, looks=4) is None
 
