@@ -42,6 +42,8 @@ class Advice(MeasuredSteps):
       largest value.
     - A route is dead. A model follows a loss and gets a gradient of zero from it. Under `"sum"` and
       `"own"`, a loss that never reached a model is fine if the model gets a gradient from another.
+      A loss that is solved is fine too: it is about zero, or has fallen to a smallest value and
+      stays there, as a hinge loss does.
     - Updates are too small or too large. The norm of an update, divided by the norm of the weights,
       is above the second of `update_ratios`, or was never above the first. Models of fewer than 10
       numbers do not count.
@@ -161,13 +163,28 @@ class Advice(MeasuredSteps):
             self._say(("winner", won, lost), found)
 
     def _see_dead_routes(self) -> None:
-        run, is_table = self._run, isinstance(getattr(self.model, "routing", None), Mapping)
-        fed = {model for loss, model in run.routes if any(run.norms[loss, model])}
-        for loss, model in run.routes:
-            found = advice_rules.dead_route(
-                loss, model, run.norms[loss, model], is_table or model not in fed, self.looks
-            )
-            self._say(("route", loss, model), found)
+        learner, names = self.model._mlsystem, list(self._run.losses)
+        for model, row in learner.rows(names).items():
+            losses = [loss for loss in names if (loss, model) in self._run.routes]
+            # The sum of the losses of a nested system counts through its parts.
+            losses = [loss for loss in losses if loss in row] or losses
+            if not self._see_dead(model, losses):
+                for loss in losses:
+                    self._see_dead(model, [loss], is_alone=False)
+
+    def _see_dead(self, model: str, losses: list[str], is_alone: bool = True) -> bool:
+        """Advise on losses without a gradient in a model. Return whether all are dead.
+
+        `is_alone` says that the model follows no others. Then one must reach it.
+        """
+        run, has_table = self._run, isinstance(getattr(self.model, "routing", None), Mapping)
+        norms = [max(found) for found in zip(*(run.norms[n, model] for n in losses), strict=False)]
+        found = advice_rules.dead_route(
+            losses, model, norms, is_alone or has_table, has_table, self.looks
+        )
+        if found and not run.is_solved(losses, model, self.looks):
+            self._say(("route", model, "all" if is_alone else losses[0]), found)
+        return found is not None
 
     def _see_updates(self, name: str, values: list[float], optimizer: Any) -> None:
         may_be_small = not self._run.is_new or _keras.schedule(optimizer) is not None
@@ -237,6 +254,15 @@ class _Run:
             log = f"{name}_loss" if f"{name}_loss" in logs or len(self.losses) > 1 else "loss"
             if log in logs:
                 self.epochs.setdefault(name, []).append(float(logs[log]))
+
+    def is_solved(self, losses: list[str], model: str, looks: int) -> bool:
+        """Return whether the losses that reached a model are at their minimum.
+
+        If none ever reached it, one that was zero from the start is enough.
+        """
+        reached = [loss for loss in losses if any(self.norms[loss, model])]
+        found = [advice_rules.solved(self.losses[loss], looks) for loss in reached or losses]
+        return all(found) if reached else any(found)
 
     def games(self) -> list[tuple[str, str]]:
         """Return pairs of models with opposed losses.

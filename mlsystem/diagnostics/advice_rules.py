@@ -90,18 +90,24 @@ def collapsed(distances: Values, fall: float = 0.9) -> str | None:
 
 
 def dead_route(
-    loss: str, model: str, norms: Values, is_expected: bool = True, looks: int = 3
+    losses: Sequence[str],
+    model: str,
+    norms: Values,
+    is_expected: bool = True,
+    has_table: bool = True,
+    looks: int = 3,
 ) -> str | None:
-    """Advise on a loss that a model follows without getting a gradient from it.
+    """Advise on losses that a model follows without getting a gradient from them.
 
     The rule holds if the gradient was zero in each of the last measurements.
 
     Args:
-        loss: the name of the loss.
-        model: the name of a model that follows it.
-        norms: the norm of the gradient of the loss in the model.
+        losses: the names of the losses. Several share one sentence.
+        model: the name of a model that follows them.
+        norms: the norm of the gradient of the loss in the model, the largest of several losses.
         is_expected: whether the loss must reach the model. If not, the rule holds only for a route
             that had a gradient before. Under `routing = "sum"`, some losses do not reach a model.
+        has_table: whether the routing is a table, which the loss can be taken out of.
         looks: number of measurements in a row.
     """
     was = max(norms, default=0.0)
@@ -109,18 +115,38 @@ def dead_route(
         return None
     if not is_expected and was == 0:
         return None
+    names = " and ".join(f"'{loss}'" for loss in losses)
+    which, them = (
+        (f"the loss {names}", "it") if len(losses) == 1 else (f"the losses {names}", "them")
+    )
     before = f", and was up to {was:.2g} before" if was else ""
-    why = (
-        "Look for units that no longer react (ReLU with negative inputs, saturated sigmoids), and "
-        "lower the learning rate."
-        if was
-        else "Look for `stop_gradient`, `argmax`, rounding or a conversion to NumPy on the way, or "
-        f"take '{loss}' out of the routing of '{model}'."
-    )
     return (
-        f"'{model}' gets no gradient from the loss '{loss}': it was zero in the last {looks} "
-        f"measurements{before}. '{model}' follows '{loss}', and learns nothing from it. {why}"
+        f"'{model}' gets no gradient from {which}: it was zero in the last {looks} "
+        f"measurements{before}. '{model}' follows {them}, and learns nothing from {them}. "
+        f"{_remedy(was > 0, names, model, has_table)}"
     )
+
+
+def _remedy(was_alive: bool, names: str, model: str, has_table: bool) -> str:
+    if was_alive:
+        return (
+            "Look for units that no longer react (ReLU with negative inputs, saturated sigmoids), "
+            "and lower the learning rate."
+        )
+    route = f" Or take {names} out of the routing of '{model}'." if has_table else ""
+    cuts = "Look for `stop_gradient`, `argmax`, rounding or a conversion to NumPy on the way."
+    return cuts + route
+
+
+def solved(values: Values, looks: int = 3) -> bool:
+    """Return whether a loss has no gradient because it is at its minimum, as a hinge loss is.
+
+    In the last measurements it is either about zero (1 % of its largest size), or has fallen to one
+    number again and again, its smallest.
+    """
+    last, top = values[-looks:], max(map(abs, values), default=0.0)
+    is_zero = all(abs(value) <= _SAME * top for value in last)
+    return is_zero or all(value == min(values) < values[0] for value in last)
 
 
 def update_ratio(

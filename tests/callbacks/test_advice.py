@@ -139,21 +139,62 @@ def test_a_route_that_the_routing_names_and_no_gradient_takes():
 
 
 class Dying(Target):
-    """A ReLU whose weight is driven below zero, where its gradient is zero."""
+    """A ReLU whose weight is driven below zero by a step that is too large."""
+
+    def __init__(self, **kwargs):
+        super().__init__(1.9, optimizer=keras.optimizers.SGD(1.5), **kwargs)
 
     def forward(self, x):
         return ops.relu(x * self.weight)
 
     def loss(self, x, y, outputs):
-        return 0.5 + ops.mean(outputs)
+        return (ops.mean(outputs) - 1) ** 2
 
 
 @pytest.mark.once
 def test_a_route_that_dies():
-    model = Dying(1.0, name="unit")
-    [sentence] = advised(model, epochs=2, **only("dead_routes"))
+    model = Dying(name="unit")
+    [sentence] = advised(model, every=1, epochs=2, **only("dead_routes"))
     assert "'unit' gets no gradient from the loss 'unit'" in sentence and "before" in sentence
-    assert advised(Dying(1.0), epochs=2, **only("dead_routes") | {"dead_routes": False}) == []
+    off = only("dead_routes") | {"dead_routes": False}
+    assert advised(Dying(), every=1, epochs=2, **off) == []
+
+
+class Hinge(Target):
+    def loss(self, x, y, outputs):
+        return ops.mean(ops.relu(1.5 - outputs))
+
+
+@pytest.mark.once
+def test_a_loss_that_is_solved_needs_no_gradient():
+    model = Hinge(1.0)
+    assert advised(model, every=1, **only("dead_routes")) == []
+    assert advised(model, every=1, **only("dead_routes")) == []  # zero from the start
+
+
+class Inner(ml.MLSystem):
+    """A nested system with a dead member: `a` is cut from both losses."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Target(1.0, 3.0), Target(2.0, 5.0)
+
+    def forward(self, x):
+        a = ops.stop_gradient(self.a(x))
+        return {"a": a, "b": self.b(a)}
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:None of the losses that 'model/a' follows")
+@pytest.mark.parametrize("routing", ["sum", "own"])
+def test_a_dead_member_of_a_nested_system_is_one_sentence(routing):
+    system = Alone(Inner())
+    system.routing = routing
+    advice = ml.callbacks.Advice(every=1, warn=False, **only("dead_routes"))
+    system.fit(ones(16), batch_size=4, verbose=0, callbacks=[advice])
+    [sentence] = advice.sentences()
+    assert sentence.startswith("'model/a' gets no gradient from the losses 'model/a' and 'model/b'")
+    assert "out of the routing" not in sentence
 
 
 # Updates too small or too large -------------------------------------------------------------
@@ -280,7 +321,7 @@ def test_advice_changes_no_bit_and_a_healthy_system_gets_none():
 
 @pytest.mark.once
 def test_each_advice_is_given_once_a_run_and_warnings_can_be_left_out():
-    model = Dying(1.0)
+    model = Dying()
     advice = ml.callbacks.Advice(every=1, warn=False, update_ratios=None)
     model.fit(ones(32), batch_size=4, epochs=2, verbose=0, callbacks=[advice])
     assert len(advice.sentences()) == 1

@@ -2,7 +2,14 @@
 
 import pytest
 
-from mlsystem.diagnostics.advice_rules import collapsed, dead_route, stalled, update_ratio, winner
+from mlsystem.diagnostics.advice_rules import (
+    collapsed,
+    dead_route,
+    solved,
+    stalled,
+    update_ratio,
+    winner,
+)
 
 pytestmark = pytest.mark.once
 nan = float("nan")
@@ -62,19 +69,41 @@ def test_no_collapse(distances):
 
 
 def test_a_route_that_died_and_one_that_never_lived():
-    died = dead_route("b", "a", [0.5, 0.1, 0.0, 0.0, 0.0], is_expected=False)
+    died = dead_route(["b"], "a", [0.5, 0.1, 0.0, 0.0, 0.0], is_expected=False)
     assert "'a' gets no gradient from the loss 'b'" in died and "up to 0.5 before" in died
-    never = dead_route("b", "a", [0.0, 0.0, 0.0])
+    never = dead_route(["b"], "a", [0.0, 0.0, 0.0])
     assert "`stop_gradient`" in never and "before" not in never
 
 
 @pytest.mark.parametrize("norms", [[], [0.0, 0.0], [0.0, 0.0, 1e-30], [nan, nan, nan]])
 def test_a_route_that_lives_or_is_not_known(norms):
-    assert dead_route("b", "a", norms) is None
+    assert dead_route(["b"], "a", norms) is None
 
 
 def test_a_loss_that_need_not_reach_a_model():
-    assert dead_route("b", "a", [0.0, 0.0, 0.0], is_expected=False) is None
+    assert dead_route(["b"], "a", [0.0, 0.0, 0.0], is_expected=False) is None
+
+
+def test_several_dead_losses_are_one_sentence_and_only_a_table_can_leave_one_out():
+    two = dead_route(["b", "c"], "a", [0.0, 0.0, 0.0], has_table=False)
+    assert "from the losses 'b' and 'c'" in two and "out of the routing" not in two
+    assert "take 'b' out of the routing of 'a'" in dead_route(["b"], "a", [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([2.0, 1.0, 0.0, 0.0, 0.0], True),  # a hinge loss
+        ([0.0, 0.0, 0.0], True),
+        ([2.0, 1.0, 0.5, 0.5, 0.5], True),  # free bits
+        ([2.0, 1.0, 0.0, 0.0, 0.1], False),
+        ([2.0, 1.0, 1.5, 1.5, 1.5], False),
+        ([2.0, 2.0, 2.0, 2.0], False),
+        ([2.0, 0.6, 0.52, 0.5, 0.51], False),
+    ],
+)
+def test_a_loss_that_is_solved(values, expected):
+    assert solved(values) is expected
 
 
 # Updates too small or too large -------------------------------------------------------------
