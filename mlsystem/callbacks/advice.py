@@ -45,8 +45,8 @@ class Advice(MeasuredSteps):
       A loss that is solved is fine too: it is about zero, or has fallen to a smallest value and
       stays there, as a hinge loss does.
     - Updates are too small or too large. The norm of an update, divided by the norm of the weights,
-      is above the second of `update_ratios`, or was never above the first. Models of fewer than 10
-      numbers do not count.
+      is above the second of `update_ratios` and no longer falling, as it does from weights of zero.
+      Or it was never above the first. Models of fewer than 10 numbers do not count.
     - A loss does not move. All losses that a model follows stay within 1 % for `stalled_epochs`,
       and within 10 % of their first values. Losses that models play against each other, as in a
       GAN, do not count.

@@ -160,8 +160,9 @@ def update_ratio(
     """Advise on a model whose steps are far too small or far too large for its weights.
 
     Measurements of zero do not count: the model was not updated then. Too large are the last
-    measurements in a row above the upper limit. Too small are all measurements so far, so that a
-    model that has converged gets no advice.
+    measurements in a row above the upper limit, if the ratio is no longer falling. It falls at
+    first where weights start at zero, as they consist of updates then. Too small are all
+    measurements so far, so that a model that has converged gets no advice.
 
     Args:
         model: the name of the model.
@@ -175,8 +176,8 @@ def update_ratio(
     moved = [ratio for ratio in ratios if ratio > 0]
     if len(moved) < looks or not _all_finite(moved):
         return None
-    now = sorted(moved[-looks:])[looks // 2]
-    if min(moved[-looks:]) > limits[1]:
+    now = _middle(moved[-looks:])
+    if min(moved[-looks:]) > limits[1] and not _is_falling(moved, looks):
         size, means, change = "large", "Training may diverge.", "Lower"
     elif max(moved) < limits[0] and not may_be_small:
         size, means, change = "small", "It hardly learns.", "Raise"
@@ -187,6 +188,20 @@ def update_ratio(
         f"their norm, where about 0.001 is usual. {means} {change} its learning rate"
         f"{_suggested(rate, now)}."
     )
+
+
+def _is_falling(values: Values, looks: int) -> bool:
+    """Return whether values still fall, compared with those of half as many measurements.
+
+    The ratio of weights that are the sum of `n` updates is 1/n for equal updates, and 1/sqrt(n) for
+    random ones: half as many measurements have 2 or 1.4 times its value.
+    """
+    earlier = values[: (len(values) + 1) // 2][-looks:]
+    return _middle(values[-looks:]) < 0.8 * _middle(earlier)
+
+
+def _middle(values: Values) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 def _suggested(rate: float | None, ratio: float) -> str:

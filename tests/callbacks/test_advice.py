@@ -206,8 +206,16 @@ def test_updates_of_every_size(rate, size):
     model = ml.MLModel(layers.Dense(3), loss="mse", name="line")
     model.compile(optimizer=keras.optimizers.Adam(rate))
     x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
-    found = advised(model, x, x, **only("update_ratios"))
+    found = advised(model, x, x, epochs=3, **only("update_ratios"))
     assert [f"far too {size}" in sentence for sentence in found] == ([True] if size else [])
+
+
+@pytest.mark.once
+def test_updates_of_a_model_that_starts_at_zero():
+    net = layers.Dense(10, kernel_initializer="zeros")
+    model = ml.MLModel(net, loss="mse", optimizer=keras.optimizers.Adam(1e-3))
+    x = np.random.default_rng(0).normal(size=(64, 10)).astype("float32")
+    assert advised(model, x, x, every=1, epochs=3, **only("update_ratios")) == []
 
 
 @pytest.mark.once

@@ -134,6 +134,14 @@ def test_updates_that_are_fine(ratios):
     assert update_ratio("a", ratios, rate=0.1) is None
 
 
+@pytest.mark.parametrize("power", [1, 0.5])
+def test_weights_that_start_at_zero_are_their_updates_at_first(power):
+    ratios = [1e4] + [1 / n**power for n in range(1, 60)]
+    found = [update_ratio("a", ratios[:looks], looks=3) for looks in range(1, 60)]
+    assert found == [None] * 59
+    assert update_ratio("a", ratios[:5] + [0.3] * 10) is not None  # it has stopped falling
+
+
 def test_a_schedule_may_start_with_small_steps_and_limits_can_be_set():
     assert update_ratio("a", [1e-6] * 3, may_be_small=True) is None
     assert update_ratio("a", [0.5] * 3, may_be_small=True) is not None
