@@ -39,7 +39,7 @@ class Advice(MeasuredSteps):
       gradient of another model is `gradient_fall` times smaller than at its largest, and the loss
       of that model is not smaller than at first.
     - The samples collapse. The mean distance between samples is `sample_fall` (90 %) below its
-      largest value.
+      largest value, and below 2 % of their size (the root mean square of their norms).
     - A route is dead. A model follows a loss and gets a gradient of zero from it. Under `"sum"` and
       `"own"`, a loss that never reached a model is fine if the model gets a gradient from another.
       A loss that is solved is fine too: it is about zero, or has fallen to a smallest value and
@@ -140,8 +140,10 @@ class Advice(MeasuredSteps):
             self._run.add_epoch(logs or {})
             self._see_stalled(self.stalled_epochs)
         if self.samples is not None and self.sample_fall:
-            self._run.distances.append(self._distance(self.samples))
-            self._say("samples", advice_rules.collapsed(self._run.distances, self.sample_fall))
+            distances, sizes = self._run.distances, self._run.sizes
+            for values, value in zip((distances, sizes), self._spread(self.samples), strict=True):
+                values.append(value)
+            self._say("samples", advice_rules.collapsed(distances, sizes, self.sample_fall))
 
     def _say(self, rule: Any, sentence: str | None) -> None:
         if sentence is not None and rule not in self._run.said:
@@ -205,8 +207,8 @@ class Advice(MeasuredSteps):
                 for loss, sentence in found.items():
                     self._say(("stalled", loss), sentence)
 
-    def _distance(self, samples: Callable[[], Any]) -> float:
-        """Return the mean distance between two samples."""
+    def _spread(self, samples: Callable[[], Any]) -> tuple[float, float]:
+        """Return the mean distance between two samples, and the root mean square of their norms."""
         callbacks = self.model._mlsystem.call.callbacks
         with sampling(self.model, callbacks.parts[0] if callbacks is not None else None):
             made = np.asarray(ops.convert_to_numpy(samples()), "float64")
@@ -217,7 +219,8 @@ class Advice(MeasuredSteps):
             )
         flat = made.reshape(len(made), -1)[:_MOST]
         squares = ((flat[:, None] - flat[None]) ** 2).sum(-1)
-        return float(np.sqrt(squares).sum() / (len(flat) * (len(flat) - 1)))
+        distance = np.sqrt(squares).sum() / (len(flat) * (len(flat) - 1))
+        return float(distance), float(np.sqrt((flat**2).sum(1).mean()))
 
 
 @dataclass
@@ -233,6 +236,7 @@ class _Run:
     ratios: dict[str, list[float]] = field(default_factory=dict)
     epochs: dict[str, list[float]] = field(default_factory=dict)
     distances: list[float] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     is_new: bool | None = None  # whether no optimizer had made a step before
 

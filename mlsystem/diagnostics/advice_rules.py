@@ -9,7 +9,7 @@ found, what it means, and what to try. Sources of the thresholds:
   are ours.
 - `collapsed`: Salimans et al., https://arxiv.org/abs/1606.03498 (minibatch discrimination), and
   Odena et al., https://arxiv.org/abs/1610.09585 (similarity of samples), compare samples with each
-  other to find collapse. The 90 % are ours.
+  other to find collapse. The 90 % and 2 % are ours.
 - `update_ratio`: about 0.001 is usual, by the notes of Stanford's course CS231n,
   https://cs231n.github.io/neural-networks-3/#ratio. The limits are 100 times away from that.
 - `dead_route` and `stalled` have no source. The 1 % and 10 % are ours.
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 Values = Sequence[float]
 _USUAL_RATIO = 1e-3
 _SAME = 0.01  # a loss that moves less than this share of its value does not move
+_ALIKE = 0.02  # samples nearer to each other than this share of their size are alike
 _MOVED = 0.1  # a loss that differs from its first value by this share has moved before
 
 
@@ -66,19 +67,23 @@ def winner(
     )
 
 
-def collapsed(distances: Values, fall: float = 0.9) -> str | None:
+def collapsed(distances: Values, sizes: Values, fall: float = 0.9) -> str | None:
     """Advise on samples that have become alike.
 
-    The rule holds if the newest distance is below `1 - fall` of the largest one.
+    The rule holds if the newest distance is below `1 - fall` of the largest one, and below 2 % of
+    the size of the newest samples. Samples of data of a small spread come nearer to each other too,
+    but not that near. Data whose own spread is below 2 % of its size cannot be told from collapse.
+    Nor can a collapse to near zero from data of that scale: it gets no advice.
 
     Args:
         distances: the mean distance between the samples of a set, for each set.
+        sizes: the size of the samples: the root of their mean squared norm, for each set.
         fall: the share by which the distance has fallen.
     """
-    if len(distances) < 2 or not _all_finite(distances):
+    if len(distances) < 2 or not _all_finite(distances, sizes):
         return None
     top, now = max(distances), distances[-1]
-    if not now < (1 - fall) * top:
+    if not now < (1 - fall) * top or now > _ALIKE * sizes[-1]:
         return None
     return (
         f"The samples have collapsed: the mean distance between two of them fell from {top:.3g} to "

@@ -87,11 +87,12 @@ def test_two_models_that_converge_have_no_winner():
 
 
 class Still(ml.MLSystem):
-    """What `maker` makes has a spread of `goal`; 0 makes all samples the same."""
+    """What `maker` makes, near `center`, gets a spread of `goal`; 0 makes all samples the same."""
 
-    def __init__(self, goal=0.0):
+    def __init__(self, goal=0.0, center=10.0):
         super().__init__()
-        net = layers.Dense(2, kernel_initializer="ones")
+        bias = keras.initializers.Constant(center)
+        net = layers.Dense(2, kernel_initializer="ones", bias_initializer=bias)
         self.maker = ml.MLModel(net, optimizer=keras.optimizers.Adam(0.1))
         self.goal = goal
 
@@ -106,14 +107,15 @@ class Still(ml.MLSystem):
 def test_samples_that_collapse():
     noise = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
 
-    def run(goal, **given):
-        system = Still(goal)
+    def run(goal, center=10.0, **given):
+        system = Still(goal, center)
         samples = {"samples": lambda: system.maker(noise)} | only("sample_fall") | given
         return advised(system, noise, epochs=6, **samples)
 
     [sentence] = run(0.0)
     assert sentence.startswith("The samples have collapsed")
     assert run(1.0) == run(0.0, sample_fall=None) == []
+    assert run(0.0, center=0.0) == []  # smaller, and as different for their size as before
 
 
 # Routes without a gradient ------------------------------------------------------------------

@@ -54,15 +54,21 @@ def test_no_winner(change):
 
 
 def test_collapse_is_measured_from_the_largest_distance():
-    sentence = collapsed([2.0, 8.0, 0.4])
+    sentence = collapsed([2.0, 8.0, 0.4], [6.0, 6.0, 30.0])
     assert "fell from 8 to 0.4 (95% less)" in sentence
-    assert collapsed([2.0, 8.0, 0.9]) is None
-    assert collapsed([2.0, 8.0, 0.9], fall=0.8) is not None
+    assert collapsed([2.0, 8.0, 0.9], [100.0] * 3) is None
+    assert collapsed([2.0, 8.0, 0.9], [100.0] * 3, fall=0.8) is not None
+    assert collapsed([8.0, 0.0], [6.0, 0.0]) is not None
 
 
 @pytest.mark.parametrize("distances", [[], [0.0], [0.0, 0.0], [1.0, 2.0, 4.0], [8.0, nan]])
 def test_no_collapse(distances):
-    assert collapsed(distances) is None
+    assert collapsed(distances, [1e3] * len(distances)) is None
+
+
+@pytest.mark.parametrize("size", [0.01, 0.2])  # data around zero, and around a mean
+def test_data_of_a_small_spread_is_no_collapse(size):
+    assert collapsed([1.4, 0.014], [1.0, size]) is None
 
 
 # Routes without a gradient ------------------------------------------------------------------
