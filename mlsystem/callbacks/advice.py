@@ -75,7 +75,7 @@ class Advice(MeasuredSteps):
         dead_routes: whether to look for routes without a gradient.
         update_ratios: the limits of the norm of an update, divided by the norm of the weights.
         stalled_epochs: number of epochs, from 2, in which no loss of a model moves.
-        looks: number of measurements in a row.
+        looks: number of measurements in a row, from 1.
         warn: whether each advice is a warning. `sentences` has it in any case.
 
     Raises:
@@ -304,19 +304,37 @@ def _check(advice: Advice) -> None:
             f"Advice got samples={advice.samples!r}. Give a function without arguments that "
             "returns samples, as `lambda: gan.generator(noise)`."
         )
-    for name in ("winning_loss", "gradient_fall", "sample_fall"):
+    for name, may_be_off, is_share in (
+        ("winning_loss", True, False),
+        ("gradient_fall", False, False),
+        ("sample_fall", True, True),
+    ):
         value = getattr(advice, name)
-        is_limit = isinstance(value, numbers.Real) and float(value) > 0
-        if value is not None and value is not False and not is_limit:
-            raise ValueError(f"Advice got {name}={value!r}; give a number above 0, or None.")
-    limits = advice.update_ratios
-    if limits and not (len(limits) == 2 and 0 <= limits[0] < limits[1]):
+        is_right = _is_number(value) and value > 0 and not (is_share and value >= 1)
+        if not is_right and not (may_be_off and (value is None or value is False)):
+            what = "a number between 0 and 1" if is_share else "a number above 0"
+            off = ", or None" if may_be_off else ""
+            raise ValueError(f"Advice got {name}={value!r}; give {what}{off}.")
+    if not _are_limits(advice.update_ratios):
         raise ValueError(
-            f"Advice got update_ratios={limits!r}; give a lower and an upper limit, or None."
+            f"Advice got update_ratios={advice.update_ratios!r}; give a lower and an upper limit, "
+            "as (1e-5, 1e-1), or None."
         )
-    for name, value in {
-        "looks": advice.looks,
-        "stalled_epochs": advice.stalled_epochs or 2,
-    }.items():
-        if not is_count(value) or (name == "stalled_epochs" and value < 2):
-            raise ValueError(f"Advice got {name}={value!r}; give a whole number from 2.")
+    least = {"looks": 1}
+    if advice.stalled_epochs is not None and advice.stalled_epochs is not False:
+        least["stalled_epochs"] = 2
+    for name, smallest in least.items():
+        value = getattr(advice, name)
+        if not is_count(value) or value < smallest:
+            raise ValueError(f"Advice got {name}={value!r}; give a whole number from {smallest}.")
+
+
+def _are_limits(value: Any) -> bool:
+    if value is None or value is False:
+        return True
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))
+    return is_pair and 0 <= value[0] < value[1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -353,16 +353,32 @@ def test_only_every_so_many_batches_are_measured():
         {"every": 0},
         {"samples": "generator"},
         {"winning_loss": -1},
+        {"winning_loss": True},
         {"gradient_fall": "50"},
+        {"gradient_fall": None},
+        {"gradient_fall": False},
         {"sample_fall": 0},
+        {"sample_fall": 90},
+        {"update_ratios": 0.1},
+        {"update_ratios": ("a", "b")},
+        {"update_ratios": ()},
         {"update_ratios": (1e-1, 1e-5)},
         {"stalled_epochs": 1},
+        {"stalled_epochs": 0},
         {"looks": 0},
     ],
 )
 def test_what_advice_refuses(wrong):
     with pytest.raises(ValueError, match=f"Advice got {next(iter(wrong))}="):
         ml.callbacks.Advice(**wrong)
+
+
+@pytest.mark.once
+def test_the_least_that_advice_takes():
+    ml.callbacks.Advice(looks=1, stalled_epochs=2)
+    ml.callbacks.Advice(**dict.fromkeys(only(""), False))
+    with pytest.raises(ValueError, match="looks=0; give a whole number from 1"):
+        ml.callbacks.Advice(looks=0)
 
 
 @pytest.mark.once
