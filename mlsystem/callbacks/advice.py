@@ -4,19 +4,19 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem._checks import is_count
+from mlsystem.callbacks.advice_arguments import check
+from mlsystem.callbacks.advice_run import AdviceRun
 from mlsystem.callbacks.measured_steps import MeasuredSteps
 from mlsystem.callbacks.undisturbed import sampling
 from mlsystem.diagnostics import advice_rules
 from mlsystem.diagnostics.gradient_measurement import Norms
-from mlsystem.diagnostics.gradient_report import Route, followed
+from mlsystem.diagnostics.gradient_report import followed
 
 _MOST = 64  # samples in a comparison
 _FEW = 10  # a model of fewer numbers, as a temperature near zero, has no usual size of updates
@@ -102,8 +102,8 @@ class Advice(MeasuredSteps):
         self.winning_loss, self.gradient_fall = winning_loss, gradient_fall
         self.sample_fall, self.dead_routes = sample_fall, dead_routes
         self.update_ratios, self.stalled_epochs = update_ratios, stalled_epochs
-        _check(self)
-        self._run = _Run()
+        check(self)
+        self._run = AdviceRun()
 
     def sentences(self) -> list[str]:
         """Return the advice of the latest `fit`, in the order in which it was given."""
@@ -111,7 +111,7 @@ class Advice(MeasuredSteps):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Forget the run before, and watch the training steps of this `fit`."""
-        self._run = _Run()
+        self._run = AdviceRun()
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -223,68 +223,6 @@ class Advice(MeasuredSteps):
         return float(distance), float(np.sqrt((flat**2).sum(1).mean()))
 
 
-@dataclass
-class _Run:
-    """The measurements of one `fit`, and the advice that was given.
-
-    They are in an object because a checkpoint would restore plain lists of an earlier `fit`.
-    """
-
-    said: dict[Any, str] = field(default_factory=dict)
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    norms: dict[Route, list[float]] = field(default_factory=dict)
-    ratios: dict[str, list[float]] = field(default_factory=dict)
-    epochs: dict[str, list[float]] = field(default_factory=dict)
-    distances: list[float] = field(default_factory=list)
-    sizes: list[float] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-    is_new: bool | None = None  # whether no optimizer had made a step before
-
-    def add(
-        self, losses: dict[str, float], norms: Norms, ratios: dict[str, float], steps: int
-    ) -> None:
-        """Add a measured batch. A ratio over several steps counts as that many equal ones."""
-        for name, value in losses.items():
-            self.losses.setdefault(name, []).append(value)
-        for loss, row in norms.items():
-            for model, norm in row.items():
-                self.norms.setdefault((loss, model), []).append(norm or 0.0)
-        for model, ratio in ratios.items():
-            self.ratios.setdefault(model, []).append(ratio / steps)
-
-    def add_epoch(self, logs: Mapping[str, Any]) -> None:
-        """Add the mean losses of an epoch."""
-        for name in self.losses:
-            log = f"{name}_loss" if f"{name}_loss" in logs or len(self.losses) > 1 else "loss"
-            if log in logs:
-                self.epochs.setdefault(name, []).append(float(logs[log]))
-
-    def is_solved(self, losses: list[str], model: str, looks: int) -> bool:
-        """Return whether the losses that reached a model are at their minimum.
-
-        If none ever reached it, one that was zero from the start is enough.
-        """
-        reached = [loss for loss in losses if any(self.norms[loss, model])]
-        found = [advice_rules.solved(self.losses[loss], looks) for loss in reached or losses]
-        return all(found) if reached else any(found)
-
-    def games(self) -> list[tuple[str, str]]:
-        """Return pairs of models with opposed losses.
-
-        The loss of the second depends on the first, which does not follow it. Each follows the loss
-        of its own name.
-        """
-        own = [loss for loss, model in self.routes if loss == model]
-        pairs = [(a, b) for a in own for b in own if a != b and (b, a) not in self.routes]
-        return [(a, b) for a, b in pairs if any(self.norms[b, a])]
-
-    def plays(self, model: str) -> bool:
-        """Return whether a model follows a loss that reaches others which do not follow it."""
-        mine = [loss for loss, other in self.routes if other == model]
-        away = [route for route in self.norms if route[0] in mine and route not in self.routes]
-        return any(any(self.norms[route]) for route in away)
-
-
 def _steps(optimizer: Any) -> int:
     return int(ops.convert_to_numpy(optimizer.iterations))
 
@@ -295,46 +233,3 @@ def _size(model: Any) -> int:
 
 def _is_negative(factors: tuple[Any, ...]) -> bool:
     return math.prod(f for f in factors if isinstance(f, numbers.Real)) < 0
-
-
-def _check(advice: Advice) -> None:
-    """Raise an error for arguments that are of the wrong kind."""
-    if advice.samples is not None and not callable(advice.samples):
-        raise ValueError(
-            f"Advice got samples={advice.samples!r}. Give a function without arguments that "
-            "returns samples, as `lambda: gan.generator(noise)`."
-        )
-    for name, may_be_off, is_share in (
-        ("winning_loss", True, False),
-        ("gradient_fall", False, False),
-        ("sample_fall", True, True),
-    ):
-        value = getattr(advice, name)
-        is_right = _is_number(value) and value > 0 and not (is_share and value >= 1)
-        if not is_right and not (may_be_off and (value is None or value is False)):
-            what = "a number between 0 and 1" if is_share else "a number above 0"
-            off = ", or None" if may_be_off else ""
-            raise ValueError(f"Advice got {name}={value!r}; give {what}{off}.")
-    if not _are_limits(advice.update_ratios):
-        raise ValueError(
-            f"Advice got update_ratios={advice.update_ratios!r}; give a lower and an upper limit, "
-            "as (1e-5, 1e-1), or None."
-        )
-    least = {"looks": 1}
-    if advice.stalled_epochs is not None and advice.stalled_epochs is not False:
-        least["stalled_epochs"] = 2
-    for name, smallest in least.items():
-        value = getattr(advice, name)
-        if not is_count(value) or value < smallest:
-            raise ValueError(f"Advice got {name}={value!r}; give a whole number from {smallest}.")
-
-
-def _are_limits(value: Any) -> bool:
-    if value is None or value is False:
-        return True
-    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))
-    return is_pair and 0 <= value[0] < value[1]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
