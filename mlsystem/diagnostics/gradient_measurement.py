@@ -14,7 +14,7 @@ from mlsystem.engine import engine, random_state
 from mlsystem.metrics.running_means import Logs
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
-from mlsystem.step.forward import forward_losses
+from mlsystem.step.forward import forward_losses, keeping_known
 
 Norms = dict[str, dict[str, float | None]]
 
@@ -176,14 +176,13 @@ class _Unheard(Logs):
 @contextmanager
 def without_effects(learner: Learner) -> Iterator[None]:
     """Restore what is no variable of the learner: random generators, logs and known losses."""
-    random, seed, known = random_state.state(), _keras.known_global_seed(), learner.known
+    random, seed = random_state.state(), _keras.known_global_seed()
     logs, learner.logs = learner.logs, _Unheard()
     try:
-        yield
+        with keeping_known(learner):
+            yield
     finally:
         learner.logs = logs
-        if known.names:
-            learner.known = known
         random_state.restore(random)
         if seed is None:
             _keras.forget_global_seed()
