@@ -4,19 +4,19 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from mlsystem import _keras
-from mlsystem._checks import is_count
+from mlsystem.callbacks.advice_arguments import check
+from mlsystem.callbacks.advice_run import AdviceRun
 from mlsystem.callbacks.measured_steps import MeasuredSteps
 from mlsystem.callbacks.undisturbed import sampling
 from mlsystem.diagnostics import advice_rules
 from mlsystem.diagnostics.gradient_measurement import Norms
-from mlsystem.diagnostics.gradient_report import Route, followed
+from mlsystem.diagnostics.gradient_report import followed
 
 _MOST = 64  # samples in a comparison
 _FEW = 10  # a model of fewer numbers, as a temperature near zero, has no usual size of updates
@@ -39,22 +39,29 @@ class Advice(MeasuredSteps):
       gradient of another model is `gradient_fall` times smaller than at its largest, and the loss
       of that model is not smaller than at first.
     - The samples collapse. The mean distance between samples is `sample_fall` (90 %) below its
-      largest value.
+      largest value, and below 2 % of their size (the root mean square of their norms).
     - A route is dead. A model follows a loss and gets a gradient of zero from it. Under `"sum"` and
       `"own"`, a loss that never reached a model is fine if the model gets a gradient from another.
+      A loss that is solved is fine too: it is about zero, or has fallen to a smallest value and
+      stays there, as a hinge loss does.
     - Updates are too small or too large. The norm of an update, divided by the norm of the weights,
-      is above the second of `update_ratios`, or was never above the first. Models of fewer than 10
-      numbers do not count.
+      is above the second of `update_ratios` and no longer falling, as it does from weights of zero.
+      Or it was never above the first. Models of fewer than 10 numbers do not count.
     - A loss does not move. All losses that a model follows stay within 1 % for `stalled_epochs`,
       and within 10 % of their first values. Losses that models play against each other, as in a
       GAN, do not count.
+
+    A run that continues an earlier one, as a second `fit` or after `resume`, gets no advice that
+    compares with its start: on winners, small updates, and losses that do not move. A run starts
+    anew if no optimizer has made a step.
 
     The rules on winners, routes and updates must hold in the last `looks` measurements. None or
     False for `winning_loss`, `sample_fall`, `dead_routes`, `update_ratios` or `stalled_epochs`
     switches a rule off. The sources of the limits are in `mlsystem/diagnostics/advice_rules.py`.
 
     Training with and without this callback is the same, bit for bit. A measured batch costs one
-    extra forward pass, one backward pass per loss, and a copy of the weights. Other batches cost
+    extra forward pass, one backward pass per loss, and a copy of the weights. If `forward` takes
+    `phase`, each model is measured in its first phase, at that cost per phase. Other batches cost
     nothing. That is why `fit` does not use this callback by itself.
 
     Args:
@@ -68,7 +75,7 @@ class Advice(MeasuredSteps):
         dead_routes: whether to look for routes without a gradient.
         update_ratios: the limits of the norm of an update, divided by the norm of the weights.
         stalled_epochs: number of epochs, from 2, in which no loss of a model moves.
-        looks: number of measurements in a row.
+        looks: number of measurements in a row, from 1.
         warn: whether each advice is a warning. `sentences` has it in any case.
 
     Raises:
@@ -95,8 +102,8 @@ class Advice(MeasuredSteps):
         self.winning_loss, self.gradient_fall = winning_loss, gradient_fall
         self.sample_fall, self.dead_routes = sample_fall, dead_routes
         self.update_ratios, self.stalled_epochs = update_ratios, stalled_epochs
-        _check(self)
-        self._run = _Run()
+        check(self)
+        self._run = AdviceRun()
 
     def sentences(self) -> list[str]:
         """Return the advice of the latest `fit`, in the order in which it was given."""
@@ -104,15 +111,21 @@ class Advice(MeasuredSteps):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Forget the run before, and watch the training steps of this `fit`."""
-        self._run = _Run()
+        self._run = AdviceRun()
         super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note at the first epoch whether the run starts anew. See Keras."""
+        super().on_epoch_begin(epoch, logs)
+        if self._run.is_new is None:  # a checkpoint is restored by now
+            self._run.is_new = not any(map(_steps, self.model._mlsystem.optimizers.values()))
 
     def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
         """Apply the rules on gradients and updates to a new measurement. See `MeasuredSteps`."""
         run, learner = self._run, self.model._mlsystem
         run.routes = followed(learner, norms)
         run.add(self.influence.losses, norms, ratios, self.model.steps_per_execution)
-        if self.winning_loss:
+        if self.winning_loss and run.is_new:
             self._see_winners()
         if self.dead_routes:
             self._see_dead_routes()
@@ -123,12 +136,14 @@ class Advice(MeasuredSteps):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Apply the rules on losses and samples. See Keras."""
-        if self.stalled_epochs:
+        if self.stalled_epochs and self._run.is_new:
             self._run.add_epoch(logs or {})
             self._see_stalled(self.stalled_epochs)
         if self.samples is not None and self.sample_fall:
-            self._run.distances.append(self._distance(self.samples))
-            self._say("samples", advice_rules.collapsed(self._run.distances, self.sample_fall))
+            distances, sizes = self._run.distances, self._run.sizes
+            for values, value in zip((distances, sizes), self._spread(self.samples), strict=True):
+                values.append(value)
+            self._say("samples", advice_rules.collapsed(distances, sizes, self.sample_fall))
 
     def _say(self, rule: Any, sentence: str | None) -> None:
         if sentence is not None and rule not in self._run.said:
@@ -150,20 +165,35 @@ class Advice(MeasuredSteps):
             self._say(("winner", won, lost), found)
 
     def _see_dead_routes(self) -> None:
-        run, is_table = self._run, isinstance(getattr(self.model, "routing", None), Mapping)
-        fed = {model for loss, model in run.routes if any(run.norms[loss, model])}
-        for loss, model in run.routes:
-            found = advice_rules.dead_route(
-                loss, model, run.norms[loss, model], is_table or model not in fed, self.looks
-            )
-            self._say(("route", loss, model), found)
+        learner, names = self.model._mlsystem, list(self._run.losses)
+        for model, row in learner.rows(names).items():
+            losses = [loss for loss in names if (loss, model) in self._run.routes]
+            # The sum of the losses of a nested system counts through its parts.
+            losses = [loss for loss in losses if loss in row] or losses
+            if not self._see_dead(model, losses):
+                for loss in losses:
+                    self._see_dead(model, [loss], is_alone=False)
+
+    def _see_dead(self, model: str, losses: list[str], is_alone: bool = True) -> bool:
+        """Advise on losses without a gradient in a model. Return whether all are dead.
+
+        `is_alone` says that the model follows no others. Then one must reach it.
+        """
+        run, has_table = self._run, isinstance(getattr(self.model, "routing", None), Mapping)
+        norms = [max(found) for found in zip(*(run.norms[n, model] for n in losses), strict=False)]
+        found = advice_rules.dead_route(
+            losses, model, norms, is_alone or has_table, has_table, self.looks
+        )
+        if found and not run.is_solved(losses, model, self.looks):
+            self._say(("route", model, "all" if is_alone else losses[0]), found)
+        return found is not None
 
     def _see_updates(self, name: str, values: list[float], optimizer: Any) -> None:
-        has_schedule = _keras.schedule(optimizer) is not None
+        may_be_small = not self._run.is_new or _keras.schedule(optimizer) is not None
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         assert self.update_ratios is not None
         found = advice_rules.update_ratio(
-            name, values, rate, has_schedule, self.update_ratios, self.looks
+            name, values, rate, may_be_small, self.update_ratios, self.looks
         )
         self._say(("update", name), found)
 
@@ -177,8 +207,8 @@ class Advice(MeasuredSteps):
                 for loss, sentence in found.items():
                     self._say(("stalled", loss), sentence)
 
-    def _distance(self, samples: Callable[[], Any]) -> float:
-        """Return the mean distance between two samples."""
+    def _spread(self, samples: Callable[[], Any]) -> tuple[float, float]:
+        """Return the mean distance between two samples, and the root mean square of their norms."""
         callbacks = self.model._mlsystem.call.callbacks
         with sampling(self.model, callbacks.parts[0] if callbacks is not None else None):
             made = np.asarray(ops.convert_to_numpy(samples()), "float64")
@@ -189,58 +219,12 @@ class Advice(MeasuredSteps):
             )
         flat = made.reshape(len(made), -1)[:_MOST]
         squares = ((flat[:, None] - flat[None]) ** 2).sum(-1)
-        return float(np.sqrt(squares).sum() / (len(flat) * (len(flat) - 1)))
+        distance = np.sqrt(squares).sum() / (len(flat) * (len(flat) - 1))
+        return float(distance), float(np.sqrt((flat**2).sum(1).mean()))
 
 
-@dataclass
-class _Run:
-    """The measurements of one `fit`, and the advice that was given.
-
-    They are in an object because a checkpoint would restore plain lists of an earlier `fit`.
-    """
-
-    said: dict[Any, str] = field(default_factory=dict)
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    norms: dict[Route, list[float]] = field(default_factory=dict)
-    ratios: dict[str, list[float]] = field(default_factory=dict)
-    epochs: dict[str, list[float]] = field(default_factory=dict)
-    distances: list[float] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-
-    def add(
-        self, losses: dict[str, float], norms: Norms, ratios: dict[str, float], steps: int
-    ) -> None:
-        """Add a measured batch. A ratio over several steps counts as that many equal ones."""
-        for name, value in losses.items():
-            self.losses.setdefault(name, []).append(value)
-        for loss, row in norms.items():
-            for model, norm in row.items():
-                self.norms.setdefault((loss, model), []).append(norm or 0.0)
-        for model, ratio in ratios.items():
-            self.ratios.setdefault(model, []).append(ratio / steps)
-
-    def add_epoch(self, logs: Mapping[str, Any]) -> None:
-        """Add the mean losses of an epoch."""
-        for name in self.losses:
-            log = f"{name}_loss" if f"{name}_loss" in logs or len(self.losses) > 1 else "loss"
-            if log in logs:
-                self.epochs.setdefault(name, []).append(float(logs[log]))
-
-    def games(self) -> list[tuple[str, str]]:
-        """Return pairs of models with opposed losses.
-
-        The loss of the second depends on the first, which does not follow it. Each follows the loss
-        of its own name.
-        """
-        own = [loss for loss, model in self.routes if loss == model]
-        pairs = [(a, b) for a in own for b in own if a != b and (b, a) not in self.routes]
-        return [(a, b) for a, b in pairs if any(self.norms[b, a])]
-
-    def plays(self, model: str) -> bool:
-        """Return whether a model follows a loss that reaches others which do not follow it."""
-        mine = [loss for loss, other in self.routes if other == model]
-        away = [route for route in self.norms if route[0] in mine and route not in self.routes]
-        return any(any(self.norms[route]) for route in away)
+def _steps(optimizer: Any) -> int:
+    return int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def _size(model: Any) -> int:
@@ -249,28 +233,3 @@ def _size(model: Any) -> int:
 
 def _is_negative(factors: tuple[Any, ...]) -> bool:
     return math.prod(f for f in factors if isinstance(f, numbers.Real)) < 0
-
-
-def _check(advice: Advice) -> None:
-    """Raise an error for arguments that are of the wrong kind."""
-    if advice.samples is not None and not callable(advice.samples):
-        raise ValueError(
-            f"Advice got samples={advice.samples!r}. Give a function without arguments that "
-            "returns samples, as `lambda: gan.generator(noise)`."
-        )
-    for name in ("winning_loss", "gradient_fall", "sample_fall"):
-        value = getattr(advice, name)
-        is_limit = isinstance(value, numbers.Real) and float(value) > 0
-        if value is not None and value is not False and not is_limit:
-            raise ValueError(f"Advice got {name}={value!r}; give a number above 0, or None.")
-    limits = advice.update_ratios
-    if limits and not (len(limits) == 2 and 0 <= limits[0] < limits[1]):
-        raise ValueError(
-            f"Advice got update_ratios={limits!r}; give a lower and an upper limit, or None."
-        )
-    for name, value in {
-        "looks": advice.looks,
-        "stalled_epochs": advice.stalled_epochs or 2,
-    }.items():
-        if not is_count(value) or (name == "stalled_epochs" and value < 2):
-            raise ValueError(f"Advice got {name}={value!r}; give a whole number from 2.")

@@ -22,12 +22,14 @@ class GradientNorms(MeasuredSteps):
     ```
 
     Training with and without this callback is the same, bit for bit. A measured batch costs one
-    extra forward pass, and one backward pass per loss. Other batches cost nothing. With
+    extra forward pass, and one backward pass per loss. If `forward` takes `phase`, each model is
+    measured in its first phase, at that cost per phase. Other batches cost nothing. With
     `steps_per_execution`, the callback measures the first batch of an execution. The ratio then
     covers all steps of the execution.
 
     Args:
-        every: number of batches between measurements. Each epoch measures its first batch.
+        every: number of batches between measurements. Each epoch measures its first batch. Give an
+            odd number if a model is updated on every second batch, or its updates are never seen.
 
     Raises:
         ValueError: if `every` is not a number of batches from 1. Before training, if one of these
@@ -36,8 +38,7 @@ class GradientNorms(MeasuredSteps):
 
     def __init__(self, every: int = 100) -> None:
         super().__init__(every)
-        self.looks = 0
-        self.sums: dict[str, float] = {}
+        self.found: dict[str, list[float]] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Reserve the names of the logs, and watch the training steps of this `fit`."""
@@ -49,7 +50,7 @@ class GradientNorms(MeasuredSteps):
 
     def _names(self) -> dict[str, str]:
         learner = self.model._mlsystem
-        losses, models = learner.known.names, learner.models()
+        losses, models = learner.known.names, learner.known_models()
         names = {f"{m}_update_ratio": f"the update ratio of '{m}'" for m in models}
         return names | {
             f"{m}_gradient_norm_{loss}": f"the norm of the gradient of '{loss}' in '{m}'"
@@ -60,16 +61,14 @@ class GradientNorms(MeasuredSteps):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Reset the means. See Keras."""
         super().on_epoch_begin(epoch, logs)
-        self.looks = 0
-        self.sums = {}
+        self.found = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add the means to the logs. `fit` calls this callback before all others."""
-        if logs is not None and self.looks:
-            logs |= {name: total / self.looks for name, total in self.sums.items()}
+        if logs is not None:
+            logs |= {name: sum(values) / len(values) for name, values in self.found.items()}
 
     def measured(self, norms: Norms, ratios: dict[str, float]) -> None:
-        """Add the measurement of a batch to the sums. See `MeasuredSteps`."""
-        found = Measured(norms, ratios).logs()
-        self.looks += 1
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in found.items()}
+        """Add the measurement of a batch to those of the epoch. See `MeasuredSteps`."""
+        for name, value in Measured(norms, ratios).logs().items():
+            self.found.setdefault(name, []).append(value)

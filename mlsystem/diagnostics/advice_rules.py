@@ -9,7 +9,7 @@ found, what it means, and what to try. Sources of the thresholds:
   are ours.
 - `collapsed`: Salimans et al., https://arxiv.org/abs/1606.03498 (minibatch discrimination), and
   Odena et al., https://arxiv.org/abs/1610.09585 (similarity of samples), compare samples with each
-  other to find collapse. The 90 % are ours.
+  other to find collapse. The 90 % and 2 % are ours.
 - `update_ratio`: about 0.001 is usual, by the notes of Stanford's course CS231n,
   https://cs231n.github.io/neural-networks-3/#ratio. The limits are 100 times away from that.
 - `dead_route` and `stalled` have no source. The 1 % and 10 % are ours.
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 Values = Sequence[float]
 _USUAL_RATIO = 1e-3
 _SAME = 0.01  # a loss that moves less than this share of its value does not move
+_ALIKE = 0.02  # samples nearer to each other than this share of their size are alike
 _MOVED = 0.1  # a loss that differs from its first value by this share has moved before
 
 
@@ -66,19 +67,23 @@ def winner(
     )
 
 
-def collapsed(distances: Values, fall: float = 0.9) -> str | None:
+def collapsed(distances: Values, sizes: Values, fall: float = 0.9) -> str | None:
     """Advise on samples that have become alike.
 
-    The rule holds if the newest distance is below `1 - fall` of the largest one.
+    The rule holds if the newest distance is below `1 - fall` of the largest one, and below 2 % of
+    the size of the newest samples. Samples of data of a small spread come nearer to each other too,
+    but not that near. Data whose own spread is below 2 % of its size cannot be told from collapse.
+    Nor can a collapse to near zero from data of that scale: it gets no advice.
 
     Args:
         distances: the mean distance between the samples of a set, for each set.
+        sizes: the size of the samples: the root of their mean squared norm, for each set.
         fall: the share by which the distance has fallen.
     """
-    if len(distances) < 2 or not _all_finite(distances):
+    if len(distances) < 2 or not _all_finite(distances, sizes):
         return None
     top, now = max(distances), distances[-1]
-    if not now < (1 - fall) * top:
+    if not now < (1 - fall) * top or now > _ALIKE * sizes[-1]:
         return None
     return (
         f"The samples have collapsed: the mean distance between two of them fell from {top:.3g} to "
@@ -90,18 +95,24 @@ def collapsed(distances: Values, fall: float = 0.9) -> str | None:
 
 
 def dead_route(
-    loss: str, model: str, norms: Values, is_expected: bool = True, looks: int = 3
+    losses: Sequence[str],
+    model: str,
+    norms: Values,
+    is_expected: bool = True,
+    has_table: bool = True,
+    looks: int = 3,
 ) -> str | None:
-    """Advise on a loss that a model follows without getting a gradient from it.
+    """Advise on losses that a model follows without getting a gradient from them.
 
     The rule holds if the gradient was zero in each of the last measurements.
 
     Args:
-        loss: the name of the loss.
-        model: the name of a model that follows it.
-        norms: the norm of the gradient of the loss in the model.
+        losses: the names of the losses. Several share one sentence.
+        model: the name of a model that follows them.
+        norms: the norm of the gradient of the loss in the model, the largest of several losses.
         is_expected: whether the loss must reach the model. If not, the rule holds only for a route
             that had a gradient before. Under `routing = "sum"`, some losses do not reach a model.
+        has_table: whether the routing is a table, which the loss can be taken out of.
         looks: number of measurements in a row.
     """
     was = max(norms, default=0.0)
@@ -109,50 +120,71 @@ def dead_route(
         return None
     if not is_expected and was == 0:
         return None
+    names = " and ".join(f"'{loss}'" for loss in losses)
+    which, them = (
+        (f"the loss {names}", "it") if len(losses) == 1 else (f"the losses {names}", "them")
+    )
     before = f", and was up to {was:.2g} before" if was else ""
-    why = (
-        "Look for units that no longer react (ReLU with negative inputs, saturated sigmoids), and "
-        "lower the learning rate."
-        if was
-        else "Look for `stop_gradient`, `argmax`, rounding or a conversion to NumPy on the way, or "
-        f"take '{loss}' out of the routing of '{model}'."
-    )
     return (
-        f"'{model}' gets no gradient from the loss '{loss}': it was zero in the last {looks} "
-        f"measurements{before}. '{model}' follows '{loss}', and learns nothing from it. {why}"
+        f"'{model}' gets no gradient from {which}: it was zero in the last {looks} "
+        f"measurements{before}. '{model}' follows {them}, and learns nothing from {them}. "
+        f"{_remedy(was > 0, names, model, has_table)}"
     )
+
+
+def _remedy(was_alive: bool, names: str, model: str, has_table: bool) -> str:
+    if was_alive:
+        return (
+            "Look for units that no longer react (ReLU with negative inputs, saturated sigmoids), "
+            "and lower the learning rate."
+        )
+    route = f" Or take {names} out of the routing of '{model}'." if has_table else ""
+    cuts = "Look for `stop_gradient`, `argmax`, rounding or a conversion to NumPy on the way."
+    return cuts + route
+
+
+def solved(values: Values, looks: int = 3) -> bool:
+    """Return whether a loss has no gradient because it is at its minimum, as a hinge loss is.
+
+    In the last measurements it is either about zero (1 % of its largest size), or has fallen to one
+    number again and again, its smallest.
+    """
+    last, top = values[-looks:], max(map(abs, values), default=0.0)
+    is_zero = all(abs(value) <= _SAME * top for value in last)
+    return is_zero or all(value == min(values) < values[0] for value in last)
 
 
 def update_ratio(
     model: str,
     ratios: Values,
     rate: float | None = None,
-    has_schedule: bool = False,
+    may_be_small: bool = False,
     limits: tuple[float, float] = (1e-5, 1e-1),
     looks: int = 3,
 ) -> str | None:
     """Advise on a model whose steps are far too small or far too large for its weights.
 
     Measurements of zero do not count: the model was not updated then. Too large are the last
-    measurements in a row above the upper limit. Too small are all measurements so far, so that a
-    model that has converged gets no advice. A schedule may start or end with small steps, so that
-    small steps of a model with a schedule give no advice.
+    measurements in a row above the upper limit, if the ratio is no longer falling. It falls at
+    first where weights start at zero, as they consist of updates then. Too small are all
+    measurements so far, so that a model that has converged gets no advice.
 
     Args:
         model: the name of the model.
         ratios: the norm of an update, divided by the norm of the weights.
         rate: the learning rate now.
-        has_schedule: whether the learning rate follows a schedule.
+        may_be_small: whether small steps are fine. A schedule may start or end with them, and a run
+            that continues another may begin where the model has converged.
         limits: the lower and the upper limit.
         looks: number of measurements in a row.
     """
     moved = [ratio for ratio in ratios if ratio > 0]
     if len(moved) < looks or not _all_finite(moved):
         return None
-    now = sorted(moved[-looks:])[looks // 2]
-    if min(moved[-looks:]) > limits[1]:
+    now = _middle(moved[-looks:])
+    if min(moved[-looks:]) > limits[1] and not _is_falling(moved, looks):
         size, means, change = "large", "Training may diverge.", "Lower"
-    elif max(moved) < limits[0] and not has_schedule:
+    elif max(moved) < limits[0] and not may_be_small:
         size, means, change = "small", "It hardly learns.", "Raise"
     else:
         return None
@@ -161,6 +193,20 @@ def update_ratio(
         f"their norm, where about 0.001 is usual. {means} {change} its learning rate"
         f"{_suggested(rate, now)}."
     )
+
+
+def _is_falling(values: Values, looks: int) -> bool:
+    """Return whether values still fall, compared with those of half as many measurements.
+
+    The ratio of weights that are the sum of `n` updates is 1/n for equal updates, and 1/sqrt(n) for
+    random ones: half as many measurements have 2 or 1.4 times its value.
+    """
+    earlier = values[: (len(values) + 1) // 2][-looks:]
+    return _middle(values[-looks:]) < 0.8 * _middle(earlier)
+
+
+def _middle(values: Values) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 def _suggested(rate: float | None, ratio: float) -> str:

@@ -228,7 +228,7 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
             The norms by loss and model. `dead` lists the routes without a gradient: the model
             follows a loss but does not affect it. `unfollowed` lists the opposite: a gradient
             exists, but the model does not follow the loss. The system is set up first, if it is
-            not yet.
+            not yet. If `forward` takes `phase`, each model is measured in its first phase.
         """
         batch = data_arguments.examples(self._mlsystem, data)[0]
         self.setup(batch)

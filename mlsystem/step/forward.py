@@ -1,5 +1,7 @@
 """The first half of a step: one forward pass, and the losses after it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mlsystem._errors import named_in_errors
@@ -37,6 +39,17 @@ def forward_losses(
     parts = list(taken.parts) if training or not known.parts else known.parts
     learner.known = KnownLosses(names, parts)
     return taken, outputs
+
+
+@contextmanager
+def keeping_known(learner: Learner) -> Iterator[None]:
+    """Leave the known losses as they were, if any were known."""
+    known = learner.known
+    try:
+        yield
+    finally:
+        if known.names:
+            learner.known = known
 
 
 def one_loss(loss_fn: Any, name: str) -> LossValues:

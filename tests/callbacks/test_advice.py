@@ -87,11 +87,12 @@ def test_two_models_that_converge_have_no_winner():
 
 
 class Still(ml.MLSystem):
-    """What `maker` makes has a spread of `goal`; 0 makes all samples the same."""
+    """What `maker` makes, near `center`, gets a spread of `goal`; 0 makes all samples the same."""
 
-    def __init__(self, goal=0.0):
+    def __init__(self, goal=0.0, center=10.0):
         super().__init__()
-        net = layers.Dense(2, kernel_initializer="ones")
+        bias = keras.initializers.Constant(center)
+        net = layers.Dense(2, kernel_initializer="ones", bias_initializer=bias)
         self.maker = ml.MLModel(net, optimizer=keras.optimizers.Adam(0.1))
         self.goal = goal
 
@@ -106,14 +107,15 @@ class Still(ml.MLSystem):
 def test_samples_that_collapse():
     noise = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
 
-    def run(goal, **given):
-        system = Still(goal)
+    def run(goal, center=10.0, **given):
+        system = Still(goal, center)
         samples = {"samples": lambda: system.maker(noise)} | only("sample_fall") | given
         return advised(system, noise, epochs=6, **samples)
 
     [sentence] = run(0.0)
     assert sentence.startswith("The samples have collapsed")
     assert run(1.0) == run(0.0, sample_fall=None) == []
+    assert run(0.0, center=0.0) == []  # smaller, and as different for their size as before
 
 
 # Routes without a gradient ------------------------------------------------------------------
@@ -139,21 +141,62 @@ def test_a_route_that_the_routing_names_and_no_gradient_takes():
 
 
 class Dying(Target):
-    """A ReLU whose weight is driven below zero, where its gradient is zero."""
+    """A ReLU whose weight is driven below zero by a step that is too large."""
+
+    def __init__(self, **kwargs):
+        super().__init__(1.9, optimizer=keras.optimizers.SGD(1.5), **kwargs)
 
     def forward(self, x):
         return ops.relu(x * self.weight)
 
     def loss(self, x, y, outputs):
-        return 0.5 + ops.mean(outputs)
+        return (ops.mean(outputs) - 1) ** 2
 
 
 @pytest.mark.once
 def test_a_route_that_dies():
-    model = Dying(1.0, name="unit")
-    [sentence] = advised(model, epochs=2, **only("dead_routes"))
+    model = Dying(name="unit")
+    [sentence] = advised(model, every=1, epochs=2, **only("dead_routes"))
     assert "'unit' gets no gradient from the loss 'unit'" in sentence and "before" in sentence
-    assert advised(Dying(1.0), epochs=2, **only("dead_routes") | {"dead_routes": False}) == []
+    off = only("dead_routes") | {"dead_routes": False}
+    assert advised(Dying(), every=1, epochs=2, **off) == []
+
+
+class Hinge(Target):
+    def loss(self, x, y, outputs):
+        return ops.mean(ops.relu(1.5 - outputs))
+
+
+@pytest.mark.once
+def test_a_loss_that_is_solved_needs_no_gradient():
+    model = Hinge(1.0)
+    assert advised(model, every=1, **only("dead_routes")) == []
+    assert advised(model, every=1, **only("dead_routes")) == []  # zero from the start
+
+
+class Inner(ml.MLSystem):
+    """A nested system with a dead member: `a` is cut from both losses."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Target(1.0, 3.0), Target(2.0, 5.0)
+
+    def forward(self, x):
+        a = ops.stop_gradient(self.a(x))
+        return {"a": a, "b": self.b(a)}
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:None of the losses that 'model/a' follows")
+@pytest.mark.parametrize("routing", ["sum", "own"])
+def test_a_dead_member_of_a_nested_system_is_one_sentence(routing):
+    system = Alone(Inner())
+    system.routing = routing
+    advice = ml.callbacks.Advice(every=1, warn=False, **only("dead_routes"))
+    system.fit(ones(16), batch_size=4, verbose=0, callbacks=[advice])
+    [sentence] = advice.sentences()
+    assert sentence.startswith("'model/a' gets no gradient from the losses 'model/a' and 'model/b'")
+    assert "out of the routing" not in sentence
 
 
 # Updates too small or too large -------------------------------------------------------------
@@ -165,8 +208,16 @@ def test_updates_of_every_size(rate, size):
     model = ml.MLModel(layers.Dense(3), loss="mse", name="line")
     model.compile(optimizer=keras.optimizers.Adam(rate))
     x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
-    found = advised(model, x, x, **only("update_ratios"))
+    found = advised(model, x, x, epochs=3, **only("update_ratios"))
     assert [f"far too {size}" in sentence for sentence in found] == ([True] if size else [])
+
+
+@pytest.mark.once
+def test_updates_of_a_model_that_starts_at_zero():
+    net = layers.Dense(10, kernel_initializer="zeros")
+    model = ml.MLModel(net, loss="mse", optimizer=keras.optimizers.Adam(1e-3))
+    x = np.random.default_rng(0).normal(size=(64, 10)).astype("float32")
+    assert advised(model, x, x, every=1, epochs=3, **only("update_ratios")) == []
 
 
 @pytest.mark.once
@@ -202,6 +253,34 @@ class Alone(ml.MLSystem):
 def test_losses_of_a_game_may_stay_level():
     level = GAN(rates=(1e-9, 1e-9))
     assert advised(level, real(), epochs=4, **only("stalled_epochs"), stalled_epochs=3) == []
+
+
+# A run that continues an earlier one --------------------------------------------------------
+
+
+@pytest.mark.once
+def test_a_run_that_continues_is_not_compared_with_its_start(tmp_path):
+    def fit(system, epochs, **given):
+        advice = ml.callbacks.Advice(every=1, warn=False, stalled_epochs=2)
+        callbacks = [advice, ml.callbacks.Checkpoint(tmp_path)] if given else [advice]
+        system.fit(ones(16), ones(16), 4, epochs, 0, callbacks=callbacks, **given)
+        return advice.sentences()
+
+    def still():  # neither its loss nor its weights move
+        return ml.MLModel(
+            layers.Dense(10), loss=_level, name="flat", optimizer=keras.optimizers.SGD(1e-9)
+        )
+
+    first = still()
+    kinds = [text.split(":")[0].split("'")[0] for text in fit(first, 3)]
+    assert kinds == ["The updates of ", "The loss "]
+    assert fit(first, 3) == []
+    assert len(fit(still(), 1, resume=tmp_path)) == 1  # one epoch: the updates alone
+    assert fit(still(), 4, resume=tmp_path) == []
+
+
+def _level(y, outputs):
+    return 1 + ops.mean(outputs**2) * 1e-3
 
 
 # The callback -------------------------------------------------------------------------------
@@ -252,7 +331,7 @@ def test_advice_changes_no_bit_and_a_healthy_system_gets_none():
 
 @pytest.mark.once
 def test_each_advice_is_given_once_a_run_and_warnings_can_be_left_out():
-    model = Dying(1.0)
+    model = Dying()
     advice = ml.callbacks.Advice(every=1, warn=False, update_ratios=None)
     model.fit(ones(32), batch_size=4, epochs=2, verbose=0, callbacks=[advice])
     assert len(advice.sentences()) == 1
@@ -274,16 +353,32 @@ def test_only_every_so_many_batches_are_measured():
         {"every": 0},
         {"samples": "generator"},
         {"winning_loss": -1},
+        {"winning_loss": True},
         {"gradient_fall": "50"},
+        {"gradient_fall": None},
+        {"gradient_fall": False},
         {"sample_fall": 0},
+        {"sample_fall": 90},
+        {"update_ratios": 0.1},
+        {"update_ratios": ("a", "b")},
+        {"update_ratios": ()},
         {"update_ratios": (1e-1, 1e-5)},
         {"stalled_epochs": 1},
+        {"stalled_epochs": 0},
         {"looks": 0},
     ],
 )
 def test_what_advice_refuses(wrong):
     with pytest.raises(ValueError, match=f"Advice got {next(iter(wrong))}="):
         ml.callbacks.Advice(**wrong)
+
+
+@pytest.mark.once
+def test_the_least_that_advice_takes():
+    ml.callbacks.Advice(looks=1, stalled_epochs=2)
+    ml.callbacks.Advice(**dict.fromkeys(only(""), False))
+    with pytest.raises(ValueError, match="looks=0; give a whole number from 1"):
+        ml.callbacks.Advice(looks=0)
 
 
 @pytest.mark.once

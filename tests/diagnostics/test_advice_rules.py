@@ -2,7 +2,14 @@
 
 import pytest
 
-from mlsystem.diagnostics.advice_rules import collapsed, dead_route, stalled, update_ratio, winner
+from mlsystem.diagnostics.advice_rules import (
+    collapsed,
+    dead_route,
+    solved,
+    stalled,
+    update_ratio,
+    winner,
+)
 
 pytestmark = pytest.mark.once
 nan = float("nan")
@@ -47,34 +54,62 @@ def test_no_winner(change):
 
 
 def test_collapse_is_measured_from_the_largest_distance():
-    sentence = collapsed([2.0, 8.0, 0.4])
+    sentence = collapsed([2.0, 8.0, 0.4], [6.0, 6.0, 30.0])
     assert "fell from 8 to 0.4 (95% less)" in sentence
-    assert collapsed([2.0, 8.0, 0.9]) is None
-    assert collapsed([2.0, 8.0, 0.9], fall=0.8) is not None
+    assert collapsed([2.0, 8.0, 0.9], [100.0] * 3) is None
+    assert collapsed([2.0, 8.0, 0.9], [100.0] * 3, fall=0.8) is not None
+    assert collapsed([8.0, 0.0], [6.0, 0.0]) is not None
 
 
 @pytest.mark.parametrize("distances", [[], [0.0], [0.0, 0.0], [1.0, 2.0, 4.0], [8.0, nan]])
 def test_no_collapse(distances):
-    assert collapsed(distances) is None
+    assert collapsed(distances, [1e3] * len(distances)) is None
+
+
+@pytest.mark.parametrize("size", [0.01, 0.2])  # data around zero, and around a mean
+def test_data_of_a_small_spread_is_no_collapse(size):
+    assert collapsed([1.4, 0.014], [1.0, size]) is None
 
 
 # Routes without a gradient ------------------------------------------------------------------
 
 
 def test_a_route_that_died_and_one_that_never_lived():
-    died = dead_route("b", "a", [0.5, 0.1, 0.0, 0.0, 0.0], is_expected=False)
+    died = dead_route(["b"], "a", [0.5, 0.1, 0.0, 0.0, 0.0], is_expected=False)
     assert "'a' gets no gradient from the loss 'b'" in died and "up to 0.5 before" in died
-    never = dead_route("b", "a", [0.0, 0.0, 0.0])
+    never = dead_route(["b"], "a", [0.0, 0.0, 0.0])
     assert "`stop_gradient`" in never and "before" not in never
 
 
 @pytest.mark.parametrize("norms", [[], [0.0, 0.0], [0.0, 0.0, 1e-30], [nan, nan, nan]])
 def test_a_route_that_lives_or_is_not_known(norms):
-    assert dead_route("b", "a", norms) is None
+    assert dead_route(["b"], "a", norms) is None
 
 
 def test_a_loss_that_need_not_reach_a_model():
-    assert dead_route("b", "a", [0.0, 0.0, 0.0], is_expected=False) is None
+    assert dead_route(["b"], "a", [0.0, 0.0, 0.0], is_expected=False) is None
+
+
+def test_several_dead_losses_are_one_sentence_and_only_a_table_can_leave_one_out():
+    two = dead_route(["b", "c"], "a", [0.0, 0.0, 0.0], has_table=False)
+    assert "from the losses 'b' and 'c'" in two and "out of the routing" not in two
+    assert "take 'b' out of the routing of 'a'" in dead_route(["b"], "a", [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([2.0, 1.0, 0.0, 0.0, 0.0], True),  # a hinge loss
+        ([0.0, 0.0, 0.0], True),
+        ([2.0, 1.0, 0.5, 0.5, 0.5], True),  # free bits
+        ([2.0, 1.0, 0.0, 0.0, 0.1], False),
+        ([2.0, 1.0, 1.5, 1.5, 1.5], False),
+        ([2.0, 2.0, 2.0, 2.0], False),
+        ([2.0, 0.6, 0.52, 0.5, 0.51], False),
+    ],
+)
+def test_a_loss_that_is_solved(values, expected):
+    assert solved(values) is expected
 
 
 # Updates too small or too large -------------------------------------------------------------
@@ -105,9 +140,17 @@ def test_updates_that_are_fine(ratios):
     assert update_ratio("a", ratios, rate=0.1) is None
 
 
+@pytest.mark.parametrize("power", [1, 0.5])
+def test_weights_that_start_at_zero_are_their_updates_at_first(power):
+    ratios = [1e4] + [1 / n**power for n in range(1, 60)]
+    found = [update_ratio("a", ratios[:looks], looks=3) for looks in range(1, 60)]
+    assert found == [None] * 59
+    assert update_ratio("a", ratios[:5] + [0.3] * 10) is not None  # it has stopped falling
+
+
 def test_a_schedule_may_start_with_small_steps_and_limits_can_be_set():
-    assert update_ratio("a", [1e-6] * 3, has_schedule=True) is None
-    assert update_ratio("a", [0.5] * 3, has_schedule=True) is not None
+    assert update_ratio("a", [1e-6] * 3, may_be_small=True) is None
+    assert update_ratio("a", [0.5] * 3, may_be_small=True) is not None
     assert update_ratio("a", [0.5] * 3, limits=(1e-5, 0.6)) is None
     assert update_ratio("a", [0.5] * 3, looks=4) is None
 
