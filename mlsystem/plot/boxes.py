@@ -122,8 +122,9 @@ def _models(
         text = 42 + LINE * len(box.lines) + BADGE * len(model.badges) + 2 * bool(model.badges)
         box.height = max(text, left, right)
         found[model.name] = box
-    widest = max((_widest(box, facts.by_name[n]) for n, box in found.items()), default=0.0)
-    for box in found.values():
+    tabs = [2 * width(frame, SMALL, bold=True) for frame in facts.frames]
+    widest = max([0.0, *tabs, *(_widest(box, facts.by_name[n]) for n, box in found.items())])
+    for box in found.values():  # the arrow into a frame leaves half of its width for its name
         box.width = min(max(widest + 28, 150.0), 240.0)
     return found
 

@@ -209,6 +209,22 @@ def test_texts_fit_into_their_boxes_and_the_page(seed):
         assert box.x <= left and left + wide <= box.x + box.width, text
 
 
+def framed(name, above):
+    """A frame around one model, with or without a model above that feeds it."""
+    names = [*(["first"] if above else []), f"{name}/inner"]
+    models = [ModelFacts(name, weights=1, trained=1, optimizer="SGD 0.1") for name in names]
+    edges = [(names[0], names[1])] if above else []
+    drawing = draw(Description("Framed", '"own"', models, edges=edges, frames=[name]))
+    return [shape.text for shape in drawing.shapes if isinstance(shape, Text)]
+
+
+def test_the_name_of_a_frame_is_cut_only_for_lack_of_room():
+    for above in (False, True):
+        assert "adversarial" in framed("adversarial", above)
+    assert "a_longer_name_of_a_frame" in framed("a_longer_name_of_a_frame", above=False)
+    assert "a_longer_name_of_a_frame" not in framed("a_longer_name_of_a_frame", above=True)
+
+
 def test_lanes_are_free_for_each_span():
     rng = random.Random(0)
     spans = [tuple(sorted(rng.sample(range(400), 2))) for _ in range(40)]
