@@ -234,14 +234,17 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         ```
 
         It runs `forward` a few times on made-up data of the known shapes, to find which model feeds
-        which. Weights, seeds and counters do not change.
+        which. Weights, seeds and counters do not change. Plain Python attributes that `forward`
+        sets stay as the last run left them. With several `phases`, these runs are of phase 0: what
+        `forward` does in a later phase only is not drawn.
 
         Args:
             report: the result of `gradient_report(data)`. Then the width of an arrow is the norm of
                 the gradient, and a red cross marks a route on which no gradient arrives.
 
         Raises:
-            ValueError: the model is not set up. Call `setup(data)` first.
+            TypeError: the report is not one.
+        ValueError: the model is not set up. Call `setup(data)` first.
         """
         return draw_system(self, report)
 
@@ -249,7 +252,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         """Say in a few lines what one batch does. Print the result.
 
         It lists the forward pass, the losses, which model follows which loss, the optimizers and
-        when they update, and how the step is compiled. Nothing changes, as with `picture`.
+        when they update, and how the step is compiled. As `picture` does, it runs `forward` a few
+        times, of phase 0: weights, seeds and counters do not change, plain Python attributes may.
 
         ```python
         print(gan.setup(images[:64]).explain())

@@ -261,6 +261,35 @@ def strokes(svg):
 def test_a_report_of_the_wrong_kind_says_what_to_give():
     with pytest.raises(TypeError, match=r"is a ndarray. Give the result of `gradient_report"):
         Pair().setup(ones()).picture(ones())
+    with pytest.raises(TypeError, match=r"in its entry 'a', is a int. Give the result of"):
+        Pair().setup(ones()).picture({"a": 3})
+
+
+@pytest.mark.once
+def test_what_is_no_system_says_what_to_give():
+    with pytest.raises(TypeError, match=r"Found a NoneType to draw. Give an `MLSystem` or"):
+        ml.plot.system(None)
+    with pytest.raises(TypeError, match=r"Found a Sequential to draw.*`MLModel\(model\)` makes"):
+        ml.plot.system(keras.Sequential())
+
+
+class Named(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        self.heads = {name: Fooler(1.0) for name in ("判別器", "a")}
+
+    def forward(self, x):
+        return {"fake": sum(head(x) for head in self.heads.values())}
+
+
+@pytest.mark.once
+def test_columns_stay_aligned_with_wide_characters():
+    system = Named().setup(ones())
+    for found, column in ((system.picture(), "1 weight"), (system.explain(), "SGD 0.1")):
+        lines = [line for line in str(found).splitlines() if column in line]
+        starts = [line[: line.index(column)] for line in lines]
+        wide = [len(start) + sum(c in "判別器" for c in start) for start in starts]
+        assert len(wide) == 2 and wide[0] == wide[1]
 
 
 # What is not known, and what does not change ------------------------------------------------
