@@ -24,7 +24,7 @@ def shortened(text: str, size: float, most: float, bold: bool = False) -> str:
     """Return a text that is at most so wide, cut at the end if necessary.
 
     >>> shortened("a very long name of a model", 10, 80)
-    'a very long n…'
+    'a very long na…'
     """
     if width(text, size, bold) <= most:
         return text
