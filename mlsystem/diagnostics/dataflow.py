@@ -19,7 +19,7 @@ import numpy as np
 from keras import tree
 
 from mlsystem._learner import Learner
-from mlsystem.data.batch import UNKNOWN, Batch, make_batch, mapped
+from mlsystem.data.batch import Batch, make_batch, mapped
 from mlsystem.diagnostics.description import NOISE, CallFacts
 from mlsystem.diagnostics.gradient_measurement import without_effects
 from mlsystem.diagnostics.recording import Run, numbers, recording, spoiled_value
@@ -72,8 +72,7 @@ def _shown(run: Run) -> list[int]:
 def _made_up(learner: Learner) -> Any:
     """Return data of the shapes and ranges of the batch from which the weights were built."""
     symbols, rng = tree.flatten(learner.symbols), np.random.default_rng(0)
-    ranges = learner.ranges or [UNKNOWN] * len(symbols)  # a loaded model has no ranges
-    leaves = [_values(*one, rng) for one in zip(symbols, ranges, strict=True)]
+    leaves = [_values(*one, rng) for one in zip(symbols, learner.ranges, strict=True)]
     return tree.pack_sequence_as(learner.symbols, leaves)
 
 
