@@ -137,6 +137,7 @@ class Learner:
         logs: the running means.
         losses: the data that the losses of the current forward pass share.
         symbols: the shapes of the batch from which the weights were built.
+        ranges: the ranges of the whole numbers in that batch, one for each array.
         data: the result of the model's own method `data`.
         condition: the `when` of the current update, a boolean tensor.
         told: the names of attributes that are not read, about which the user was warned.
@@ -155,6 +156,7 @@ class Learner:
         self.is_begun = self.is_ready = self.is_current = False
         self.compiled = Compiled()
         self.symbols: Any = None
+        self.ranges: list[tuple[int, int]] = []
         self.data: Any = None
         self.condition: Any = None
         self.told: set[str] = set()

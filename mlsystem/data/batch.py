@@ -11,6 +11,8 @@ from keras import ops, tree
 from mlsystem import _keras
 from mlsystem._tensors import tensor
 
+UNKNOWN = 0, 1  # the range of whole numbers of which nothing is known
+
 
 @dataclass
 class Batch:
@@ -56,6 +58,23 @@ def array(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array__"):
         return leaf
     return np.asarray(leaf.cpu() if _keras.is_torch_tensor(leaf) else leaf)
+
+
+def limits(leaf: Any) -> tuple[int, int]:
+    """Return the range of the whole numbers in an array, of its first rows if it has many.
+
+    It contains 0 and 1. It is `UNKNOWN` without whole numbers, and without numbers, as in a trace.
+
+    >>> limits(np.array([3, 9, 5])), limits(np.array([0.5]))
+    ((0, 9), (0, 1))
+    """
+    if leaf is None or "int" not in keras.backend.standardize_dtype(leaf.dtype):
+        return UNKNOWN
+    try:
+        found = array(leaf[:10_000] if leaf.shape else leaf)
+        return min(0, int(found.min())), max(1, int(found.max()))
+    except Exception:
+        return UNKNOWN
 
 
 def own_entry(structure: Any, key: str) -> Any:

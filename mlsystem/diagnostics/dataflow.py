@@ -2,11 +2,13 @@
 
 The first run keeps the outputs of each model. Each later run gives the kept outputs, except that
 the values of one source (a model or an input) are NaN. The model inputs and losses that change
-depend on this source. Since models give kept outputs, the dependence is direct.
+depend on this source. Since models give kept outputs, the dependence is direct. Whole numbers, such
+as classes, have the range that they had in the batch of `setup`, and no NaN: each becomes another.
 """
 
 import contextlib
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,8 +47,7 @@ class Dataflow:
 
 def dataflow(learner: Learner) -> Dataflow:
     """Follow the tensors through `forward` and the losses. Empty if `forward` cannot run."""
-    parts = keras.utils.unpack_x_y_sample_weight(tree.map_structure(_values, learner.symbols))
-    batch = make_batch(parts)
+    batch = make_batch(keras.utils.unpack_x_y_sample_weight(_made_up(learner)))
     kept: dict[tuple[str, int], Any] = {}
     first = _tried(learner, batch, kept)
     if first is None:
@@ -68,13 +69,21 @@ def _shown(run: Run) -> list[int]:
     return [*range(run.in_forward), *(i for i in later if run.calls[i][0] not in in_forward)]
 
 
-def _values(symbol: Any) -> Any:
-    """Return a batch of the given shape, with numbers that are safe to divide by."""
+def _made_up(learner: Learner) -> Any:
+    """Return data of the shapes and ranges of the batch from which the weights were built."""
+    symbols, rng = tree.flatten(learner.symbols), np.random.default_rng(0)
+    leaves = [_values(*one, rng) for one in zip(symbols, learner.ranges, strict=True)]
+    return tree.pack_sequence_as(learner.symbols, leaves)
+
+
+def _values(symbol: Any, limits: tuple[int, int], rng: np.random.Generator) -> Any:
+    """Return numbers of a shape: fractions safe to divide by, or all whole numbers in a range."""
     if symbol is None:
         return None
-    if "float" not in symbol.dtype:
-        return np.zeros(symbol.shape, symbol.dtype)
-    return np.random.default_rng(0).uniform(0.1, 0.9, symbol.shape).astype("float32")
+    if "float" in symbol.dtype:
+        return rng.uniform(0.1, 0.9, symbol.shape).astype("float32")
+    numbers = np.linspace(*limits, math.prod(symbol.shape)).round()
+    return rng.permutation(numbers).reshape(symbol.shape).astype(symbol.dtype)
 
 
 def _runs(
@@ -159,32 +168,46 @@ def _asnumbers(run: Run) -> Run:
 # Compare runs -------------------------------------------------------------------------------
 
 
-def _changed(first: Run, other: Run | None) -> tuple[set[int], set[str]]:
-    """Return the calls and the losses that differ between two runs."""
+def _changed(first: Run, other: Run | None) -> tuple[dict[int, Sequence[Any]], set[str]]:
+    """Return the calls that differ between two runs, each with what differs, and the losses."""
     if other is None:
-        return set(), set()
+        return {}, set()
     pairs = enumerate(zip(first.calls, other.calls, strict=False))
-    calls = {i for i, ((_, one), (_, two)) in pairs if _differ(one, two)}
+    calls = {i: _different(one, two) for i, ((_, one), (_, two)) in pairs}
     one, two = (run.taken.losses if run.taken else {} for run in (first, other))
-    return calls, {name for name in one if name in two and _differ(one[name], two[name])}
+    losses = {name for name in one if name in two and _different(one[name], two[name])}
+    return {i: found for i, found in calls.items() if found}, losses
 
 
-def _differ(one: Any, two: Any) -> bool:
+def _different(one: Any, two: Any) -> Sequence[Any]:
+    """Return for each array which of its elements differ. Empty if none does."""
     if one is None or two is None or len(one) != len(two):
-        return False
-    return any(not _equal(a, b) for a, b in zip(one, two, strict=True))
+        return ()
+    found = [_elements(a, b) for a, b in zip(one, two, strict=True)]
+    return found if any(array.any() for array in found) else ()
 
 
-def _equal(a: Any, b: Any) -> bool:
-    has_nan = a.dtype.kind not in "biu" and b.dtype.kind not in "biu"
-    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=has_nan))
+def _elements(a: Any, b: Any) -> Any:
+    """Return which elements of two arrays differ. NaN equals NaN."""
+    if a.shape != b.shape:
+        return np.ones(a.shape, bool)
+    return (a != b) & ~((a != a) & (b != b))
 
 
 def _call(first: Run, i: int, changed: Mapping[str, Any]) -> CallFacts:
-    """Return one call with its sources. Noise counts if there is no other source."""
-    sources = [name for name, (calls, _) in changed.items() if i in calls]
-    named = [name for name in sources if name != NOISE]
+    """Return one call with its sources. Noise counts if a part of the input is noise alone.
+
+    The part may be an array of its own, or be joined to others: `concatenate([noise, labels])`.
+    """
+    found = {name: calls[i] for name, (calls, _) in changed.items() if i in calls}
+    is_noisy = _has_own(found.pop(NOISE, ()), list(found.values()))
     made = {id(leaf) for leaf in first.made[i]}
     outputs = tree.flatten_with_path(first.outputs)
     names = ["/".join(map(str, path)) for path, leaf in outputs if id(leaf) in made and path]
-    return CallFacts(first.calls[i][0], named or sources, names)
+    return CallFacts(first.calls[i][0], [*found, *([NOISE] if is_noisy else [])], names)
+
+
+def _has_own(arrays: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
+    """Return whether some elements change that no other source changes."""
+    known = [np.any([other[k] for other in others], axis=0) for k in range(len(arrays))]
+    return any((mine & ~other).any() for mine, other in zip(arrays, known, strict=True))

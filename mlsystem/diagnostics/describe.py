@@ -40,15 +40,17 @@ def describe(model: Any, report: Norms | None = None) -> Description:
         report: norms of gradients by loss and model, as `gradient_report` returns them.
 
     Raises:
+        TypeError: if it is no model of this library, or the report is not one.
         ValueError: if the model is not set up.
     """
-    learner: Learner = model._mlsystem
-    check(learner)
-    if report is not None and not isinstance(report, Mapping):
+    learner = getattr(model, "_mlsystem", None)
+    if not isinstance(learner, Learner):
         raise TypeError(
-            f"The report of a picture is a {type(report).__name__}. Give the result of "
-            "`gradient_report(data)`."
+            f"Found a {type(model).__name__} to draw. Give an `MLSystem` or `MLModel`. "
+            "`MLModel(model)` makes one of a Keras model."
         )
+    check(learner)
+    _check_report(report)
     flow = dataflow(learner)
     rows, losses = read_rows(learner, flow), loss_names(learner, flow)
     routes = [measured(route, report) for route in read_routes(learner, rows, losses)]
@@ -76,6 +78,18 @@ def _compiled(model: Any) -> str:
     if not how:
         return "not compiled: runs eagerly"
     return f"whole, by {how}" if steps == 1 else f"{steps} steps as one, by {how}"
+
+
+def _check_report(report: Any) -> None:
+    """Raise an error if a report does not hold norms by loss and model."""
+    found = report if isinstance(report, Mapping) else {} if report is None else {"": report}
+    for loss, row in found.items():
+        if not isinstance(row, Mapping):
+            entry = f", in its entry '{loss}'," if loss else ""
+            raise TypeError(
+                f"The report of a picture{entry} is a {type(row).__name__}. Give the result of "
+                "`gradient_report(data)`, which is {loss: {model: norm}}."
+            )
 
 
 def check(learner: Learner) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
 
+from mlsystem.diagnostics.aligned import aligned
 from mlsystem.diagnostics.describe import describe
 from mlsystem.diagnostics.description import (
     COPY,
@@ -117,9 +118,7 @@ def _route(route: Route) -> str:
 
 def _updates(facts: Description) -> list[str]:
     rows = [[model.name, *_update(facts, model)] for model in facts.models]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ([text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(row).rstrip() for row in padded]
+    return ["  ".join(row).rstrip() for row in aligned(rows)]
 
 
 def _update(facts: Description, model: ModelFacts) -> list[str]:

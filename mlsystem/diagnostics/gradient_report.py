@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mlsystem.diagnostics.aligned import aligned, cells
 from mlsystem.diagnostics.gradient_measurement import Influence
 from mlsystem.routing import members, model_names
 
@@ -73,9 +74,8 @@ def table(rows: list[list[str]]) -> list[str]:
     >>> table([["loss", "a"], ["b", "1.5"]])
     ['  loss  a', '  ----  ---', '  b     1.5']
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows]
+    heading, *others = aligned(rows)
+    lines = [heading, ["-" * cells(text) for text in heading], *others]
     return [f"  {'  '.join(line)}".rstrip() for line in lines]
 
 

@@ -104,8 +104,13 @@ def numbers(structure: Any) -> list[Any] | None:
 
 
 def spoiled_value(value: Any) -> Any:
-    """Return NaN in place of floats, and other whole numbers in place of whole numbers."""
+    """Return NaN in place of floats, and other whole numbers in place of whole numbers.
+
+    They stay between 0 and the greatest: a class or an index beyond it can stop a GPU.
+    """
     dtype = keras.backend.standardize_dtype(value.dtype)
     if "float" in dtype:
         return ops.full_like(value, float("nan"))
-    return ops.logical_not(value) if dtype == "bool" else value + 1
+    if dtype == "bool":
+        return ops.logical_not(value)
+    return ops.where(value > 0, value - 1, value + 1)

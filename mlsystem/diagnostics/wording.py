@@ -133,22 +133,36 @@ def condition(given: Callable[..., Any], losses: Sequence[str]) -> str:
     return "its condition holds" if name == "<lambda>" else f"{name} is true"
 
 
-def _operator(sign: str) -> Callable[[Any, Any], Any]:
+_COMPARE, _ADD, _MULTIPLY, _NAME = range(4)  # how strongly a term holds together
+
+
+def _operator(sign: str, strength: int) -> Callable[[Any, Any], Any]:
     def apply(term: Any, other: Any) -> Any:
-        other = other.text if isinstance(other, _Term) else value(_number(other))
-        return _Term(f"{term.text} {sign} {other}")
+        left = term.inside(strength)
+        right = other.inside(strength + 1) if isinstance(other, _Term) else _threshold(other)
+        return _Term(f"{left} {sign} {right}", strength)
 
     return apply
+
+
+def _threshold(number: Any) -> str:
+    text = value(_number(number))
+    return f"{text} now (variable)" if isinstance(number, keras.Variable) else text
 
 
 class _Term:
     """A loss in a condition. It notes the operators that are applied to it."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, strength: int = _NAME) -> None:
+        self.text, self.strength = text, strength
 
-    __gt__, __lt__, __ge__, __le__ = map(_operator, (">", "<", "≥", "≤"))
-    __add__, __sub__, __mul__, __truediv__ = map(_operator, ("+", "−", "×", "/"))
+    def inside(self, strength: int) -> str:
+        """Return the text as an operand, in parentheses if the operator holds more strongly."""
+        return f"({self.text})" if self.strength < strength else self.text
+
+    __gt__, __lt__, __ge__, __le__ = (_operator(sign, _COMPARE) for sign in "><≥≤")
+    __add__, __sub__ = (_operator(sign, _ADD) for sign in "+−")
+    __mul__, __truediv__ = (_operator(sign, _MULTIPLY) for sign in "×/")
 
     def __bool__(self) -> bool:
         raise TypeError("A formula is neither true nor false.")

@@ -214,8 +214,9 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         """Build weights and optimizers from one batch, and compile. Return the model.
 
         Args:
-            batch: one batch as the data set yields it (only its shapes matter), a data set, or an
-                `ml.MLData`. By default the result of the model's method `data`.
+            batch: one batch as the data set yields it (its shapes count, and for a picture
+                the range of its classes), a data set, or an `ml.MLData`. By default the result of
+                the model's method `data`.
         """
         learner = self._mlsystem
         learner.ensure_compiled()
@@ -233,14 +234,18 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         gan.picture(report=gan.gradient_report(images[:64])).save("gan.svg")  # or .png, .md, .txt
         ```
 
-        It runs `forward` a few times on made-up data of the known shapes, to find which model feeds
-        which. Weights, seeds and counters do not change.
+        It runs `forward` a few times on made-up data of the shapes given to `setup`, with whole
+        numbers (classes) in the range that they had there, to find which model feeds which.
+        Weights, seeds and counters do not change. Plain Python attributes that `forward` sets stay
+        as the last run left them. With several `phases`, these runs are of phase 0: what `forward`
+        does in a later phase only is not drawn.
 
         Args:
             report: the result of `gradient_report(data)`. Then the width of an arrow is the norm of
                 the gradient, and a red cross marks a route on which no gradient arrives.
 
         Raises:
+            TypeError: the report is not one.
             ValueError: the model is not set up. Call `setup(data)` first.
         """
         return draw_system(self, report)
@@ -249,7 +254,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         """Say in a few lines what one batch does. Print the result.
 
         It lists the forward pass, the losses, which model follows which loss, the optimizers and
-        when they update, and how the step is compiled. Nothing changes, as with `picture`.
+        when they update, and how the step is compiled. As `picture` does, it runs `forward` a few
+        times, of phase 0: weights, seeds and counters do not change, plain Python attributes may.
 
         ```python
         print(gan.setup(images[:64]).explain())

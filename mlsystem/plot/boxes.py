@@ -13,7 +13,7 @@ from typing import Any
 
 from mlsystem.diagnostics.description import COPY, NOISE, Description, ModelFacts
 from mlsystem.plot.box_text import loss_lines, model_lines, phase_names
-from mlsystem.plot.lanes import spread
+from mlsystem.plot.lanes import clear_of, spread
 from mlsystem.plot.text_width import shortened, width
 from mlsystem.plot.trunks import Trunk, by_row, homes, trunks, unreached
 
@@ -122,8 +122,9 @@ def _models(
         text = 42 + LINE * len(box.lines) + BADGE * len(model.badges) + 2 * bool(model.badges)
         box.height = max(text, left, right)
         found[model.name] = box
-    widest = max((_widest(box, facts.by_name[n]) for n, box in found.items()), default=0.0)
-    for box in found.values():
+    tabs = [2 * width(frame, SMALL, bold=True) for frame in facts.frames]
+    widest = max([0.0, *tabs, *(_widest(box, facts.by_name[n]) for n, box in found.items())])
+    for box in found.values():  # the arrow into a frame leaves half of its width for its name
         box.width = min(max(widest + 28, 150.0), 240.0)
     return found
 
@@ -263,7 +264,22 @@ def _losses(facts: Description, models: dict[str, Box]) -> dict[str, Box]:
     widest = max((box.width for box in found.values()), default=0.0)
     for name, top in zip(ordered, tops, strict=True):
         found[name].y, found[name].width = top, widest
+        _keep_apart(facts, name, found[name], models)
     return {name: found[name] for name in ordered}
+
+
+def _keep_apart(facts: Description, loss: str, box: Box, models: dict[str, Box]) -> None:
+    """Move the ends of the lines of a loss off the heights at which other lines leave models."""
+    read = next(fact.models for fact in facts.losses if fact.name == loss)
+    at = {(n, key): model.port(key) for n, model in models.items() for key in model.ports}
+    out = {place: y for place, y in at.items() if place[1] == "out"}
+    gradients = {place: y for place, y in at.items() if place[1][0] == "gradient"}
+    others = {
+        "in": [*(y for (n, _), y in out.items() if n not in read), *gradients.values()],
+        "out": [*out.values(), *(y for (_, key), y in gradients.items() if loss not in key[1])],
+    }
+    for side, taken in others.items():
+        box.ports[side] = clear_of(box.port(side), taken) - box.y
 
 
 def _wanted(facts: Description, loss: str, models: dict[str, Box]) -> float:

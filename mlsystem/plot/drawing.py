@@ -1,8 +1,10 @@
 """From a layout to shapes: colors, line styles, arrows, badges and the legend."""
 
+from collections.abc import Sequence
+
 from mlsystem.diagnostics.description import COPY, FROZEN, Description, Route
 from mlsystem.plot.box_text import subtitle
-from mlsystem.plot.boxes import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, Box
+from mlsystem.plot.boxes import BADGE, BODY, FRAME, LINE, MARGIN, NAME, PILL, SMALL, TAB, Box
 from mlsystem.plot.colors import NEGATIVE, NEUTRAL, PALETTE, model_colors
 from mlsystem.plot.layout import Label, Layout, layout
 from mlsystem.plot.legend import legend
@@ -80,9 +82,19 @@ def _frames(places: Layout) -> list[Shape]:
     for box in places.boxes.frames.values():
         style = Style(stroke="line", dash=(4, 3), width=1.2)
         found.append(Rect(box.x, box.y, box.width, box.height, 10, style))
-        name = shortened(box.name, SMALL, box.width / 2 - 24, bold=True)
+        room = box.width / (2 if _is_entered(box, places.wires) else 1) - FRAME - 6
+        name = shortened(box.name, SMALL, room, bold=True)
         found.append(Text(box.x + FRAME, box.y + 16, name, SMALL, "muted", bold=True))
     return found
+
+
+def _is_entered(frame: Box, wires: Sequence[Wire]) -> bool:
+    """Return whether the arrow from a model above passes the name of a frame, in its middle."""
+    ends = [(wire.points[0], wire.points[-1]) for wire in wires]
+    return any(
+        x == to_x and frame.x < x < frame.right and y < frame.y + TAB and to_y > frame.y
+        for (x, y), (to_x, to_y) in ends
+    )
 
 
 # Boxes --------------------------------------------------------------------------------------

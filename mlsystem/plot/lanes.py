@@ -24,6 +24,17 @@ def lanes(spans: Sequence[Span], apart: float = 8.0) -> list[int]:
     return found
 
 
+def clear_of(wanted: float, taken: Sequence[float], apart: float = 6.0) -> float:
+    """Return the height for a line nearest to a wanted one that lies apart from other lines.
+
+    >>> clear_of(100, [99, 120])
+    105.0
+    """
+    edges = [y + side * apart for y in taken for side in (-1.0, 1.0)]
+    free = [y for y in [wanted, *edges] if all(abs(y - t) > apart - 0.01 for t in taken)]
+    return min(free, key=lambda y: abs(y - wanted))
+
+
 @dataclass
 class _Block:
     """Boxes that touch: the upper edge, the heights, and how much their place matters."""

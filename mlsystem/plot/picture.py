@@ -35,6 +35,7 @@ def system(system: Any, report: Norms | None = None) -> "Picture":
         The picture. A notebook shows it, `print` prints it as text, and `save` writes a file.
 
     Raises:
+        TypeError: if it is no model of this library, or the report is not one.
         ValueError: if the system is not set up.
     """
     return Picture(describe(system, report))

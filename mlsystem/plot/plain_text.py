@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlsystem.diagnostics.aligned import aligned
 from mlsystem.diagnostics.description import COPY, Description, LossFacts, ModelFacts, Route
 from mlsystem.plot.box_text import model_lines, subtitle
 
@@ -23,9 +24,7 @@ def text(facts: Description) -> str:
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines, with columns of equal width. Empty columns are left out."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    kept = [i for i, width in enumerate(widths) if width]
-    lines = ["  ".join(row[i].ljust(widths[i]) for i in kept) for row in rows]
+    lines = ["  ".join(text for text in row if text) for row in aligned(rows)]
     return [f"  {line}".rstrip() for line in lines]
 
 

@@ -1,5 +1,7 @@
 """The width of a text in pixels, as far as it can be known without a font. On the wide side."""
 
+import unicodedata
+
 _NARROW, _WIDE = frozenset("iljtfrI.,:;|'!()[]/ "), frozenset("mwMW@%—→")
 
 
@@ -9,15 +11,20 @@ def width(text: str, size: float, bold: bool = False) -> float:
     >>> width("generator", 10) > width("critic", 10)
     True
     """
-    units = sum(0.36 if c in _NARROW else 0.9 if c in _WIDE else 0.62 for c in text)
-    return units * size * (1.08 if bold else 1.0)
+    return sum(map(_units, text)) * size * (1.08 if bold else 1.0)
+
+
+def _units(character: str) -> float:
+    if unicodedata.east_asian_width(character) in "WF":  # such as a Chinese one: a square
+        return 1.0
+    return 0.36 if character in _NARROW else 0.9 if character in _WIDE else 0.62
 
 
 def shortened(text: str, size: float, most: float, bold: bool = False) -> str:
     """Return a text that is at most so wide, cut at the end if necessary.
 
     >>> shortened("a very long name of a model", 10, 80)
-    'a very long n…'
+    'a very long na…'
     """
     if width(text, size, bold) <= most:
         return text

@@ -18,7 +18,7 @@ from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._long_work import announced
 from mlsystem._tensors import describe
-from mlsystem.data.batch import Batch, make_batch
+from mlsystem.data.batch import Batch, limits, make_batch
 from mlsystem.engine import engine, random_state
 from mlsystem.preparation import lightning_hints, recompilation
 from mlsystem.step.forward import call_forward, forward_losses
@@ -130,6 +130,7 @@ def build(learner: Learner, *batches: Any) -> None:
     model = learner.model
     lightning_hints.check(learner)
     learner.symbols = tree.map_structure(_symbol, batches[0])
+    learner.ranges = [limits(leaf) for leaf in tree.flatten(batches[0])]
     with warnings.catch_warnings():
         if len(batches) > 1:  # the first batch may not call all layers
             warnings.filterwarnings("ignore", "`build\\(\\)` was called", UserWarning)

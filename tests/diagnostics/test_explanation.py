@@ -69,5 +69,10 @@ def test_conditions_are_written_as_formulas_where_they_are_some():
     assert wording.condition(lambda n: n["a"] > level, names) == "a > 0.25"
     assert wording.condition(lambda n: 2 * n["a"] <= n["b"], names) == "its condition holds"
     assert wording.condition(lambda n: n["a"] - n["b"] <= 1, names) == "a − b ≤ 1"
+    assert wording.condition(lambda n: (n["a"] - n["b"]) / n["b"] > 1, names) == "(a − b) / b > 1"
+    assert wording.condition(lambda n: n["a"] - n["b"] / 2 > 1, names) == "a − b / 2 > 1"
+    assert wording.condition(lambda n: n["a"] - (n["b"] - 2) > 1, names) == "a − (b − 2) > 1"
+    moved = keras.Variable(0.5)
+    assert wording.condition(lambda n: n["a"] > moved, names) == "a > 0.5 now (variable)"
     assert wording.condition(lambda n: n["a"] > 0 and n["b"] > 0, names) == "its condition holds"
     assert wording.condition(is_close, names) == "is_close is true"

@@ -141,11 +141,26 @@ def test_no_line_crosses_a_box_or_the_label_of_another_line(seed):
 
 @seeds
 def test_lines_that_are_not_connected_do_not_run_in_one_another(seed):
-    found = layout(a_system(seed))
-    upright = [(w, s) for w, s in segments(found) if s[2] - s[0] < 0.1 and s[3] - s[1] > 1]
-    for (one, a), (two, b) in itertools.combinations(upright, 2):
-        if abs(a[0] - b[0]) < 3 and a[1] < b[3] and b[1] < a[3]:
-            assert (one.kind, one.loss) == (two.kind, two.loss)
+    assert_lines_apart(layout(a_system(seed)))
+
+
+def assert_lines_apart(found):
+    """No two lines of different losses share a piece, upright or level."""
+    for (one, a), (two, b) in itertools.combinations(segments(found), 2):
+        if (one.kind, one.loss) != (two.kind, two.loss):
+            for across, along in ((0, 1), (1, 0)):
+                near = max(s[across + 2] for s in (a, b)) - min(s[across] for s in (a, b)) < 3
+                shared = min(a[along + 2], b[along + 2]) - max(a[along], b[along])
+                assert not (near and shared > 0.5), (one, two)
+
+
+def test_two_losses_of_all_models_have_lines_of_their_own():
+    reads = [["a"], ["b"], ["c"], ["a", "c"], ["a", "b", "c"]]
+    for first, second in itertools.product(reads, reads):
+        losses = [LossFacts("one", models=first), LossFacts("two", models=second)]
+        models = [ModelFacts(name, weights=1, trained=1, optimizer="SGD 0.1") for name in "abc"]
+        each = [Route(loss.name, model.name) for loss in losses for model in models]
+        assert_lines_apart(layout(Description("Sum", '"sum"', models, losses, each)))
 
 
 @seeds
@@ -207,6 +222,22 @@ def test_texts_fit_into_their_boxes_and_the_page(seed):
         ]
         box = min(around, key=lambda box: box.width * box.height)
         assert box.x <= left and left + wide <= box.x + box.width, text
+
+
+def framed(name, above):
+    """A frame around one model, with or without a model above that feeds it."""
+    names = [*(["first"] if above else []), f"{name}/inner"]
+    models = [ModelFacts(name, weights=1, trained=1, optimizer="SGD 0.1") for name in names]
+    edges = [(names[0], names[1])] if above else []
+    drawing = draw(Description("Framed", '"own"', models, edges=edges, frames=[name]))
+    return [shape.text for shape in drawing.shapes if isinstance(shape, Text)]
+
+
+def test_the_name_of_a_frame_is_cut_only_for_lack_of_room():
+    for above in (False, True):
+        assert "adversarial" in framed("adversarial", above)
+    assert "a_longer_name_of_a_frame" in framed("a_longer_name_of_a_frame", above=False)
+    assert "a_longer_name_of_a_frame" not in framed("a_longer_name_of_a_frame", above=True)
 
 
 def test_lanes_are_free_for_each_span():

@@ -269,6 +269,35 @@ def strokes(svg):
 def test_a_report_of_the_wrong_kind_says_what_to_give():
     with pytest.raises(TypeError, match=r"is a ndarray. Give the result of `gradient_report"):
         Pair().setup(ones()).picture(ones())
+    with pytest.raises(TypeError, match=r"in its entry 'a', is a int. Give the result of"):
+        Pair().setup(ones()).picture({"a": 3})
+
+
+@pytest.mark.once
+def test_what_is_no_system_says_what_to_give():
+    with pytest.raises(TypeError, match=r"Found a NoneType to draw. Give an `MLSystem` or"):
+        ml.plot.system(None)
+    with pytest.raises(TypeError, match=r"Found a Sequential to draw.*`MLModel\(model\)` makes"):
+        ml.plot.system(keras.Sequential())
+
+
+class Named(ml.MLSystem):
+    def __init__(self):
+        super().__init__()
+        self.heads = {name: Fooler(1.0) for name in ("判別器", "a")}
+
+    def forward(self, x):
+        return {"fake": sum(head(x) for head in self.heads.values())}
+
+
+@pytest.mark.once
+def test_columns_stay_aligned_with_wide_characters():
+    system = Named().setup(ones())
+    for found, column in ((system.picture(), "1 weight"), (system.explain(), "SGD 0.1")):
+        lines = [line for line in str(found).splitlines() if column in line]
+        starts = [line[: line.index(column)] for line in lines]
+        wide = [len(start) + sum(c in "判別器" for c in start) for start in starts]
+        assert len(wide) == 2 and wide[0] == wide[1]
 
 
 # What is not known, and what does not change ------------------------------------------------
@@ -392,6 +421,56 @@ def test_noise_whole_numbers_and_operations_in_between_are_followed():
     facts = describe(Mixed().setup(x))
     assert facts.feeds("parts/0") == ["noise"] and facts.feeds("parts/1") == ["words"]
     assert set(facts.feeds("join")) == {"parts/0", "parts/1", "shift"}
+
+
+class Conditional(ml.MLSystem):
+    """Noise and classes in a list and in one tensor. One head reads classes from 5 on."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = {name: ml.MLModel(layers.Dense(1)) for name in ("low", "high")}
+        self.listed = ml.MLModel(layers.Concatenate())
+        self.seed = keras.random.SeedGenerator(0)
+
+    def forward(self, x, y):
+        noise = keras.random.normal((8, 2), seed=self.seed)
+        classes = ops.one_hot(y, 10)
+        self.listed([noise, classes])
+        both = ops.concatenate([noise, classes], axis=-1)
+        return {"low": self.heads["low"](both), "high": self.heads["high"](0.1 * noise + x)}
+
+    def compute_losses(self, x, y, outputs):
+        read = ops.where(y[:, None] < 5, outputs["low"], outputs["high"])
+        sure = ops.convert_to_tensor(np.eye(10, dtype="float32")[[7] * 8])
+        error = keras.losses.sparse_categorical_crossentropy(y, sure)  # equal for all but class 7
+        return {"digit": ops.mean(read**2), "sure": ops.mean(error)}
+
+
+def test_all_classes_of_the_batch_and_noise_beside_other_inputs_are_followed():
+    data = np.ones((8, 2), "float32"), np.array([0, 9, 1, 2, 3, 4, 5, 7], "uint8")
+    facts = describe(Conditional().setup(data))
+    assert facts.feeds("listed") == ["y", "noise"] and facts.feeds("heads/low") == ["y", "noise"]
+    assert facts.feeds("heads/high") == ["x"]  # no part of its input is noise alone
+    losses = {loss.name: [*loss.models, *loss.inputs] for loss in facts.losses}
+    assert losses == {"digit": ["heads/low", "heads/high", "y"], "sure": ["y"]}
+
+
+@pytest.mark.once
+def test_made_up_whole_numbers_stay_in_the_range_of_the_batch():
+    seen = []
+
+    class Looks(Pair):
+        def compute_losses(self, x, y, outputs):
+            if not keras.backend.is_keras_tensor(y):
+                seen.append(ops.convert_to_numpy(y))
+            return {"a": ops.mean(outputs["a"]), "b": ops.mean(outputs["b"])}
+
+    labels = np.array([-1, 0, 3, 3], "int32")
+    system = Looks().setup((np.ones((4, 1), "float32"), labels))
+    seen.clear()
+    system.picture()
+    assert len(seen) > 3 and all(y.min() >= -1 and y.max() <= 3 for y in seen)
+    assert any((y != seen[0]).all() for y in seen)  # each number was another one in some run
 
 
 @pytest.mark.once
