@@ -370,8 +370,8 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(kind, tmp_path):
         ({"streams": {"a": 3}}, TypeError, "stream 'a' is int, which"),
         ({"streams": {"a": (A, "text")}}, TypeError, r"\(ndarray, str\)"),
         ({"streams": {"a": (A, A, A, A)}}, TypeError, r"\(ndarray, ndarray, ndarray, ndarray\)"),
-        ({"streams": {"a": A, "b": pairs(B)}}, ValueError, "length of 'b'.*length=N"),
-        ({"streams": {"a": A, "b": lambda: pairs(B)}}, ValueError, "length of 'b'"),
+        ({"streams": {"a": A, "b": pairs(B)}}, ValueError, "'b' has no known length.*length=N"),
+        ({"streams": {"a": A, "b": lambda: pairs(B)}}, ValueError, "'b' has no known length"),
     ],
 )
 def test_arguments_are_checked(wrong, error, words):
