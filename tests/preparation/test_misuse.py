@@ -109,6 +109,10 @@ ERRORS = {
     "split": (lambda: fit(alone(), validation_split=2.0), "validation_split=2.0"),
     "class_weight": (lambda: fit(alone(), class_weight=[1, 2]), r"class_weight=\[1, 2\]"),
     "argument": (lambda: fit(alone(), epoch=3), "fit got an unexpected.*'epoch'.*epochs"),
+    "argument of Lightning": (
+        lambda: fit(alone(), max_epochs=3),
+        "'max_epochs'. Did you mean 'epochs'.*resume, validation_every, fast_run, overfit, max_ti",
+    ),
     "evaluate": (lambda: alone().evaluate(X, X, steps=0), "evaluate got steps=0"),
     "predict": (lambda: alone().predict(Digits), r"Digits\(\)"),
     "executions": (lambda: alone().compile(steps_per_execution=0), "steps_per_execution=0"),
@@ -228,6 +232,8 @@ HABITS = {
     "on_train_start": (hook, "on_train_begin"),
     "train_dataloader": (hook, "ml.MLData"),
     "automatic_optimization": (False, "`train_step(self, data)`"),
+    "configure_optimizer": (hook, "Override `configure_optimizers`"),
+    "compute_loss": (hook, "Override `compute_losses`"),
     "update_evry": ({"generator": 2}, "Did you mean `update_every`"),
     "routng": ("sum", "Did you mean `routing`"),
     "phasess": ([("generator",), "discriminator"], "Did you mean `phases`"),
@@ -261,6 +267,21 @@ def test_what_a_member_defines_is_warned_of():
     gan.generator = subclass(type(gan.generator), configure_optimizers=hook)()
     with pytest.warns(UserWarning, match="of Sub. Override `configure_optimizer`"):
         gan.setup(X)
+
+
+def test_a_system_may_call_methods_of_these_names_itself():
+    gan = subclass(
+        compute_loss=lambda self, x, y, outputs: super(type(self), self).compute_losses(
+            x, y, outputs
+        ),
+        compute_losses=lambda self, x, y, outputs: self.compute_loss(x, y, outputs),
+        configure_optimizer=lambda self: keras.optimizers.SGD(),
+        configure_optimizers=lambda self: {
+            "generator": self.configure_optimizer(),
+            "discriminator": self.configure_optimizer(),
+        },
+    )()
+    gan.setup(X)  # warnings are errors here
 
 
 # Names that users give to things of their own.
