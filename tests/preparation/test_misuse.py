@@ -11,6 +11,7 @@ import mlsystem as ml
 pytestmark = pytest.mark.once
 
 X = ones()
+WIDE = np.random.default_rng(0).random((32, 8), dtype="float32")
 
 
 class Digits(ml.MLData):
@@ -60,6 +61,15 @@ class Hides(ml.MLSystem):
 
     def compute_losses(self, x, y, outputs):
         return {"actor": ops.mean(outputs["actor"])}
+
+
+class Two(ml.MLSystem):
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return {"first": self.first(x), "second": self.second(x)}
 
 
 class Late(ml.MLSystem):
@@ -176,6 +186,31 @@ def test_another_error_in_a_loss_names_the_model():
         fit(Typed(layers.Dense(1), name="net"))
     notes = " ".join(caught.value.__notes__)
     assert "The loss of 'net'. There outputs is float32[4, 1], y is float32[4, 1]" in notes
+
+
+@pytest.mark.filterwarnings("ignore:.*build:UserWarning")  # by Keras, which cannot trace the call
+def test_the_error_for_two_inputs_in_a_list_prints_no_arrays():
+    with pytest.raises(ValueError, match=r"x is .*expects 1 input") as caught:
+        fit(alone(), [(WIDE, WIDE)], None)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError(name="mse")])
+def test_an_error_in_a_given_loss_names_it_and_the_shapes(loss):
+    net = ml.MLModel(layers.Dense(3), loss=loss, name="net")
+    with pytest.raises(Exception) as caught:  # each backend raises its own kind
+        fit(net, WIDE, WIDE)
+    notes = " ".join(caught.value.__notes__)
+    assert "The loss 'mse' of 'net'. There outputs is float32[32, 3], y is float32[32, 8]" in notes
+
+
+def test_an_error_in_a_loss_given_to_a_member_names_it_and_the_shapes():
+    pair = ml.MLModel(layers.Dense(3), loss="mse"), ml.MLModel(layers.Dense(8), loss="mse")
+    system = Two(*pair)
+    with pytest.raises(Exception) as caught:
+        fit(system, WIDE, {"first": WIDE, "second": WIDE})
+    notes = " ".join(caught.value.__notes__)
+    assert "The loss 'mse' of 'first'. There outputs is float32[32, 3], y is float" in notes
 
 
 STEPS = {
