@@ -204,6 +204,15 @@ def test_an_error_in_a_given_loss_names_it_and_the_shapes(loss):
     assert "The loss 'mse' of 'net'. There outputs is float32[32, 3], y is float32[32, 8]" in notes
 
 
+def test_an_error_of_keras_about_the_names_of_losses_keeps_its_words():
+    inputs = keras.Input((8,))
+    net = ml.MLModel(inputs=inputs, outputs={"a": layers.Dense(8)(inputs)}, name="net")
+    net.compile("sgd", loss={"b": "mse"})
+    with pytest.raises(KeyError, match=r"The path: \('b',\) in the `loss`") as caught:
+        fit(net, WIDE, {"a": WIDE})
+    assert "The loss given to 'net'. There outputs is {'a'" in " ".join(caught.value.__notes__)
+
+
 def test_an_error_in_a_loss_given_to_a_member_names_it_and_the_shapes():
     pair = ml.MLModel(layers.Dense(3), loss="mse"), ml.MLModel(layers.Dense(8), loss="mse")
     system = Two(*pair)
