@@ -11,15 +11,15 @@ _PLACE = "The error comes from: "
 
 @contextlib.contextmanager
 def named_in_errors(what: str, **structures: Any) -> Iterator[None]:
-    """Add the place to an error raised inside. A KeyError also lists the existing keys."""
+    """Add the place to an error raised inside. The error for a key also lists the existing keys."""
     try:
         yield
-    except KeyError as error:
-        found = "; ".join(f"{name} {_keys(held)}" for name, held in structures.items())
-        raise ValueError(
-            f"{what} asks for the key {error}, which does not exist: {found}."
-        ) from error
     except Exception as error:
+        if isinstance(error, KeyError) and " " not in str(error):  # Keras raises whole sentences
+            found = "; ".join(f"{name} {_keys(held)}" for name, held in structures.items())
+            raise ValueError(
+                f"{what} asks for the key {error}, which does not exist: {found}."
+            ) from error
         if not any(note.startswith(_PLACE) for note in getattr(error, "__notes__", ())):
             found = ", ".join(f"{n} is {describe(held)}" for n, held in structures.items())
             error.add_note(f"{_PLACE}{what}." + (f" There {found}." if found else ""))

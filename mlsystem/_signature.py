@@ -1,5 +1,6 @@
 """Call users' functions with only the arguments that they name."""
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable
@@ -41,10 +42,27 @@ def bind(method: Any, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
     try:
         call = _signature(method.__func__).bind(method.__self__, *args, **kwargs)
     except TypeError as error:
-        known = [name for name in _signature(method.__func__).parameters if name != "self"]
-        raise TypeError(f"{method.__name__} {error}. It takes {', '.join(known)}.") from None
+        known = _known(method)
+        near = _nearest([name for name in kwargs if name not in known], known)
+        raise TypeError(f"{method.__name__} {error}.{near} It takes {', '.join(known)}.") from None
     call.apply_defaults()
     return call
+
+
+def _known(method: Any) -> list[str]:
+    """Return the arguments of a method, and the keyword arguments of methods that override it."""
+    names = dict.fromkeys(_signature(method.__func__).parameters)
+    for cls in type(method.__self__).__mro__:
+        if inspect.isfunction(fn := vars(cls).get(method.__name__)):
+            found = _signature(fn).parameters.items()
+            names |= dict.fromkeys(name for name, p in found if p.kind is p.KEYWORD_ONLY)
+    return [name for name in names if name != "self"]
+
+
+def _nearest(wrong: list[str], known: list[str]) -> str:
+    """Return a question for the known name that is nearest to a wrong one. Empty if none is."""
+    near = [close for name in wrong for close in difflib.get_close_matches(name, known, 1, 0.65)]
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Without these, what needs them raises `Changed` or an `AttributeError`:
 What happens without these differs:
 
 - `CompileLoss._user_loss`: tells Keras' own `model.loss = ...` in `compile` from a user's, which is
-  refused. Without it, `compile(loss=...)` is refused.
+  refused. Without it, `compile(loss=...)` is refused. Errors in a loss also name it by this.
 - `Metric._direction`: whether `mode="auto"` of a callback means more or less. Without it, the
   callback decides by the name.
 - `Model._eval_epoch_iterator`: `fit` keeps the iterator of its validation set there. Without it,
@@ -66,6 +66,13 @@ own_metrics = partial(attribute, "_metrics")  # those set as attributes of a mod
 def given_loss(model: Any) -> Any:
     """Return the loss given to a model's `compile`, as it was given; None without one."""
     return getattr(getattr(model, "_compile_loss", None), "_user_loss", None)
+
+
+def loss_name(loss: Any) -> str:
+    """Return the name of a loss that was given to `compile`. Empty for several in a structure."""
+    given = getattr(loss, "_user_loss", loss)
+    name = given if isinstance(given, str) else getattr(given, "__name__", None)
+    return str(name or getattr(given, "name", ""))
 
 
 def direction(metric: Any) -> str | None:

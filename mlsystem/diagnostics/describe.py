@@ -41,7 +41,7 @@ def describe(model: Any, report: Norms | None = None) -> Description:
 
     Raises:
         TypeError: if it is no model of this library, or the report is not one.
-        ValueError: if the model is not set up.
+        ValueError: if the model is not set up, or the report is empty.
     """
     learner = getattr(model, "_mlsystem", None)
     if not isinstance(learner, Learner):
@@ -82,6 +82,11 @@ def _compiled(model: Any) -> str:
 
 def _check_report(report: Any) -> None:
     """Raise an error if a report does not hold norms by loss and model."""
+    if isinstance(report, Mapping) and not report:
+        raise ValueError(
+            "The report of a picture is empty. Give the result of `system.gradient_report(data)`, "
+            "or leave `report` out."
+        )
     found = report if isinstance(report, Mapping) else {} if report is None else {"": report}
     for loss, row in found.items():
         if not isinstance(row, Mapping):
@@ -95,9 +100,10 @@ def _check_report(report: Any) -> None:
 def check(learner: Learner) -> None:
     """Raise an error if a model is not set up."""
     if not learner.is_ready or learner.setup is None:
+        what = "is not set up" if learner.setup is None else "has changed since it was set up"
         raise ValueError(
-            f"'{learner.name}' is not set up, or has changed since. Call `setup(data)` first. "
-            "One batch of data is enough."
+            f"'{learner.name}' {what}. Call `fit` or `setup(data)` first. For `setup`, one batch "
+            "of data is enough."
         )
 
 

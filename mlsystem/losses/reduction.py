@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from mlsystem import _keras
 from mlsystem._errors import named_in_errors
 from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
@@ -163,8 +164,16 @@ def compiled(loss: Any, key: str, y: Any, outputs: Any, sample_weight: Any) -> A
             f"The loss given to '{key}' compares outputs['{key}'] with y['{key}'], and y holds "
             f"{list(y)}. Give y an entry of that name."
         )
-    own = own_entry(sample_weight, key)
-    return loss(own_entry(y, key), own_entry(outputs, key), own)
+    y, outputs, own = (own_entry(part, key) for part in (y, outputs, sample_weight))
+    with named_loss(loss, key, y, outputs):
+        return loss(y, outputs, own)
+
+
+def named_loss(loss: Any, key: str, y: Any, outputs: Any) -> Any:
+    """Add the name of a given loss to an error raised inside, with the shapes that it compares."""
+    name = _keras.loss_name(loss)
+    what = f"The loss {name!r} of '{key}'" if name else f"The loss given to '{key}'"
+    return named_in_errors(what, outputs=outputs, y=y)
 
 
 def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str, Loss]:

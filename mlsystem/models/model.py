@@ -246,7 +246,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
 
         Raises:
             TypeError: the report is not one.
-            ValueError: the model is not set up. Call `setup(data)` first.
+            ValueError: the report is empty, or the model is not set up. Call `fit` or
+                `setup(data)` first.
         """
         return draw_system(self, report)
 
@@ -262,7 +263,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         ```
 
         Raises:
-            ValueError: the model is not set up. Call `setup(data)` first.
+            ValueError: the model is not set up. Call `fit` or `setup(data)` first.
         """
         return explanation.explain(self)
 
@@ -283,9 +284,11 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
         learner = self._mlsystem
         if learner.overrides("loss"):
             return learner.compute_loss(x, y, y_pred, sample_weight, training)
-        if _keras.compile_loss(self) is not None:
-            reduction.check_targets(self.key, y)
-        return super().compute_loss(x, y, y_pred, sample_weight)
+        if (compiled := _keras.compile_loss(self)) is None:
+            return super().compute_loss(x, y, y_pred, sample_weight)
+        reduction.check_targets(self.key, y)
+        with reduction.named_loss(compiled, self.key, y, y_pred):
+            return super().compute_loss(x, y, y_pred, sample_weight)
 
     compute_loss._is_default = compute_loss  # type: ignore[attr-defined]
 

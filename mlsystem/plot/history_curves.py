@@ -87,12 +87,15 @@ def history(
 
 
 def _read(history: Any) -> _Run:
-    if isinstance(history, Mapping):
-        return _Run(history)
-    if not isinstance(getattr(history, "history", None), Mapping):
+    logs = history if isinstance(history, Mapping) else getattr(history, "history", None)
+    if not isinstance(logs, Mapping) or not logs:
         raise ValueError(
-            f"ml.plot.history got {history!r}; give what `fit` returns, or a dict of its logs."
+            f"ml.plot.history got {history!r}{'' if logs is None else ', which has no logs'}. Give "
+            "what `fit` returns after at least one epoch, or a dict of its logs: "
+            "{'loss': [0.9, 0.5]}."
         )
+    if history is logs:
+        return _Run(history)
     learner = _learner.of(history.model) if getattr(history, "model", None) is not None else None
     if learner is None:
         return _Run(history.history, **_measured(history))

@@ -36,7 +36,7 @@ def system(system: Any, report: Norms | None = None) -> "Picture":
 
     Raises:
         TypeError: if it is no model of this library, or the report is not one.
-        ValueError: if the system is not set up.
+        ValueError: if the system is not set up, or the report is empty.
     """
     return Picture(describe(system, report))
 
@@ -80,8 +80,8 @@ class Picture:
         """Write the picture to a file, and return its path.
 
         Args:
-            path: the ending chooses the format: `.svg`, `.png` (needs matplotlib), `.md` (a Mermaid
-                flowchart for GitHub) or `.txt`.
+            path: the ending, in small or capital letters, chooses the format: `.svg`, `.png`
+                (needs matplotlib), `.md` (a Mermaid flowchart for GitHub) or `.txt`.
             dark: whether a PNG has dark colors. An SVG follows the reader's mode.
 
         Raises:
@@ -91,17 +91,17 @@ class Picture:
         """
         path = Path(path)
         _check(path)
-        if path.suffix == ".png":
+        if (ending := path.suffix.lower()) == ".png":
             png.write(draw(self.facts), path, dark)
             return path
         content = {".svg": lambda: self.svg, ".md": lambda: f"```mermaid\n{self.mermaid}```\n"}
-        written = content.get(path.suffix, lambda: f"{self}\n")()
+        written = content.get(ending, lambda: f"{self}\n")()
         path.write_text(written, encoding="utf-8")
         return path
 
 
 def _check(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
             f"A picture cannot be saved as '{path}'. End the path in {', '.join(SUFFIXES)}."
         )

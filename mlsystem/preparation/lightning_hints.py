@@ -1,4 +1,4 @@
-"""Warn about Lightning's hooks and misspelt declarations, which mlsystem ignores."""
+"""Warn about hooks of Lightning and Keras and misspelt declarations, which mlsystem ignores."""
 
 import difflib
 import inspect
@@ -74,6 +74,15 @@ _OF_MODELS = {
     "configure_optimizers": "Override `configure_optimizer`, which returns the optimizer of the "
     "model."
 }
+# Methods of a model that a system does not call, and the methods that may call them as helpers.
+_OF_MODELS_ONLY = {
+    "configure_optimizer": "Override `configure_optimizers`, which returns `{model: optimizer}`.",
+    "compute_loss": "Override `compute_losses`, which returns `{name: loss}`.",
+}
+_CALLERS = {
+    "configure_optimizer": {"configure_optimizers", "compile"},
+    "compute_loss": {"compute_losses", "loss", "train_step", "test_step"},
+}
 
 
 def check(learner: Learner) -> None:
@@ -85,15 +94,22 @@ def check(learner: Learner) -> None:
 
 def _check(learner: Learner) -> None:
     is_system = isinstance(learner, SystemBase)
-    own = {name: value for name, value in _own(learner.model) if name not in learner.told}
+    defined = dict(_own(learner.model))
+    own = {name: value for name, value in defined.items() if name not in learner.told}
     learner.told |= set(own)
-    unread = LIGHTNING if is_system else LIGHTNING | _OF_MODELS
+    unread = LIGHTNING | (_unread_by_systems(defined) if is_system else _OF_MODELS)
     cls = type(learner.model).__name__
     for name, value in own.items():
         if name in unread:
             _warn(f"mlsystem does not call or read `{name}` of {cls}. {unread[name]}")
         elif near := _near(learner, name, value, is_system):
             _warn(f"mlsystem does not read `{name}` of {cls}. Did you mean `{near}`?")
+
+
+def _unread_by_systems(defined: Iterable[str]) -> dict[str, str]:
+    """Return the methods of a model that nothing in a system calls, not even its own methods."""
+    own = set(defined)
+    return {name: how for name, how in _OF_MODELS_ONLY.items() if not own & _CALLERS[name]}
 
 
 def missing(model: Any, name: str) -> str:

@@ -5,6 +5,7 @@ also finds the names that will be logged, because a compiled step cannot create 
 """
 
 import contextlib
+import textwrap
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -187,8 +188,14 @@ def _build_eagerly(learner: Learner, batch: Batch) -> None:
         raise ValueError(
             f"{type(learner.model).__name__}.forward fails on this data: x is {describe(batch.x)}, "
             f"y is {describe(batch.y)}. (A data set that yields (a, b) is read as (x, y); two "
-            f"inputs are ((a, b),).) {type(error).__name__}: {error}"
+            f"inputs are ((a, b),).) {type(error).__name__}: {_short(error)}"
         ) from error
+
+
+def _short(error: Exception) -> str:
+    """Return the text of an error without the end of a long one, where Keras prints the arrays."""
+    text = str(error)
+    return text if len(text) <= 400 else textwrap.shorten(text, 400, placeholder=" ...")
 
 
 def loss_names(learner: Learner) -> list[str]:

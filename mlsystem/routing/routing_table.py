@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlsystem.routing.model_names import by_name, named, resolve
+from mlsystem.routing.model_names import by_name, named
 
 Row = dict[str, tuple[Any, ...]]
 Rows = dict[str, Row]
@@ -40,7 +40,8 @@ def read(
     known = [*models, *others]
     loss_weights = _spelled(loss_weights, losses, terms, "loss_weights")
     if isinstance(routing, Mapping):
-        what = "The routing of '{}', among its losses,"
+        _check_axes(routing, known, losses, terms)
+        what = "The routing of '{}'"
         routing = {m: _spelled(r, losses, terms, what.format(m)) for m, r in routing.items()}
     parts = _parts([loss_weights, *_rows_of(routing)], terms)
     losses, whole = [part for name in losses for part in parts.get(name, [name])], losses
@@ -68,7 +69,7 @@ def _spelled(row: Any, losses: Sequence[str], terms: Sequence[str], what: str) -
     for name, weight in row.items():
         same = [t for t in logged if name in (t, logged[t], t.rpartition("/")[2])]
         if named(name, losses) or not same:
-            resolve([name], [*losses, *logged.values()], what)
+            _check_loss(name, [*losses, *logged.values()], what)
             same = [name]
         if len(same) > 1:
             raise ValueError(
@@ -77,6 +78,35 @@ def _spelled(row: Any, losses: Sequence[str], terms: Sequence[str], what: str) -
             )
         found[same[0]] = weight
     return found
+
+
+def _check_loss(name: Any, losses: Sequence[str], what: str) -> None:
+    if not isinstance(name, str) or not named(name, losses):
+        raise ValueError(
+            f"{what} names the loss {name!r}, which does not exist. The losses are "
+            f"{', '.join(map(repr, losses)) or 'none'}."
+        )
+
+
+def _check_axes(
+    routing: Mapping[str, Any], models: Sequence[str], losses: Sequence[str], terms: Sequence[str]
+) -> None:
+    """Raise an error if the rows of a table are losses and its columns models."""
+    columns = [name for row in routing.values() if isinstance(row, Mapping) for name in row]
+    short = [term.rpartition("/")[2] for term in terms]
+    known = [*losses, *terms, *short, *("_".join(term.rsplit("/", 1)) for term in terms)]
+    if _all_named(routing, models) and _all_named(columns, known):
+        return
+    if columns and _all_named(routing, known) and _all_named(columns, models):
+        raise ValueError(
+            f"The rows of routing, {', '.join(map(repr, routing))}, are losses, and its columns "
+            "are models. Turn it round: rows are models and columns are losses, "
+            "{model: {loss: weight}}."
+        )
+
+
+def _all_named(asked: Iterable[Any], names: Sequence[str]) -> bool:
+    return all(isinstance(name, str) and named(name, names) for name in asked)
 
 
 def _rows_of(routing: Any) -> list[Any]:
@@ -119,7 +149,7 @@ def _table(
 
 
 def _row(model: str, row: Mapping[str, Any], losses: Sequence[str]) -> Row:
-    weights = by_name(row, losses, f"The routing of '{model}', among its losses,")
+    weights = by_name(row, losses, f"The routing of '{model}'")
     for name, weight in weights.items():
         _check_weight(weight, f"The routing of '{model}' weighs the loss '{name}'")
     return {name: (weight,) for name, weight in weights.items()}

@@ -222,6 +222,8 @@ def test_saved_by_the_ending(tmp_path):
     with pytest.raises(ValueError, match=r"'.*a\.pdf'\. End the path in \.svg, \.md"):
         picture.save(tmp_path / "a.pdf")
     assert not (tmp_path / "a.pdf").exists()
+    assert picture.save(tmp_path / "B.SVG").read_text(encoding="utf-8") == picture.svg
+    assert picture.save(tmp_path / "B.PNG").read_bytes() == light
 
 
 @pytest.mark.once
@@ -271,6 +273,8 @@ def test_a_report_of_the_wrong_kind_says_what_to_give():
         Pair().setup(ones()).picture(ones())
     with pytest.raises(TypeError, match=r"in its entry 'a', is a int. Give the result of"):
         Pair().setup(ones()).picture({"a": 3})
+    with pytest.raises(ValueError, match=r"is empty.*`system.gradient_report\(data\)`"):
+        Pair().setup(ones()).picture(report={})
 
 
 @pytest.mark.once
@@ -307,8 +311,15 @@ def test_columns_stay_aligned_with_wide_characters():
 @pytest.mark.parametrize("look", ["picture", "explain"])
 @pytest.mark.parametrize("make", [Pair, alone])
 def test_before_setup_there_is_one_clear_error(make, look):
-    with pytest.raises(ValueError, match=r"is not set up.*Call `setup\(data\)` first"):
+    with pytest.raises(ValueError, match=r"is not set up\. Call `fit` or `setup\(data\)` first"):
         getattr(make(), look)()
+    model = make()
+    model.compile()
+    with pytest.raises(ValueError, match=r"is not set up\. Call `fit`"):
+        getattr(model, look)()
+    model.setup(ones()).compile()
+    with pytest.raises(ValueError, match=r"has changed since it was set up\. Call `fit`"):
+        getattr(model, look)()
 
 
 class Unfollowed(Pair):

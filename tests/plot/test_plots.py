@@ -143,6 +143,10 @@ def test_many_models_have_a_grid_of_panels():
 def test_what_history_refuses():
     with pytest.raises(ValueError, match="what `fit` returns"):
         ml.plot.history([1, 2])
+    with pytest.raises(ValueError, match=r"got \{\}, which has no logs. Give what `fit` returns"):
+        ml.plot.history({})
+    with pytest.raises(ValueError, match=r"which has no logs\. Give what `fit` returns"):
+        ml.plot.history(keras.callbacks.History())
     with pytest.raises(ValueError, match=r"no 'f1'\. It has 'loss'"):
         ml.plot.history({"loss": [1]}, "f1")
 

@@ -11,6 +11,7 @@ import mlsystem as ml
 pytestmark = pytest.mark.once
 
 X = ones()
+WIDE = np.random.default_rng(0).random((32, 8), dtype="float32")
 
 
 class Digits(ml.MLData):
@@ -62,6 +63,15 @@ class Hides(ml.MLSystem):
         return {"actor": ops.mean(outputs["actor"])}
 
 
+class Two(ml.MLSystem):
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return {"first": self.first(x), "second": self.second(x)}
+
+
 class Late(ml.MLSystem):
     def __init__(self):
         self.actor = Scale()
@@ -109,6 +119,10 @@ ERRORS = {
     "split": (lambda: fit(alone(), validation_split=2.0), "validation_split=2.0"),
     "class_weight": (lambda: fit(alone(), class_weight=[1, 2]), r"class_weight=\[1, 2\]"),
     "argument": (lambda: fit(alone(), epoch=3), "fit got an unexpected.*'epoch'.*epochs"),
+    "argument of Lightning": (
+        lambda: fit(alone(), max_epochs=3),
+        "'max_epochs'. Did you mean 'epochs'.*resume, validation_every, fast_run, overfit, max_ti",
+    ),
     "evaluate": (lambda: alone().evaluate(X, X, steps=0), "evaluate got steps=0"),
     "predict": (lambda: alone().predict(Digits), r"Digits\(\)"),
     "executions": (lambda: alone().compile(steps_per_execution=0), "steps_per_execution=0"),
@@ -174,6 +188,40 @@ def test_another_error_in_a_loss_names_the_model():
     assert "The loss of 'net'. There outputs is float32[4, 1], y is float32[4, 1]" in notes
 
 
+@pytest.mark.filterwarnings("ignore:.*build:UserWarning")  # by Keras, which cannot trace the call
+def test_the_error_for_two_inputs_in_a_list_prints_no_arrays():
+    with pytest.raises(ValueError, match=r"x is .*expects 1 input") as caught:
+        fit(alone(), [(WIDE, WIDE)], None)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError(name="mse")])
+def test_an_error_in_a_given_loss_names_it_and_the_shapes(loss):
+    net = ml.MLModel(layers.Dense(3), loss=loss, name="net")
+    with pytest.raises(Exception) as caught:  # each backend raises its own kind
+        fit(net, WIDE, WIDE)
+    notes = " ".join(caught.value.__notes__)
+    assert "The loss 'mse' of 'net'. There outputs is float32[32, 3], y is float32[32, 8]" in notes
+
+
+def test_an_error_of_keras_about_the_names_of_losses_keeps_its_words():
+    inputs = keras.Input((8,))
+    net = ml.MLModel(inputs=inputs, outputs={"a": layers.Dense(8)(inputs)}, name="net")
+    net.compile("sgd", loss={"b": "mse"})
+    with pytest.raises(KeyError, match=r"The path: \('b',\) in the `loss`") as caught:
+        fit(net, WIDE, {"a": WIDE})
+    assert "The loss given to 'net'. There outputs is {'a'" in " ".join(caught.value.__notes__)
+
+
+def test_an_error_in_a_loss_given_to_a_member_names_it_and_the_shapes():
+    pair = ml.MLModel(layers.Dense(3), loss="mse"), ml.MLModel(layers.Dense(8), loss="mse")
+    system = Two(*pair)
+    with pytest.raises(Exception) as caught:
+        fit(system, WIDE, {"first": WIDE, "second": WIDE})
+    notes = " ".join(caught.value.__notes__)
+    assert "The loss 'mse' of 'first'. There outputs is float32[32, 3], y is float" in notes
+
+
 STEPS = {
     "options of log": (lambda self, data: self.log("k", 1.0, prog_bar=True), "`self.log(name, v"),
     "optimizers()": (lambda self, data: self.optimizers(), "`self.optimizers['generator']`"),
@@ -228,6 +276,8 @@ HABITS = {
     "on_train_start": (hook, "on_train_begin"),
     "train_dataloader": (hook, "ml.MLData"),
     "automatic_optimization": (False, "`train_step(self, data)`"),
+    "configure_optimizer": (hook, "Override `configure_optimizers`"),
+    "compute_loss": (hook, "Override `compute_losses`"),
     "update_evry": ({"generator": 2}, "Did you mean `update_every`"),
     "routng": ("sum", "Did you mean `routing`"),
     "phasess": ([("generator",), "discriminator"], "Did you mean `phases`"),
@@ -261,6 +311,21 @@ def test_what_a_member_defines_is_warned_of():
     gan.generator = subclass(type(gan.generator), configure_optimizers=hook)()
     with pytest.warns(UserWarning, match="of Sub. Override `configure_optimizer`"):
         gan.setup(X)
+
+
+def test_a_system_may_call_methods_of_these_names_itself():
+    gan = subclass(
+        compute_loss=lambda self, x, y, outputs: super(type(self), self).compute_losses(
+            x, y, outputs
+        ),
+        compute_losses=lambda self, x, y, outputs: self.compute_loss(x, y, outputs),
+        configure_optimizer=lambda self: keras.optimizers.SGD(),
+        configure_optimizers=lambda self: {
+            "generator": self.configure_optimizer(),
+            "discriminator": self.configure_optimizer(),
+        },
+    )()
+    gan.setup(X)  # warnings are errors here
 
 
 # Names that users give to things of their own.

@@ -84,6 +84,10 @@ def test_names_that_are_no_terms_say_which_are():
         system = VAE(**{n: v for n, v in given.items() if n == "routing"})
         with pytest.raises(ValueError, match=r"'kk', which does not exist.*'encoder_kl'"):
             moved(system, given.get("loss_weights"))
+    with pytest.raises(ValueError, match=r"routing of 'encoder' names the loss 'kk', .*losses are"):
+        moved(VAE(routing={"encoder": {"kk": 1.0}}))
+    with pytest.raises(ValueError, match=r"are losses, .*rows are models and columns are losses"):
+        moved(VAE(routing={"encoder": {"decoder": 1.0}, "kl": {"encoder": 1.0}}))
     with pytest.raises(ValueError, match="'encoder_fit' or 'decoder_fit'"):
         moved(VAE(), {"fit": 1.0})
 
