@@ -18,7 +18,7 @@ images, held_out = array(), array(32, seed=1)
 pictures = array(8, 16).reshape(8, 4, 4)
 
 
-# The classes of the front page, letter by letter.
+# The same code as in README.md and docs/index.md. A test compares them.
 class Generator(ml.MLModel):
     def loss(self, x, y, outputs):
         return bce(ops.ones_like(outputs["fake"]), outputs["fake"])
