@@ -1,8 +1,8 @@
 """Every block of Python in the documentation and in docstrings runs as it is printed.
 
-The blocks of a page run in order and share their names. A page that uses a class of another page has
-a hidden block in a comment, which imports that class from `documented.py`. A page runs on one backend, in
-turn, and on all of them with `--everywhere`.
+The blocks of a page run in order and share their names. A page that uses a class of another page
+has a hidden block in a comment, which imports that class from `documented.py`. A page runs on one
+backend, in turn, and on all of them with `--everywhere`.
 """
 
 import ast
