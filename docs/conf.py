@@ -18,8 +18,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
+    "gallery_links",
     "markdown_docstrings",
-    "pictures",
 ]
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py"]
 

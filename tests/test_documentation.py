@@ -1,8 +1,8 @@
 """Every block of Python in the documentation and in docstrings runs as it is printed.
 
-The blocks of a page run in order and share their names. A page that needs data or a system has a
-hidden block in a comment, which imports them from `documented.py`. A page runs on one backend, in
-turn, and on all of them with `--everywhere`.
+The blocks of a page run in order and share their names. A page that uses a class of another page
+has a hidden block in a comment, which imports that class from `documented.py`. A page runs on one
+backend, in turn, and on all of them with `--everywhere`.
 """
 
 import ast
@@ -69,6 +69,14 @@ def test_the_front_page_runs():
     page = ROOT / "README.md"
     assert run(Document(page.read_text(), str(page)))
     assert len(page.read_text().splitlines()) <= 150
+
+
+def test_the_front_pages_and_the_hidden_blocks_have_the_same_gan():
+    readme, index = ((ROOT / name).read_text() for name in ("README.md", "docs/index.md"))
+    code = next(code for language, code in FENCE.findall(readme) if language == "python")
+    assert code in index
+    classes = code[code.index("class Generator") : code.index("images = ")].strip()
+    assert classes in Path(documented.__file__).read_text()
 
 
 def test_the_links_of_the_front_page_exist():
