@@ -310,7 +310,8 @@ def test_logs_are_sent():
     assert {name: [entry[name] for entry in sent] for name in history} == history
 
 
-def test_what_is_shown_and_told(capsys):
+def test_what_is_shown_and_told(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     told = {"batch": [], "epoch": [], "test": []}
     tell = kc.LambdaCallback(
         on_train_batch_end=lambda batch, logs: told["batch"].append(set(logs)),
