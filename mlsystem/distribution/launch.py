@@ -90,7 +90,7 @@ def _torchrun(environ: Environ) -> Launch | None:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys():
         return None
     address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"
-    local = _number(environ, "LOCAL_RANK", 0)
+    local = _number(environ, "LOCAL_RANK")
     return Launch(
         _number(environ, "RANK"), _number(environ, "WORLD_SIZE"), address, local, "torchrun"
     )
@@ -131,9 +131,9 @@ def _slurm(environ: Environ) -> Launch | None:
     if not {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"} <= environ.keys():
         return None
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
-    port = 20000 + _number(environ, "SLURM_JOB_ID", 0) % 10000
+    port = 20000 + _number(environ, "SLURM_JOB_ID") % 10000
     address = f"{environ.get('MASTER_ADDR') or first_node(nodes)}:{port}"
-    local = _number(environ, "SLURM_LOCALID", 0)
+    local = _number(environ, "SLURM_LOCALID")
     count = _number(environ, "SLURM_STEP_NUM_TASKS")
     return Launch(_number(environ, "SLURM_PROCID"), count, address, local, "Slurm")
 

@@ -5,6 +5,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mlsystem._learner import running
+
+FAR = 0x1E3779B1  # a seed of one process is so far from those of the others
 BUCKET = 2**23  # numbers that are averaged at once
 
 
@@ -21,11 +24,12 @@ class Replicas:
             the backend computes with the whole batch.
         parts: the numbers of rows of all replicas, where the present batch does not divide.
         averages_statistics: whether batch norm uses the rows of one replica.
+        is_alone: whether nothing is exchanged at present.
     """
 
     index, count, size, reduces = 0, 1, 1, False
     shard, shards = 0, 1
-    averages_statistics = False
+    averages_statistics = is_alone = False
     parts: tuple[int, ...] | None = None
 
     # In a step -------------------------------------------------------------------------------
@@ -78,7 +82,11 @@ class Replicas:
 
         Shapes are as with the other replicas.
         """
-        yield
+        before, self.is_alone = self.is_alone, True
+        try:
+            yield
+        finally:
+            self.is_alone = before
 
 
 def buckets(gradients: list[Any]) -> list[list[int]]:
@@ -95,3 +103,19 @@ def buckets(gradients: list[Any]) -> list[list[int]]:
         found[kind][-1].append(i)
         sizes[kind] += size
     return [bucket for buckets in found.values() for bucket in buckets]
+
+
+def fold_noise(random: Any, index: int) -> None:
+    """Have each process draw other numbers from equal seeds, in a step.
+
+    Args:
+        random: Keras' module of random operations on a backend.
+        index: the number of this process.
+    """
+    draw = random.draw_seed
+
+    def folded(seed: Any) -> Any:
+        found = draw(seed)
+        return found if getattr(running, "step", None) is None else found + index * FAR
+
+    random.draw_seed = folded

@@ -4,12 +4,11 @@ A `MultiWorkerMirroredStrategy` connects the processes. Steps do not run in its 
 has plain variables, and a step holds the collective operations itself.
 """
 
-import contextlib
 import math
 import pickle
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,12 @@ import tensorflow as tf
 
 from mlsystem import _keras
 from mlsystem._learner import running
-from mlsystem.engine.replicas import Replicas, buckets
+from mlsystem.engine.replicas import Replicas, buckets, fold_noise
 
 _GROUP = 7001  # the key of the group of all processes
 _MOST = 2**31 - 1  # the largest key
 # Whether `start` waits for the other processes and says which are missing.
 MEETS = False
-# A seed of one process is far from those of the others.
-_FAR = 0x1E3779B1
 
 
 class TensorFlowReplicas(Replicas):
@@ -35,7 +32,7 @@ class TensorFlowReplicas(Replicas):
     def __init__(self, index: int, count: int, hint: str) -> None:
         self.index, self.count = index, count
         self.size = self.shards = count
-        self.shard, self.hint, self.is_alone = index, hint, False
+        self.shard, self.hint = index, hint
         self.step: Any = _nothing  # the step that gets keys now
         self.number = self.outside = 0
 
@@ -114,14 +111,6 @@ class TensorFlowReplicas(Replicas):
             given = value if self.index == 0 else tf.zeros_like(value)
             variable.assign(self.total(given))
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        before, self.is_alone = self.is_alone, True
-        try:
-            yield
-        finally:
-            self.is_alone = before
-
 
 # With losses that are averaged over the processes, the gradient of what each process got is the
 # sum of what all of them pass back. Each of these functions is differentiated by another.
@@ -197,17 +186,5 @@ def start(launch: Any, distribution: Any, timeout: float) -> tuple[Any, Any]:
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
     strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     replicas = TensorFlowReplicas(launch.index, launch.count, "NCCL" if devices else "RING")
-    _fold_noise(replicas.index)
+    fold_noise(_keras.tensorflow_random(), replicas.index)
     return strategy, replicas
-
-
-def _fold_noise(index: int) -> None:
-    """Have each process draw other numbers from equal seeds, in a step."""
-    random = _keras.tensorflow_random()
-    draw = random.draw_seed
-
-    def folded(seed: Any) -> Any:
-        found = draw(seed)
-        return found if getattr(running, "step", None) is None else found + index * _FAR
-
-    random.draw_seed = folded

@@ -15,15 +15,12 @@ import torch
 import torch.distributed as dist
 
 from mlsystem import _keras
-from mlsystem._learner import running
-from mlsystem.engine.replicas import Replicas, buckets
+from mlsystem.engine.replicas import FAR, Replicas, buckets, fold_noise
 
 # How long an exchange may take. A process that ends is noticed at once on CPUs.
 _EXCHANGE = datetime.timedelta(minutes=30)
 # Whether `start` waits for the other processes and says which are missing.
 MEETS = True
-# A seed of one process is far from those of the others.
-_FAR = 0x1E3779B1
 
 
 class TorchReplicas(Replicas):
@@ -34,7 +31,7 @@ class TorchReplicas(Replicas):
     def __init__(self) -> None:
         self.index, self.count = dist.get_rank(), dist.get_world_size()
         self.size = self.shards = self.count
-        self.shard, self.is_alone = self.index, False
+        self.shard = self.index
         group: Any = dist.group.WORLD
         self.group = group.group_name
 
@@ -121,7 +118,7 @@ class TorchReplicas(Replicas):
         if torch.cuda.is_available():
             states = self.collect(torch.cuda.get_rng_state().numpy().tobytes())
             if len(set(states)) < self.count:  # somebody has set one seed on all of them
-                torch.cuda.manual_seed(torch.cuda.initial_seed() + self.index * _FAR)
+                torch.cuda.manual_seed(torch.cuda.initial_seed() + self.index * FAR)
 
     def share(self, variables: list[Any]) -> None:
         with torch.no_grad():
@@ -129,14 +126,6 @@ class TorchReplicas(Replicas):
                 whole = value.contiguous()
                 dist.broadcast(whole, 0)
                 value.copy_(whole)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        before, self.is_alone = self.is_alone, True
-        try:
-            yield
-        finally:
-            self.is_alone = before
 
 
 def _wait(x: torch.Tensor) -> torch.Tensor:
@@ -228,7 +217,7 @@ def start(launch: Any, distribution: Any, timeout: float) -> tuple[Any, TorchRep
     if dist.get_world_size() == 1:
         return dist.group.WORLD, None
     replicas = TorchReplicas()
-    _fold_noise(replicas.index)
+    fold_noise(_keras.torch_modules().random, replicas.index)
     return dist.group.WORLD, replicas
 
 
@@ -274,15 +263,3 @@ def _meet(store: Any, launch: Any, timeout: float) -> None:
                 f"{timeout:g} seconds. Start all {launch.count} processes, or give a longer "
                 "`timeout` to ml.distribute."
             ) from error
-
-
-def _fold_noise(index: int) -> None:
-    """Have each process draw other numbers from equal seeds, in a step."""
-    random = _keras.torch_modules().random
-    draw = random.draw_seed
-
-    def folded(seed: Any) -> Any:
-        found = draw(seed)
-        return found if getattr(running, "step", None) is None else found + index * _FAR
-
-    random.draw_seed = folded
