@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from mlsystem import _learner
+
 
 class BatchCallback(keras.callbacks.Callback):
     """A callback whose batch hooks get batch numbers and no logs.
@@ -31,3 +33,12 @@ def has(callback: Any, hook: str) -> bool:
     """Return whether a callback overrides a hook, by a method or a function of its own."""
     own = getattr(getattr(callback, hook), "__func__", None)
     return own is not getattr(keras.callbacks.Callback, hook)
+
+
+def check_whole(callback: Any, model: Any) -> None:
+    """Raise an error if a callback is given to something else than an MLModel or MLSystem."""
+    if not isinstance(model, keras.Model) or _learner.of(model) is None:
+        raise ValueError(
+            f"{type(callback).__name__} is for the `fit` of a whole MLModel or MLSystem. Give it "
+            "there, without For."
+        )

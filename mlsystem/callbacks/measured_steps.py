@@ -5,11 +5,10 @@ from typing import Any
 
 import keras
 
-from mlsystem import _learner
 from mlsystem._checks import is_count
-from mlsystem.callbacks.watched_step import WatchedStep, update_ratio, weights
+from mlsystem.callbacks.batch_callback import check_whole
+from mlsystem.callbacks.watched_step import WatchedStep, measured_step
 from mlsystem.diagnostics.gradient_measurement import Influence, Norms
-from mlsystem.engine import engine
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,7 @@ class MeasuredSteps(keras.callbacks.Callback):
 
     def set_model(self, model: Any) -> None:
         """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
-        if not isinstance(model, keras.Model) or _learner.of(model) is None:
-            raise ValueError(
-                f"{type(self).__name__} is for the `fit` of a whole MLModel or MLSystem. Give it "
-                "there, without For."
-            )
+        check_whole(self, model)
         super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -78,13 +73,8 @@ class MeasuredSteps(keras.callbacks.Callback):
         self.batches += steps
         if not due:
             return function(*given)
-        batch, given = engine.peek(self.model, *given)
-        if batch is None:  # the data has ended
-            return function(*given)
-        norms, before = self.influence(batch), weights(self.model)
-        result = function(*given)
-        after = weights(self.model)
-        ratios = {m: update_ratio(old, after[m]) for m, old in before.items()}
-        self.latest = Measured(norms, ratios)  # an object, which a checkpoint does not hold
-        self.measured(norms, ratios)
+        result, norms, ratios = measured_step(self.model, self.influence, function, given)
+        if norms is not None:
+            self.latest = Measured(norms, ratios)  # an object, which a checkpoint does not hold
+            self.measured(norms, ratios)
         return result

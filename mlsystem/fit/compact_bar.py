@@ -92,8 +92,9 @@ class CompactBar(keras.callbacks.ProgbarLogger):
             self.target = self.line.target  # data of unknown length have been read once
 
     def _text(self, logs: Any) -> Any:
-        losses = compact_logs.loss_logs(self.model._mlsystem)
-        return lambda width: compact_logs.line(logs or {}, losses, width)
+        # Most batches are not drawn: what a line needs is looked up when it is.
+        learner = self.model._mlsystem
+        return lambda width: compact_logs.line(logs or {}, compact_logs.loss_logs(learner), width)
 
 
 def _logs_of_a_batch(model: Any) -> int:

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from mlsystem import _learner
-from mlsystem.callbacks.batch_callback import BatchCallback
+from mlsystem.callbacks.batch_callback import BatchCallback, check_whole
 from mlsystem.callbacks.live import surfaces
 from mlsystem.callbacks.live.clock import Clock
 from mlsystem.callbacks.live.film import Film
@@ -76,10 +73,7 @@ class Live(BatchCallback):
 
     def set_model(self, model: Any) -> None:
         """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
-        if not isinstance(model, keras.Model) or _learner.of(model) is None:
-            raise ValueError(
-                "Live is for the `fit` of a whole MLModel or MLSystem. Give it there, without For."
-            )
+        check_whole(self, model)
         super().set_model(model)
 
     def follow(self, callbacks: Any, epoch: Any) -> None:

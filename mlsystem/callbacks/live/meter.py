@@ -3,9 +3,8 @@
 import time
 from typing import Any
 
-from mlsystem.callbacks.watched_step import WatchedStep, update_ratio, weights
+from mlsystem.callbacks.watched_step import WatchedStep, measured_step
 from mlsystem.diagnostics.gradient_measurement import FollowedNorms
-from mlsystem.engine import engine
 
 
 class Meter:
@@ -28,15 +27,18 @@ class Meter:
         if not self.is_due:
             return function(*given)
         self.is_due, start = False, time.perf_counter()
-        batch, given = engine.peek(self.model, *given)
-        if batch is None:  # the data has ended
-            return function(*given)
-        norms, before = self.norms(batch), weights(self.model)
-        self.seconds = time.perf_counter() - start
-        result = function(*given)
-        start = time.perf_counter()
-        after = weights(self.model)
-        self.found = {f"{name}_gradient_norm": norm for name, norm in norms.items()}
-        self.found |= {f"{m}_update_ratio": update_ratio(w, after[m]) for m, w in before.items()}
-        self.seconds += time.perf_counter() - start
+        trained = 0.0
+
+        def timed(*given: Any) -> Any:
+            nonlocal trained
+            begun = time.perf_counter()
+            result = function(*given)
+            trained = time.perf_counter() - begun
+            return result
+
+        result, norms, ratios = measured_step(self.model, self.norms, timed, given)
+        if norms is not None:
+            self.seconds = time.perf_counter() - start - trained
+            self.found = {f"{name}_gradient_norm": norm for name, norm in norms.items()}
+            self.found |= {f"{name}_update_ratio": ratio for name, ratio in ratios.items()}
         return result
