@@ -167,5 +167,19 @@ def main(folder, names):
     np.savez(Path(folder) / f"{index}.npz", **found)
 
 
+def collected_by_a_check():
+    """Whether looking for NaN collects a gradient that is split over devices."""
+    import jax
+
+    from mlsystem.engine import engine
+
+    mesh = keras.distribution.distribution().device_mesh.backend_mesh
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model"))
+    gradients = [jax.device_put(np.ones((4, 8), "float32"), split)]
+    return "all-gather" in jax.jit(engine.all_finite).lower(gradients).compile().as_text()
+
+
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2:])
+    if layouts is not None:
+        assert not collected_by_a_check()

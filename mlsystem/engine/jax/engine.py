@@ -54,9 +54,7 @@ class JaxEngine(Engine):
         return gradient
 
     def all_finite(self, gradients: list[Any]) -> Any:
-        types = [jax.numpy.promote_types(g.dtype, "float32") for g in gradients]
-        pairs = zip(gradients, types, strict=True)
-        squares = [jax.numpy.vdot(g, g, preferred_element_type=dtype) for g, dtype in pairs]
+        squares = [_square(g, jax.numpy.promote_types(g.dtype, "float32")) for g in gradients]
         return sum(squares) < jax.numpy.inf  # as NaN is not
 
     def apply(
@@ -136,6 +134,11 @@ class JaxEngine(Engine):
     def as_layer(self, net: Any) -> Any:
         is_flax = any(base.__module__.startswith("flax.linen") for base in type(net).__mro__)
         return keras.layers.FlaxLayer(net) if is_flax else net
+
+
+def _square(x: Any, dtype: Any) -> Any:
+    # `vdot` would flatten `x` first, and so collect an array that is split over devices.
+    return jax.numpy.tensordot(x, x, x.ndim, preferred_element_type=dtype)
 
 
 def _changed_by(optimizer: Any) -> list[Any]:
