@@ -18,4 +18,5 @@ def needs(name):
     except ImportError:
         if os.environ.get("MLSYSTEM_SHIP"):
             raise
-        pytest.skip(f"{name} is not installed; `tox -e ship` runs this test", allow_module_level=True)
+        reason = f"{name} is not installed; `tox -e ship` runs this test"
+        pytest.skip(reason, allow_module_level=True)

@@ -1,6 +1,7 @@
 """What the benchmark of many devices reads from a compiled program."""
 
 import pytest
+
 from benchmarks.on_paper.collectives import collectives, group, ring
 
 pytestmark = pytest.mark.once
