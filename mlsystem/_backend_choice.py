@@ -21,20 +21,34 @@ KERAS_DEFAULT = {
 }
 
 
+_reason = ""
+
+
 def choose() -> None:
     """Set `KERAS_BACKEND` to the first installed of `BACKENDS`, if nobody chose a backend."""
-    if not _chosen():
+    global _reason
+    _reason = _chosen()
+    if not _reason:
         os.environ["KERAS_BACKEND"] = _installed()
 
 
-def _chosen() -> bool:
-    if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
-        return True
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+def why() -> str:
+    """Say who chose the backend."""
+    return _reason or f"the first installed of {', '.join(BACKENDS)}"
+
+
+def _chosen() -> str:
+    """Return who chose a backend. Empty if nobody did."""
+    if os.environ.get("KERAS_BACKEND"):
+        return "KERAS_BACKEND is set"
+    if "keras" in sys.modules:
+        return "Keras was imported before mlsystem"
+    file = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     try:
-        return json.loads((home / "keras.json").read_text()) != KERAS_DEFAULT
+        is_default = json.loads(file.read_text()) == KERAS_DEFAULT
     except (OSError, ValueError):
-        return False
+        return ""
+    return "" if is_default else f"{file} names it"
 
 
 def _installed() -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from mlsystem import _keras
 from mlsystem.engine.replicas import Replicas
 from mlsystem.engine.variable_scope import Scope
@@ -107,6 +109,10 @@ class Engine(ABC):
             step: the compiled step. By default, the steps of training.
         """
         return ""
+
+    def devices(self) -> list[str]:
+        """List the devices of this process by name."""
+        return list(keras.distribution.list_devices())
 
     def predict_scope(self, system: Any) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which Keras' `predict` runs."""

@@ -82,6 +82,10 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step, self.replicas)
 
+    def devices(self) -> list[str]:
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return names or ["cpu"]
+
     def compiler(self, system: Any, step: Any = None) -> str:
         how = system._mlsystem.given.jit_compile
         trained = getattr(system.train_function, "steps", {}).values()

@@ -1,0 +1,163 @@
+"""The command line: each command of the guide, and mistakes: one line, and nothing is written."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+import mlsystem
+from mlsystem._cli import main, named
+
+pytestmark = pytest.mark.once
+
+GUIDE = (Path(__file__).parents[2] / "docs/guides/command_line.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line
+    for language, code in BLOCKS
+    for line in code.splitlines()
+    if language == "bash" and line.startswith("mlsystem")
+]
+FIT = ["fit", "gan.py:gan", "--data", "gan.py:images"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with the file of the guide, and another one that fails."""
+    code = next(code for language, code in BLOCKS if language == "python")
+    (tmp_path / "gan.py").write_text(code)
+    (tmp_path / "wrong.py").write_text("raise ValueError('mine')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(named, "modules", {})
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name in ("gan", "wrong"):
+            del sys.modules[name]
+
+
+def test_each_command_of_the_guide(folder, capsys):
+    for command in COMMANDS:
+        words, _, file = command.partition(" > ")
+        exit_code = 0
+        try:
+            exit_code = main(shlex.split(words)[1:])
+        except SystemExit as end:  # --print_config
+            exit_code = end.code or 0
+        assert exit_code == 0, command
+        out = capsys.readouterr().out
+        if file:
+            Path(file).write_text(out)
+    assert yaml.safe_load(Path("run.yaml").read_text())["model"] == {"latent": 16, "width": 32}
+    assert {"gan.weights.h5", "gan.svg", "run.yaml", "runs"} <= {p.name for p in folder.iterdir()}
+    assert len(COMMANDS) >= 13
+
+
+def test_the_doctor_tells_what_it_found(capsys):
+    assert main(["--json", "doctor"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["packages"]["keras"] == keras.__version__
+    assert found["backend"]["name"] == keras.backend.backend()
+    assert found["devices"]
+    assert found["step"]["compiled"] and found["step"]["milliseconds"] > 0
+
+
+def test_settings_arguments_and_flags_before_the_command(capsys):
+    words = ["--set", "generator.optimizer.learning_rate=0.25", "fit", "gan.py:gan"]
+    assert main([*words, "--data", "gan.py:images", "--set", "latent=3"]) == 0
+    gan = sys.modules["gan"].gan
+    assert float(gan.optimizers["generator"].learning_rate) == 0.25
+    assert gan.latent == 3
+
+
+def test_evaluate_prints_what_evaluate_returns(capsys):
+    assert main(["fit", "gan.py:gan", "--data", "gan.py:images", "--save", "a.weights.h5"]) == 0
+    gan = sys.modules["gan"].gan
+    gan.seed.state.assign([0, 0])
+    capsys.readouterr()
+    rest = ["--data", "gan.py:images", "--weights", "a.weights.h5"]
+    assert main(["evaluate", "gan.py:gan", *rest]) == 0
+    shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    gan.load_weights("a.weights.h5")
+    expected = gan.evaluate(sys.modules["gan"].images(), return_dict=True, verbose=0)
+    assert {name: float(value) for name, value in shown.items()} == pytest.approx(expected, 1e-4)
+
+
+MISTAKES = [
+    (["fitt"], "'fitt' is no command. Did you mean 'fit'?"),
+    (["fit"], "Name the system first"),
+    (["fit", "gam.py:gan"], "no file 'gam.py'. Did you mean 'gan.py'?"),
+    (["fit", "gan.py"], "Write file.py:NAME"),
+    (["fit", "gan.py:gam"], "has no 'gam'. Did you mean 'gan'?"),
+    (["fit", "gam:gan"], "no module 'gam'. Write a file with its ending: gam.py:NAME."),
+    (["fit", "gan.py:np"], "is a module. Name an MLSystem"),
+    (["fit", "gan.py:gan"], "has no data of its own"),
+    ([*FIT, "--epoks", "2"], "unrecognized arguments: --epoks 2. Did you mean '--epochs'?"),
+    ([*FIT, "--epochs", "two"], "--epochs: Expected a int. Got value: two"),
+    ([*FIT, "--epochs", "-1"], "fit got epochs=-1"),
+    (["fit", "gan.py:GAN", "--model.latnt", "2"], "Did you mean '--model.latent'?"),
+    (["fit", "gan.py:GAN", "--model.latent", "x"], "--model.latent: Expected a int"),
+    ([*FIT, "--set", "latent"], "Write PATH=VALUE"),
+    ([*FIT, "--set", "latnt=3"], "GAN has no 'latnt'. Did you mean 'latent'?"),
+    ([*FIT, "--set", "latent=abc"], "it is 8 now. Give int or float"),
+    ([*FIT, "--set", "fit=3"], "'fit' is a method"),
+    ([*FIT, "--set", "generator.optimizr.learning_rate=1"], "Did you mean 'optimizer'?"),
+    ([*FIT, "--set", "generator.optimizer.learning_rat=1"], "Did you mean 'learning_rate'?"),
+    ([*FIT, "--resume", "."], "not a file, or a folder with checkpoints"),
+    (["evaluate", *FIT[1:], "--weights", "none"], "not a file, or a folder with checkpoints"),
+    (["report", *FIT[1:], "--weights", "gan.py"], "gan.py"),
+    (["doctor", "--jsn"], "It takes --json only"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=lambda value: str(value)[-40:])
+def test_a_mistake_is_one_line_and_writes_nothing(words, says, folder, capfd):
+    before = {path.name for path in folder.iterdir()} | {"__pycache__"}
+    assert main(words) == 2
+    error = capfd.readouterr().err.strip()
+    assert error.startswith("mlsystem: ") and says in error, error
+    assert "Traceback" not in error
+    assert {path.name for path in folder.iterdir()} <= before
+
+
+def test_an_error_in_the_users_code_has_its_traceback():
+    with pytest.raises(ValueError, match="mine"):
+        main(["fit", "wrong.py:gan"])
+
+
+def test_without_jsonargparse_the_command_to_install_it_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    assert main(FIT) == 2
+    assert "python -m pip install 'mlsystem[cli]'" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_program(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "mlsystem", "fit", "gan.py:gam"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("Did you mean 'gan'?")
+
+
+def test_data_of_a_function_and_of_an_object_are_the_same(folder, capsys):
+    code = (folder / "gan.py").read_text() + "\n\nrows = images()\n"
+    (folder / "gan.py").write_text(code)
+    assert main(["evaluate", "gan.py:gan", "--data", "gan.py:rows"]) == 0
+    assert np.isfinite(float(capsys.readouterr().out.split()[-1]))
+
+
+def test_the_files_for_a_release_agree():
+    root = Path(__file__).parents[2]
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert citation["version"] == mlsystem.__version__
+    assert f'version = "{mlsystem.__version__}"' in (root / "pyproject.toml").read_text()
+    bug = yaml.safe_load((root / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+    assert any("mlsystem doctor" in str(part) for part in bug["body"])
