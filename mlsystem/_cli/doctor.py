@@ -34,8 +34,6 @@ def run(command: str, words: list[str]) -> int:
 
 def examined() -> dict[str, Any]:
     """Return all that the doctor finds, as plain values."""
-    import keras
-
     from mlsystem._keras.lookup import version
     from mlsystem.engine import engine
 
@@ -43,7 +41,7 @@ def examined() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: version_of(name) for name in _PACKAGES if version_of(name)},
-        "backend": {"name": keras.backend.backend(), "why": _backend_choice.why()},
+        "backend": {"name": engine.name, "why": _backend_choice.why()},
         "devices": engine.devices(),
         "keras": version(),
         "step": step(),
