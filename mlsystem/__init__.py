@@ -5,6 +5,7 @@
 - `MLData`: the training, validation and test data of a system, in one object.
 - `Streams`: several data sets read side by side.
 - `EMA`: a frozen copy of a model, whose weights are a moving average.
+- `Ensemble`: many models of one architecture, run as one program.
 - `balance`: ways to balance several losses during training.
 - `callbacks`: callbacks of `fit`, beside the callbacks of Keras.
 - `plot`: pictures of systems and of their training.
@@ -28,6 +29,7 @@ from mlsystem.distribution.start import (  # noqa: E402
     process_index,
 )
 from mlsystem.models.ema import EMA  # noqa: E402
+from mlsystem.models.ensemble import Ensemble  # noqa: E402
 from mlsystem.models.model import MLModel  # noqa: E402
 from mlsystem.models.system import MLSystem  # noqa: E402
 from mlsystem.preparation.setup import setup  # noqa: E402
@@ -36,6 +38,7 @@ from mlsystem.step.input_gradient import grad  # noqa: E402
 __version__ = "0.1.0"
 __all__ = [
     "EMA",
+    "Ensemble",
     "MLData",
     "MLModel",
     "MLSystem",

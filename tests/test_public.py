@@ -26,7 +26,7 @@ ENGINES = [f"engine/{backend}/engine.py" for backend in ("jax", "tensorflow", "t
 
 def test_the_public_names():
     assert mlsystem.__all__ == [
-        *("EMA", "MLData", "MLModel", "MLSystem", "Streams"),
+        *("EMA", "Ensemble", "MLData", "MLModel", "MLSystem", "Streams"),
         *("balance", "callbacks", "distribute", "gather", "grad", "plot"),
         *("process_count", "process_index", "setup"),
     ]

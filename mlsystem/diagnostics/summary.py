@@ -1,5 +1,6 @@
 """The models of a system in one table: how each is trained, when, and by which losses."""
 
+import collections
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from mlsystem.preparation import setup
 from mlsystem.routing import members, model_names, routing_table, system_routing, update_schedule
 
 _HEADING = ["model", "weights", "trainable", "optimizer", "rate", "updated", "follows"]
+_MANY = 8  # equal models, from which an ensemble is worth a line
 _UNKNOWN = "(known after the first batch)"
 
 
@@ -23,7 +25,21 @@ def text(system: Any) -> str:
     lines = [_HEADING, *(_line(system, n, m, rows) for n, m in members.leaves(system).items())]
     balance = system.balance
     last = [] if balance is None else [f"Losses are balanced by {type(balance).__name__}."]
-    return "\n".join([f"Models of '{system.name}':", *table(lines), *last])
+    return "\n".join([f"Models of '{system.name}':", *table(lines), *last, *_equal(system)])
+
+
+def _equal(system: Any) -> list[str]:
+    """Say that many equal models would be faster as an `Ensemble`."""
+    kinds = collections.defaultdict[Any, list[str]](list)
+    for name, model in members.leaves(system).items():
+        if shapes := [tuple(weight.shape) for weight in model.trainable_weights]:
+            kinds[type(model), str(shapes)].append(name)
+    return [
+        f"{len(names)} models like '{names[0]}' have equal weights in number and shape. An "
+        "ml.Ensemble runs such models as one program, which is faster."
+        for names in kinds.values()
+        if len(names) >= _MANY
+    ]
 
 
 def _rows(system: Any) -> routing_table.Rows | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras import ops
 
 from mlsystem import _keras
 from mlsystem.engine.replicas import Replicas
@@ -109,6 +110,16 @@ class Engine(ABC):
             step: the compiled step. By default, the steps of training.
         """
         return ""
+
+    def vectorized(self, fn: Callable[[Any], Any], elements: Any, draws: bool) -> Any:
+        """Map a function over the first axis of all elements, in one program.
+
+        Args:
+            fn: function of one element.
+            elements: structure of tensors.
+            draws: whether the function draws random numbers.
+        """
+        return ops.vectorized_map(fn, elements)
 
     def devices(self) -> list[str]:
         """List the devices of this process by name."""

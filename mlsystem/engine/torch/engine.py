@@ -82,6 +82,14 @@ class TorchEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         return CompiledStep(system, system.test_step, self.replicas)
 
+    def vectorized(self, fn: Callable[[Any], Any], elements: Any, draws: bool) -> Any:
+        if not draws:
+            return super().vectorized(fn, elements, draws)
+        # A generator is seeded from a number, which `vmap` does not have: one element at a time.
+        count = len(tree.flatten(elements)[0])
+        found = [fn(tree.map_structure(lambda x, i=i: x[i], elements)) for i in range(count)]
+        return tree.map_structure(lambda *parts: torch.stack(parts), *found)
+
     def devices(self) -> list[str]:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return names or ["cpu"]

@@ -1,0 +1,184 @@
+"""Ensemble: models of equal architecture, run as one vectorized program."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from mlsystem import _keras
+from mlsystem._signature import extras
+from mlsystem.data.batch import own_entry
+from mlsystem.engine import engine
+from mlsystem.models import stacked_weights
+from mlsystem.models.model import MLModel
+from mlsystem.models.model_attributes import KINDS
+from mlsystem.models.model_learner import ModelLearner
+from mlsystem.models.stacked_weights import Members
+
+
+class EnsembleLearner(ModelLearner):
+    """The learner of an ensemble. It stores the network where Keras does not see its weights."""
+
+    net: Any = None
+    inputs: Any = None  # shapes and dtypes of the inputs of one member
+    member_loss: Any = None
+
+    def has_loss(self) -> bool:
+        """Return whether a loss was given, or a subclass has one."""
+        return self.member_loss is not None or type(self.model).loss is not Ensemble.loss
+
+
+@keras.saving.register_keras_serializable("mlsystem")
+class Ensemble(MLModel):
+    """Members of equal architecture, each with its own weights, run as one vectorized program.
+
+    Use it for a deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474), a population, or
+    many agents. It is much faster than as many separate models: see the guide to performance.
+
+    ```python
+    net = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ensemble = ml.Ensemble(net, 8, loss=loss, optimizer="adam")
+    ensemble.fit(x, labels)
+    logits = ensemble.predict(x)  # (8, number of samples, 10), by the method of Ensemble
+    one = ensemble.members[3]  # a Keras model
+    ```
+
+    `ensemble(x)` gives the inputs to all members and returns `(members, batch, ...)`.
+    `ensemble.each(x)` takes `(members, batch, ...)`: each member gets its own inputs.
+
+    The given loss is applied to each member and summed, so that each member trains as if it were
+    alone. Each member starts from its own weights, drawn by the initializers of `net`. An
+    initializer with a fixed seed gives all members the same start. Each weight of the ensemble
+    holds those of all members, with the members as first axis.
+
+    Optimizers must work on each number alone, as SGD, Adam and AdamW do. One that looks at a whole
+    weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused. The
+    learning rate is one for all members. On torch, a network that draws random numbers (dropout)
+    runs one member after the other in training. With `nonfinite="skip"`, a NaN in one member skips
+    the update of all.
+
+    Args:
+        net: any Keras model or layer with one input and one output. Its own weights are not used.
+        count: number of members.
+        loss: as in `MLModel`, of the targets and one member's outputs.
+        optimizer: as in `MLModel`.
+        name: name of the ensemble.
+
+    Raises:
+        TypeError: `net` is no Keras model or layer.
+        ValueError: `count` is no number from 1, or an optimizer does not work on each number alone.
+    """
+
+    _mlsystem: EnsembleLearner
+
+    def __init__(
+        self,
+        net: Any,
+        count: int,
+        loss: Any = None,
+        optimizer: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        stacked_weights.check(net, count)
+        kwargs.setdefault("dtype", net.dtype_policy)
+        super().__init__(optimizer=optimizer, name=name, **kwargs)
+        self.count = count
+        self.stacked: list[Any] = []
+        self._mlsystem.net = net
+        self._mlsystem.member_loss = _as_loss(keras.losses.get(loss))
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Call all members. The first call creates their weights."""
+        if not self.stacked:
+            _keras.unlock(self)
+            spec = stacked_weights.spec(inputs[0], kwargs.get("own_inputs", False))
+            stacked_weights.make(self, self._mlsystem.net, spec)
+        return super().__call__(*inputs, **kwargs)
+
+    def each(self, x: Any, training: Any = None) -> Any:
+        """Call each member with its own inputs.
+
+        Args:
+            x: inputs of shape `(members, batch, ...)`.
+            training: whether the members run in training mode.
+
+        Returns:
+            Outputs of shape `(members, batch, ...)`.
+        """
+        if x.shape[0] != self.count:
+            raise ValueError(
+                f"'{self.name}' has {self.count} members, and `each` got inputs of shape "
+                f"{tuple(x.shape)}. The first axis must be {self.count}."
+            )
+        return self(x, training=training, own_inputs=True)
+
+    def call(self, inputs: Any, training: Any = None, own_inputs: bool = False) -> Any:
+        """Run all members at once: with the same inputs, or each with its own."""
+        trained, rest = stacked_weights.split(self)
+
+        def member(given: Any) -> Any:
+            weights, state, *own = given
+            x = own[0] if own else inputs
+            return net.stateless_call(weights, state, x, **given_mode, return_losses=True)
+
+        net, own = self._mlsystem.net, (inputs,) if own_inputs else ()
+        given_mode = extras(net.call, training=training)
+        values = [variable.value for variable in trained], [variable.value for variable in rest]
+        draws = bool(training) and stacked_weights.draws(net)
+        outputs, state, losses = engine.vectorized(member, (*values, *own), draws)
+        if training:
+            for variable, value in zip(rest, state, strict=True):
+                variable.assign(value)
+        for loss in losses:  # regularizers
+            self.add_loss(ops.sum(loss))
+        return outputs
+
+    forward = call
+
+    @property
+    def members(self) -> Members:
+        """The members as Keras models: `ensemble.members[3]` is a copy with the present weights.
+
+        `ensemble.members[3] = model` sets the weights of a member.
+        """
+        return Members(self)
+
+    def loss(
+        self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
+    ) -> Any:
+        """Return the sum of the members' losses, a scalar tensor."""
+        own = [own_entry(part, self.key) for part in (y, outputs, sample_weight)]
+        loss = self._mlsystem.member_loss
+        if loss is None:
+            raise NotImplementedError(
+                f"'{self.key}' has no loss. Override `loss`, or give `loss=`."
+            )
+        y, outputs, sample_weight = own
+        losses = ops.vectorized_map(lambda one: loss(y, one, sample_weight), outputs)
+        return ops.sum(losses)
+
+    def configure_optimizer(self) -> Any:
+        """Return the optimizer. Raise an error if it does not work on each number alone."""
+        optimizer = super().configure_optimizer()
+        stacked_weights.check_optimizer(self.key, optimizer)
+        return optimizer
+
+
+class _FunctionLoss(keras.losses.Loss):  # type: ignore[misc, unused-ignore]
+    """A function `(y_true, y_pred)` as a Keras loss, so that it takes sample weights."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+
+def _as_loss(loss: Any) -> Any:
+    return loss if loss is None or isinstance(loss, keras.losses.Loss) else _FunctionLoss(loss)
+
+
+KINDS[Ensemble] = EnsembleLearner

@@ -1,0 +1,146 @@
+"""The weights of an ensemble: one variable for each weight of a network, with a first axis."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from mlsystem import _keras
+from mlsystem._checks import is_count
+
+# They look at a whole weight, or at all weights, and so at all members at once.
+_NOT_ELEMENTWISE = ("Adafactor", "Lamb", "Muon")
+_CLIPS = ("clipnorm", "global_clipnorm")
+
+
+class Members:
+    """The members of an ensemble, as Keras models with copies of their weights."""
+
+    def __init__(self, ensemble: Any) -> None:
+        self.ensemble = ensemble
+
+    def __len__(self) -> int:
+        return int(self.ensemble.count)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Any:
+        index, learner = self._index(index), self.ensemble._mlsystem
+        model = _clone(learner.net, learner.inputs)
+        for weight, value in zip(_ordered(model), self._values(index), strict=True):
+            weight.assign(value)
+        return model
+
+    def __setitem__(self, index: int, model: Any) -> None:
+        index = self._index(index)
+        for stacked, weight in zip(self.ensemble.stacked, _ordered(model), strict=True):
+            value = np.array(ops.convert_to_numpy(stacked.value))
+            value[index] = ops.convert_to_numpy(weight.value)
+            stacked.assign(value)
+
+    def _values(self, index: int) -> list[Any]:
+        return [ops.convert_to_numpy(v.value)[index] for v in self.ensemble.stacked]
+
+    def _index(self, index: int) -> int:
+        if not self.ensemble.stacked:
+            raise ValueError(
+                f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
+            )
+        return range(len(self))[index]
+
+
+def check(net: Any, count: Any) -> None:
+    """Raise an error for what cannot be an ensemble."""
+    if not isinstance(net, keras.Layer):
+        raise TypeError(f"Ensemble got {net!r}. Give the network of one member: a Keras model.")
+    if not is_count(count):
+        raise ValueError(f"Ensemble got count={count!r}; give the number of members, from 1.")
+
+
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """Raise an error for an optimizer that does not work on each number alone."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    found = [type(inner).__name__] if type(inner).__name__ in _NOT_ELEMENTWISE else []
+    found += [clip for clip in _CLIPS if getattr(inner, clip, None) is not None]
+    if found:
+        raise ValueError(
+            f"The optimizer of '{name}' uses {found[0]}, which would mix the members. Give one "
+            "that works on each number alone, such as Adam or SGD, or `clipvalue`."
+        )
+
+
+def spec(inputs: Any, own: bool) -> Any:
+    """Return the shapes and dtypes of the inputs of one member."""
+
+    def one(x: Any) -> Any:
+        return keras.KerasTensor(x.shape[1:] if own else x.shape, _dtype(x))
+
+    return tree.map_structure(one, inputs)
+
+
+def make(ensemble: Any, net: Any, inputs: Any) -> None:
+    """Create the weights of all members, from the initializers of the network."""
+    if not net.built:
+        _keras.compute_output_spec(net, inputs)
+    ensemble._mlsystem.inputs = inputs
+    fresh = functools.cache(lambda: _fresh(net, ensemble.count, inputs))
+    for i, weight in enumerate(_ordered(net)):
+        ensemble.stacked.append(
+            ensemble.add_weight(
+                shape=(ensemble.count, *weight.shape),
+                dtype=_keras.stored_dtype(weight),
+                initializer=_initializer(i, fresh),
+                trainable=weight.trainable,
+                autocast=False,
+                name=weight.path.replace("/", "_"),
+            )
+        )
+
+
+def split(ensemble: Any) -> tuple[list[Any], list[Any]]:
+    """Return the stacked weights as the network's trainable and other variables."""
+    count = len(ensemble._mlsystem.net.trainable_variables)
+    return list(ensemble.stacked[:count]), list(ensemble.stacked[count:])
+
+
+def draws(net: Any) -> bool:
+    """Return whether a network draws random numbers."""
+    return any("seed_generator" in variable.path for variable in net.non_trainable_variables)
+
+
+def _initializer(i: int, fresh: Any) -> Any:
+    def initial(shape: Any, dtype: Any = None) -> Any:
+        # Shapes are worked out before the variable has its value: no clone is made then.
+        if _keras.get_stateless_scope() is not None:
+            return ops.zeros(shape, dtype)
+        return ops.convert_to_tensor(fresh()[i], dtype)
+
+    return initial
+
+
+def _fresh(net: Any, count: int, inputs: Any) -> list[Any]:
+    """Return the initial weights of all members."""
+    rows = [
+        [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
+        for _ in range(count)
+    ]
+    return [np.stack(values) for values in zip(*rows, strict=True)]
+
+
+def _clone(net: Any, inputs: Any) -> Any:
+    clone = type(net).from_config(net.get_config())
+    if not clone.built:
+        _keras.compute_output_spec(clone, inputs)
+    return clone
+
+
+def _ordered(net: Any) -> list[Any]:
+    return [*net.trainable_variables, *net.non_trainable_variables]
+
+
+def _dtype(x: Any) -> str:
+    return keras.backend.standardize_dtype(x.dtype)

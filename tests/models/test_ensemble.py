@@ -1,0 +1,131 @@
+"""An ensemble: the same numbers as its members alone, one program for all of them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import mlsystem as ml
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 3)).astype("float32")
+Y = RNG.normal(size=(24, 2)).astype("float32")
+ROUND = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+
+
+def net():
+    hidden = layers.Dense(4, "relu", kernel_regularizer="l2")
+    return keras.Sequential([hidden, layers.BatchNormalization(), layers.Dense(2)])
+
+
+def adam():
+    return keras.optimizers.Adam(0.01)
+
+
+def numbers(model):
+    return [np.array(value) for value in model.get_weights()]
+
+
+def close(found, expected, tolerance=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, tolerance, tolerance)
+
+
+def test_each_member_trains_as_if_it_were_alone(tmp_path):
+    ensemble = ml.Ensemble(net(), 3, loss="mse", optimizer=adam())
+    ensemble.setup((X[:8], Y[:8]))
+    alone = list(ensemble.members)
+    assert len({numbers(model)[0].tobytes() for model in alone}) == 3  # of their own weights
+    weights = RNG.uniform(0.5, 2, size=24).astype("float32")
+    history = ensemble.fit(X, Y, sample_weight=weights, **ROUND).history
+    losses = 0
+    for i, model in enumerate(alone):
+        one = ml.MLModel(model, loss="mse", optimizer=adam())
+        losses += np.array(one.fit(X, Y, sample_weight=weights, **ROUND).history["loss"])
+        close(numbers(ensemble.members[i]), numbers(model))
+    np.testing.assert_allclose(history["loss"], losses, 1e-5)
+    outputs = ops.convert_to_numpy(ensemble(X))
+    close(outputs, [ops.convert_to_numpy(model(X)) for model in alone])
+    ensemble.save(path := tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(X)), outputs)
+
+
+def test_each_member_gets_its_own_inputs():
+    ensemble = ml.Ensemble(net(), 3)
+    own = np.stack([X, 2 * X, -X])
+    outputs = ops.convert_to_numpy(ensemble.each(own))
+    close(outputs, [ops.convert_to_numpy(m(x)) for m, x in zip(ensemble.members, own, strict=True)])
+    with pytest.raises(ValueError, match="3 members, and `each` got inputs of shape"):
+        ensemble.each(own[:2])
+
+
+def test_members_draw_noise_of_their_own():
+    dropout = keras.Sequential([layers.Dense(8), layers.Dropout(0.5)])
+    ensemble = ml.Ensemble(dropout, 3)
+    ensemble(X)
+    for i in range(3):
+        ensemble.members[i] = ensemble.members[0]
+    first, second = (ops.convert_to_numpy(ensemble(X, training=True)) for _ in range(2))
+    still = ops.convert_to_numpy(ensemble(X))
+    np.testing.assert_array_equal(still[0], still[1])
+    assert (first != second).any()
+
+
+class Population(ml.MLSystem):
+    """Agents that follow a teacher, and their average."""
+
+    def __init__(self):
+        super().__init__()
+        self.agents = ml.Ensemble(net(), 3, loss="mse", optimizer="sgd")
+        self.average = ml.EMA(self.agents, 0.5)
+
+    def forward(self, x):
+        return {"agents": self.agents(x), "average": self.average(x)}
+
+
+def test_an_ensemble_is_a_member_like_any_model():
+    system = Population().setup((X[:8], {"agents": Y[:8]}))
+    before = numbers(system.average)[0]
+    history = system.fit(X, {"agents": Y}, **ROUND).history
+    assert history["agents_loss"][-1] < history["agents_loss"][0]
+    assert (numbers(system.average)[0] != before).any()
+
+
+@pytest.mark.once
+def test_a_member_can_be_set():
+    ensemble = ml.Ensemble(net(), 3)
+    with pytest.raises(ValueError, match="has no weights yet"):
+        ensemble.members[0]
+    ensemble(X)
+    other = ensemble.members[2]
+    ensemble.members[0] = other
+    close(numbers(ensemble.members[0]), numbers(other), 0)
+    assert len(ensemble.members) == 3
+    with pytest.raises(IndexError):
+        ensemble.members[3]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("optimizer", "says"),
+    [
+        (keras.optimizers.Lamb, "uses Lamb, which would mix the members"),
+        (lambda: keras.optimizers.Adam(clipnorm=1.0), "uses clipnorm"),
+        (lambda: keras.optimizers.Adam(global_clipnorm=1.0), "uses global_clipnorm"),
+    ],
+)
+def test_optimizers_that_mix_members_are_refused(optimizer, says):
+    with pytest.raises(ValueError, match=says):
+        ml.Ensemble(net(), 2, loss="mse", optimizer=optimizer()).fit(X, Y, verbose=0)
+
+
+@pytest.mark.once
+def test_what_cannot_be_an_ensemble():
+    with pytest.raises(TypeError, match="Give the network of one member"):
+        ml.Ensemble("net", 2)
+    for count in (0, 2.5, True):
+        with pytest.raises(ValueError, match="number of members, from 1"):
+            ml.Ensemble(net(), count)
+    with pytest.raises(NotImplementedError, match="no loss"):
+        ml.Ensemble(net(), 2).fit(X, Y, verbose=0)
