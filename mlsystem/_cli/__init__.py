@@ -1,8 +1,10 @@
 """The command line `mlsystem`, also `python -m mlsystem`."""
 
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 from mlsystem._cli.mistake import Mistake, near
 
@@ -22,12 +24,17 @@ def main(given: list[str] | None = None) -> int:
         return 2
 
 
-def _is_of_user(error: Exception) -> bool:
+def _is_of_user(error: BaseException | None) -> bool:
     """Return whether the code of the user's files was running. Its traceback helps then."""
-    from mlsystem._cli.named import modules
+    if error is None:
+        return False
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return not all(map(_is_library, files)) or _is_of_user(error.__cause__)
 
-    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
-    return not files.isdisjoint(map(str, modules))
+
+def _is_library(file: str) -> bool:
+    libraries = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
+    return file.startswith(libraries) or "-packages" in file
 
 
 def _run(words: list[str]) -> int:
@@ -42,7 +49,7 @@ def _run(words: list[str]) -> int:
 
 
 def _without_command(words: list[str], known: Mapping[str, object]) -> int:
-    wrong = next((word for word in words if not word.startswith("-")), None)
+    wrong = next((word for word in words if word not in ("-h", "--help")), None)
     if wrong is not None:
         raise Mistake(
             f"'{wrong}' is no command.{near(wrong, known)} The commands: {', '.join(known)}."
@@ -51,4 +58,4 @@ def _without_command(words: list[str], known: Mapping[str, object]) -> int:
     for name, command in known.items():
         print(f"  {name:<10} {(command.__doc__ or '').splitlines()[0]}")
     print("\n`mlsystem COMMAND --help` lists the options of a command.")
-    return 0 if {"-h", "--help"} & set(words) or not words else 2
+    return 0

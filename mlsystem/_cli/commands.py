@@ -23,6 +23,7 @@ def fit(command: str, words: list[str]) -> int:
     made.add_argument("--save", type=str | None, help="file.keras or file.weights.h5 at the end")
     found = options.read(made, words)
     folder = _run_folder(found.resume)
+    _check_file(found.save)
     system, data = _ready(found)
     saved = found.checkpoint or folder
     system.fit(
@@ -84,10 +85,12 @@ def report(command: str, words: list[str]) -> int:
 def export(command: str, words: list[str]) -> int:
     """Export the models of a system for another runtime."""
     made = options.parser(command, "Export the models of a system for another runtime.")
-    made.add_argument("folder", help="folder to write to")
+    made.add_argument("folder", nargs="?", help="folder to write to")
     made.add_argument("--format", type=str, default="onnx")
     made.add_argument("--models", type=list[str] | None, help="by default all")
     found, system, _ = _loaded(made, words)
+    if found.folder is None:
+        raise Mistake(f"Name a folder to write to: export {found.system} FOLDER.")
     system.export(found.folder, format=found.format, models=found.models)
     print(f"wrote {found.folder}")
     return 0
@@ -133,3 +136,13 @@ def _run_folder(text: str | None) -> str | None:
     if path is not None and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
         options.weights_of(str(path), "--resume")
     return text
+
+
+def _check_file(text: str | None) -> None:
+    """Check the file of `--save` before training, not after it."""
+    if text is None:
+        return
+    if not text.endswith((".keras", ".weights.h5")):
+        raise Mistake(f"--save is '{text}'. End it in .keras or .weights.h5.")
+    if not Path(text).parent.is_dir():
+        raise Mistake(f"--save is '{text}', and there is no folder '{Path(text).parent}'.")

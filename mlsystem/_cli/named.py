@@ -42,7 +42,8 @@ def _execute(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    modules[path] = sys.modules[path.stem] = module
+    modules[path] = module
+    sys.modules.setdefault(path.stem, module)  # a file named random.py does not replace `random`
     spec.loader.exec_module(module)
 
 

@@ -29,7 +29,10 @@ def parser(command: str, says: str) -> Any:
 
     made = Parser(prog=f"mlsystem {command}", description=says)
     made.add_argument(
-        "system", nargs="?", help="file.py:NAME of a system, its class, or a function"
+        "system",
+        nargs="?",
+        type=str | None,
+        help="file.py:NAME of a system, its class, or a function",
     )
     made.add_argument("--config", action="config", help="a YAML file with these options")
     made.add_argument("--set", action="append", metavar="PATH=VALUE", help="set an attribute")
@@ -59,7 +62,11 @@ def system_of(found: Any) -> Any:
 
     target = named.find(found.system, "system")
     arguments = found.get("model") if is_maker(target) else None
-    made = target(**vars(arguments) if arguments else {}) if is_maker(target) else target
+    given = vars(arguments) if arguments else {}
+    for name, each in inspect.signature(target).parameters.items() if given else ():
+        if given.get(name, each) is None and each.default is each.annotation is each.empty:
+            raise Mistake(f"--model.{name} is missing. {found.system} needs it.")
+    made = target(**given) if is_maker(target) else target
     if not isinstance(made, MLModel):
         raise Mistake(
             f"system: {found.system} is a {type(made).__name__}. Name an MLSystem or MLModel, a "
@@ -97,7 +104,8 @@ def weights_of(text: str, what: str) -> Path:
 def _positional(words: list[str]) -> list[str]:
     """Return the words that are neither flags nor their values."""
     flags = [i for i, word in enumerate(words) if word.startswith("-")]
-    values = {i + 1 for i in flags if "=" not in words[i]}
+    alone = ("-h", "--help", "--print_config")
+    values = {i + 1 for i in flags if "=" not in words[i] and words[i] not in alone}
     return [word for i, word in enumerate(words) if i not in values.union(flags)]
 
 
@@ -109,8 +117,13 @@ def _configured(words: list[str]) -> list[str]:
     found += [word.partition("=")[2] for word in words if word.startswith("--config=")]
     if not found or not Path(found[-1]).is_file():
         return []
-    system = (yaml.safe_load(Path(found[-1]).read_text()) or {}).get("system")
-    return [system] if system else []
+    try:
+        options = yaml.safe_load(Path(found[-1]).read_text())
+    except yaml.YAMLError as error:
+        raise Mistake(f"--config {found[-1]}: {' '.join(str(error).split())}") from None
+    if not isinstance(options, dict):
+        raise Mistake(f"--config {found[-1]} holds no options. Write lines such as epochs: 2.")
+    return [str(options["system"])] if options.get("system") is not None else []
 
 
 def _short(message: str, made: Any) -> str:
@@ -118,6 +131,6 @@ def _short(message: str, made: Any) -> str:
     line = " ".join(message.split())
     line = re.sub(r'^Parser key "(.*?)": ', r"--\1: ", line)  # name the flag, not the key
     line = re.sub(r"<class '(.*?)'>", r"\1", line)
-    unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", line, re.IGNORECASE)
+    unknown = re.match(r"(?:unrecognized arguments: --|Option ')([^\s='\"]+)", line, re.IGNORECASE)
     known = [option for action in made._actions for option in action.option_strings]
-    return f"{line}.{near(unknown[1], known)}" if unknown else line
+    return f"{line}.{near('--' + unknown[1], known)}" if unknown else line

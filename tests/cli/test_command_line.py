@@ -34,13 +34,18 @@ def folder(tmp_path, monkeypatch):
     code = next(code for language, code in BLOCKS if language == "python")
     (tmp_path / "gan.py").write_text(code)
     (tmp_path / "wrong.py").write_text("raise ValueError('mine')\n")
+    (tmp_path / "untyped.py").write_text("def make(latent): return latent\n")
+    (tmp_path / "broken.yaml").write_text("system: [")
+    (tmp_path / "list.yaml").write_text("- system")
+    (tmp_path / "number.yaml").write_text("system: 3")
+    (tmp_path / "unknown.yaml").write_text("system: gan.py:gan\nepoks: 3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(named, "modules", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name in ("gan", "wrong"):
+        if name in ("gan", "wrong", "untyped"):
             del sys.modules[name]
 
 
@@ -114,6 +119,21 @@ MISTAKES = [
     ([*FIT, "--resume", "."], "not a file, or a folder with checkpoints"),
     (["evaluate", *FIT[1:], "--weights", "none"], "not a file, or a folder with checkpoints"),
     (["report", *FIT[1:], "--weights", "gan.py"], "gan.py"),
+    ([*FIT, "--set", "..=3"], "Write PATH=VALUE"),
+    ([*FIT, "--set", "latent=True"], "it is 8 now. Give int or float"),
+    ([*FIT, "--set", "generator.trainable=false"], "Give True or False"),
+    ([*FIT, "--set", "generator=None"], "is a Generator, not a value"),
+    ([*FIT, "--set", "metrics_names=[]"], "metrics_names cannot be set"),
+    ([*FIT, "--set", "generator.optimizer=sgd"], "Give Adam"),
+    ([*FIT, "--save", "none/a.weights.h5"], "there is no folder 'none'"),
+    ([*FIT, "--save", "a.txt"], "End it in .keras or .weights.h5"),
+    (["fit", "--config", "broken.yaml"], "--config broken.yaml: while parsing"),
+    (["fit", "--config", "list.yaml"], "--config list.yaml holds no options"),
+    (["fit", "--config", "number.yaml"], "mlsystem: "),
+    (["fit", "--config", "unknown.yaml"], "'epoks' is not accepted. Did you mean '--epochs'?"),
+    (["fit", "untyped.py:make", *FIT[2:]], "--model.latent is missing"),
+    (["export", *FIT[1:]], "Name a folder to write to"),
+    (["-v"], "'-v' is no command"),
     (["doctor", "--jsn"], "It takes --json only"),
 ]
 
@@ -128,9 +148,38 @@ def test_a_mistake_is_one_line_and_writes_nothing(words, says, folder, capfd):
     assert {path.name for path in folder.iterdir()} <= before
 
 
-def test_an_error_in_the_users_code_has_its_traceback():
+@pytest.mark.parametrize("word", ["wrong.py:gan", "wrong:gan"])
+def test_an_error_in_the_users_code_has_its_traceback(word):
     with pytest.raises(ValueError, match="mine"):
-        main(["fit", "wrong.py:gan"])
+        main(["fit", word])
+
+
+def test_an_error_in_forward_has_its_traceback():
+    with pytest.raises(Exception, match="forward fails"):
+        main(["summary", *FIT[1:], "--set", "latent=-3"])
+
+
+def test_a_setting_of_an_item_changes_the_item(folder):
+    code = (folder / "gan.py").read_text() + "\n\ngan.sizes, gan.rates = {'a': 1}, [1, 2]\n"
+    (folder / "gan.py").write_text(code)
+    assert main(["summary", *FIT[1:], "--set", "sizes.a=3", "--set", "rates.1=4"]) == 0
+    gan = sys.modules["gan"].gan
+    assert gan.sizes["a"] == 3 and list(gan.rates) == [1, 4]
+
+
+def test_options_may_stand_after_print_config(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config", "gan.py:GAN"])
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert found["system"] == "gan.py:GAN" and found["model"]["width"] == 32
+
+
+def test_a_file_does_not_replace_a_module_of_its_name(folder):
+    import random
+
+    (folder / "random.py").write_text((folder / "gan.py").read_text())
+    assert main(["summary", "random.py:gan", "--data", "random.py:images"]) == 0
+    assert sys.modules["random"] is random
 
 
 def test_without_jsonargparse_the_command_to_install_it_is_named(monkeypatch, capsys):
