@@ -9,6 +9,7 @@ from keras import ops
 from mlsystem.diagnostics.gradient_measurement import norm
 from mlsystem.engine import engine
 
+
 class WatchedStep:
     """A training function that a callback watches.
 

@@ -129,4 +129,3 @@ def check_between(between: Any, steps: Any, others: Any, what: str) -> tuple[flo
 def _is_rate(rate: Any) -> bool:
     is_real = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
     return is_real and 0 < float(rate) < math.inf
-

@@ -73,8 +73,8 @@ def batch_size(
 
     - The step fails because memory ran out. The process and the model stay usable.
     - On JAX, the compiled step needs more memory than there is. It is not run then.
-    - On a CPU, the step would need more memory than the host has left, if it needs twice as much as
-      the last one. There is no such guess on Windows.
+    - On a CPU, the last size took more than half of the memory that the host has left. There, a
+      process that takes too much is killed. Windows is not asked.
 
     A larger batch usually needs another learning rate: call `ml.tune.learning_rate` afterwards.
 
@@ -101,14 +101,18 @@ def batch_size(
     speeds: dict[int, float] = {}
     end = f"The limit is {limit}."
     size = start
+    host = _Host()
     while size <= limit:
         with before.put_back():
-            speed, why = _measured(learner, _resized(first, size), size, steps, size == start)
+            speed, why = _measured(learner, _resized(first, size), size, steps)
         if speed is None:
             end = f"{size} is too large: {why}"
             break
         speeds[size] = speed
         size *= 2
+        if size <= limit and not host.has_room():
+            end = f"{size} was not tried: it might fill the memory of the host."
+            break
     if not speeds:
         raise ValueError(f"{_WHAT} got start={start}. {end} Give a smaller start.")
     return BatchSizes(system, speeds, end)
@@ -141,11 +145,9 @@ def _resized(batch: Any, size: int) -> Any:
     return keras.tree.map_structure(resized, batch)
 
 
-def _measured(
-    learner: Learner, batch: Any, size: int, steps: int, is_first: bool
-) -> tuple[float | None, str]:
+def _measured(learner: Learner, batch: Any, size: int, steps: int) -> tuple[float | None, str]:
     """Return the samples per second of a batch, or None and why it is too large."""
-    timed = TimedSteps(batch, room=None if is_first else _room())
+    timed = TimedSteps(batch, engine.device_memory() or host_memory.free())
     try:
         learner.model.fit(Batches([batch] * (steps + 1)), verbose=0, callbacks=[timed])
     except TooLarge as error:
@@ -157,6 +159,19 @@ def _measured(
     return size / float(np.median(timed.seconds)), ""
 
 
-def _room() -> int | None:
-    """Return the bytes for a step."""
-    return engine.device_memory() or host_memory.free()
+class _Host:
+    """Guesses whether the next size fits into the memory of the host.
+
+    There, a process that takes too much is killed, without an error.
+    """
+
+    def __init__(self) -> None:
+        self.before = host_memory.peak()
+
+    def has_room(self) -> bool:
+        """Return whether a step may take twice as much more as the last one took."""
+        peak, free = host_memory.peak(), host_memory.free()
+        if self.before is None or peak is None or free is None or engine.device_memory():
+            return True
+        more, self.before = peak - self.before, peak
+        return 2 * more < free

@@ -1,16 +1,14 @@
 """`learning_rate`: the learning rate range test, for each model of a system."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from mlsystem._learner import Learner
-from mlsystem.tune import arguments, games, snapshot, suggestion
+from mlsystem.tune import arguments, snapshot, suggestion
 from mlsystem.tune.rate_curve import LearningRates, RateCurve
-from mlsystem.tune.sweep import Points, Sweep
+from mlsystem.tune.sweep import NOT_FINITE, Points, Sweep
 
 _WHAT = "ml.tune.learning_rate"
 _FEWEST = 5  # updates from which something can be read
@@ -40,8 +38,9 @@ def learning_rate(
     weights, optimizers, counters, random generators, logs and the place in the data are put back,
     bit for bit. A later `fit` gives the same weights as without the sweep.
 
-    The suggestion is the rate in the middle of the fall of the loss, on the logarithmic scale. In a
-    game, another model works against this loss, and its curve says little. There, and where the
+    The loss is compared with that of a second run on the same batches at the lowest rate, because
+    the other models change it too. The suggestion is the rate in the middle of the fall of this
+    difference, on the logarithmic scale. In a game, another model works against this loss, and its curve says little. There, and where the
     loss does not fall, the suggestion is the rate at which an update has 0.001 of the size of the
     weights. `source` and `reason` say which of the two it is.
 
@@ -74,14 +73,17 @@ def learning_rate(
     names = arguments.chosen(learner, models, _WHAT)
     arguments.check_rates(learner, names)
     rates = [float(rate) for rate in np.geomspace(low, high, steps)]
-    play: dict[str, str] = {}
-    curves = {}
+    play: dict[str, str] | None = None if others == "freeze" else {}
+    curves: dict[str, RateCurve] = {}
     for name in names:
         now = float(learner.optimizers[name].learning_rate)
         with before.put_back():
-            sweep = Sweep(name, rates, None if curves or others == "freeze" else play)
+            sweep = Sweep(name, rates, players=None if curves else play)
             points = _swept(learner, sweep, given, others)
-        curves[name] = _curve(name, now, points, play.get(name))
+        with before.put_back():
+            sweep = Sweep(name, [low] * len(points.rates), may_end=False)
+            still = _swept(learner, sweep, given, others)
+        curves[name] = _curve(name, now, points, still, (play or {}).get(name))
     return LearningRates(
         system,
         curves,
@@ -95,8 +97,12 @@ def _swept(learner: Learner, sweep: Sweep, given: dict[str, Any], others: str) -
         for name, model in learner.models().items():
             if name != sweep.name:
                 model.trainable = False
-    with _expected():
-        learner.model.fit(**given, callbacks=[sweep])
+    with warnings.catch_warnings():  # a sweep looks for gradients that are not finite
+        warnings.filterwarnings("ignore", "The gradient of .* is not finite")
+        try:
+            learner.model.fit(**given, callbacks=[sweep])
+        except FloatingPointError:  # by nonfinite = "raise"
+            sweep.points.end = NOT_FINITE
     points = sweep.points
     if len(points.losses) < _FEWEST:
         raise ValueError(
@@ -106,19 +112,16 @@ def _swept(learner: Learner, sweep: Sweep, given: dict[str, Any], others: str) -
     return points
 
 
-@contextlib.contextmanager
-def _expected() -> Iterator[None]:
-    """Keep quiet about gradients that are not finite: a sweep looks for them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The gradient of .* is not finite")
-        with contextlib.suppress(FloatingPointError):  # by nonfinite = "raise"
-            yield
+def _curve(name: str, now: float, points: Points, still: Points, rival: str | None) -> RateCurve:
+    """Return the curve of a model with its suggestion.
 
-
-def _curve(name: str, now: float, points: Points, rival: str | None) -> RateCurve:
-    """Return the curve of a model with its suggestion."""
-    rates, losses, ratios = map(np.array, (points.rates, points.losses, points.ratios))
-    fall = suggestion.valley(rates[: len(losses)], losses)
+    The loss is compared with that of the same batches at the lowest rate. The difference has less
+    noise, and leaves out what the training of the other models changes.
+    """
+    rates, ratios = np.array(points.rates), np.array(points.ratios)
+    count = min(len(points.losses), len(still.losses))
+    losses, base = np.array(points.losses[:count]), np.array(still.losses[:count])
+    fall = suggestion.valley(rates[:count], losses - base)
     if fall is not None and rival is None:
         rate, source = fall, "loss"
         reason = "The rate is in the middle of the fall of its loss."
@@ -127,5 +130,7 @@ def _curve(name: str, now: float, points: Points, rival: str | None) -> RateCurv
         why = "Its loss fell by less than its noise"
         if rival is not None:
             why = f"Its loss is part of a game, which '{rival}' moves too"
-        reason = f"{why}, so the rate is where an update is {suggestion.USUAL_RATIO:g} of the weights."
-    return RateCurve(name, rate, source, reason, now, rates, losses, ratios, points.end)
+        reason = (
+            f"{why}, so the rate is where an update is {suggestion.USUAL_RATIO:g} of the weights."
+        )
+    return RateCurve(name, rate, source, reason, now, rates, losses, base, ratios, points.end)

@@ -27,6 +27,7 @@ class RateCurve:
         before: the learning rate before the sweep, which the optimizer still has.
         rates: the learning rate of each update, an array of shape (updates,).
         losses: the loss that the model follows, on the batch after each update. May be one shorter.
+        base: the same with all updates at the lowest rate, on the same batches.
         ratios: the norm of each update, divided by the norm of the weights.
         end: why the sweep ended, in a sentence.
     """
@@ -38,6 +39,7 @@ class RateCurve:
     before: float
     rates: np.ndarray
     losses: np.ndarray
+    base: np.ndarray
     ratios: np.ndarray
     end: str
 
@@ -113,7 +115,9 @@ def _figure(curves: Mapping[str, RateCurve]) -> Any:
     for column, (name, curve) in enumerate(curves.items()):
         upper, lower = grid[0, column], grid[1, column]
         upper.set_title(name, color=shades[name], fontweight="bold")
-        _draw(upper, curve.rates[: len(curve.losses)], curve.losses, curve, shades[name])
+        rates = curve.rates[: len(curve.losses)]
+        upper.plot(rates, smoothed(curve.base), color=colors.NEUTRAL, linewidth=1)
+        _draw(upper, rates, curve.losses, curve, shades[name])
         _draw(lower, curve.rates, curve.ratios, curve, shades[name])
         lower.set_yscale("log")
         lower.axhline(USUAL_RATIO, color=colors.NEUTRAL, linewidth=0.8, linestyle=":")

@@ -15,6 +15,8 @@ from mlsystem.data.data_state import DataState
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import trainable_state
 
+_OF_FIT = ("history", "stop_training")  # attributes that Keras' `fit` sets
+
 
 class Snapshot:
     """The state of training between the setup of a `fit` and its first batch.
@@ -44,23 +46,15 @@ class Snapshot:
     @contextmanager
     def put_back(self) -> Iterator[None]:
         """Put the state back at the end of this context, also after an error."""
-        history, stopped = vars(self.model).get("history"), self.model.stop_training
         try:
-            yield
+            with _same_history(self.model):
+                yield
         finally:
             if self.trainable is not None:
                 trainable_state.restore(self.model, self.trainable)
             self._assign()
             self._put_random_back()
-            learner = self.model._mlsystem
-            learner.compiled.batches, learner.compiled.shown = self.counted[0], self.counted[1]
-            learner.logs.filled, learner.logs.known_skips = (
-                set(self.counted[2]),
-                dict(self.counted[3]),
-            )
-            self.model.stop_training = stopped
-            if history is not None:
-                self.model.history = history
+            self._put_counts_back()
 
     def _assign(self) -> None:
         known = {id(variable) for variable, _ in self.values}
@@ -82,6 +76,23 @@ class Snapshot:
         if self.seed is None:  # the first draw without a seed makes its generator
             _keras.forget_global_seed()
 
+    def _put_counts_back(self) -> None:
+        compiled, logs = self.model._mlsystem.compiled, self.model._mlsystem.logs
+        compiled.batches, shown, filled, skips = self.counted
+        compiled.shown, logs.filled, logs.known_skips = dict(shown), set(filled), dict(skips)
+
+
+@contextmanager
+def _same_history(model: Any) -> Iterator[None]:
+    """Keep the `history` of the last `fit` of a user, and whether it was stopped."""
+    before = {name: vars(model)[name] for name in _OF_FIT if name in vars(model)}
+    try:
+        yield
+    finally:
+        for name in _OF_FIT:
+            vars(model).pop(name, None)
+        vars(model).update(before)
+
 
 def take(model: Any, given: dict[str, Any], data: Any) -> Snapshot:
     """Set a model up as `fit` does, and return the state before its first batch.
@@ -94,7 +105,8 @@ def take(model: Any, given: dict[str, Any], data: Any) -> Snapshot:
     state = DataState(data)
     keeper = _Keeper(state, state.read())
     try:
-        model.fit(**given, callbacks=[keeper])
+        with _same_history(model):
+            model.fit(**given, callbacks=[keeper])
     except _Ready:
         state.write({**state.start, **keeper.begun} if state.pair is None else keeper.begun)
     assert keeper.found is not None

@@ -16,6 +16,8 @@ from mlsystem.routing import loss_weights
 from mlsystem.tune import games
 from mlsystem.tune.suggestion import is_worse
 
+NOT_FINITE = "Its loss or gradient was not finite."
+_SETTLED = 5  # updates after which the smoothed loss is more than the noise of a batch
 _KEPT = 0.9  # of the smoothed loss that decides when a sweep ends
 
 
@@ -46,17 +48,22 @@ class Sweep(keras.callbacks.Callback):
     Args:
         name: the model.
         rates: the rate of each update.
+        may_end: whether a loss that is much worse ends the sweep.
         players: a dict for the models in a game, which is filled on the first batch. None for a
             sweep that does not look for them.
     """
 
     def __init__(
-        self, name: str, rates: Sequence[float], players: dict[str, str] | None = None
+        self,
+        name: str,
+        rates: Sequence[float],
+        may_end: bool = True,
+        players: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.rates, self.players = name, rates, players
+        self.name, self.rates, self.may_end, self.players = name, rates, may_end, players
         self.points = Points()
-        self.idle = self.smooth = self.weight = 0.0
+        self.idle, self.smooth, self.weight = 0, 0.0, 0.0
         self.best = math.inf
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -101,15 +108,16 @@ class Sweep(keras.callbacks.Callback):
 
     def _wait(self) -> None:
         self.idle += 1
-        if self.idle > max(1000, 10 * len(self.rates)):
-            self.points.end = f"{self.idle:.0f} batches in a row did not update it."
+        turn = self.learner.setup.turns.get(self.name) if self.learner.setup else None
+        if self.idle > 10 * len(self.rates) * (turn.every if turn else 1):
+            self.points.end = f"{self.idle} batches in a row did not update it."
             self.model.stop_training = True
 
     def _add(self, loss: float) -> bool:
         """Add the loss on a batch, which shows the update before it. Return whether to continue."""
         points = self.points
         if not math.isfinite(loss):
-            points.end = "Its loss or gradient was not finite."
+            points.end = NOT_FINITE
             return False
         if points.ratios:
             points.losses.append(loss)
@@ -121,7 +129,8 @@ class Sweep(keras.callbacks.Callback):
         )
         smooth = self.smooth / self.weight
         self.best = min(self.best, smooth)
-        if is_worse(smooth, self.best, points.first):
+        is_smooth = len(points.losses) >= _SETTLED
+        if self.may_end and is_smooth and is_worse(smooth, self.best, points.first):
             points.end = "Its loss was 4 times the best."
             return False
         return True

@@ -112,7 +112,7 @@ class JaxEngine(Engine):
             jax.eval_shape(stateless(step, state), _keras.values(state), data)
 
     def step_memory(self, system: Any, data: Any) -> int | None:
-        step = self.train_function(system)
+        step: Any = self.train_function(system)
         if not hasattr(step.step, "lower"):  # it runs eagerly
             return None
         found = step.lower(data).compile().memory_analysis()

@@ -142,9 +142,8 @@ class TorchEngine(Engine):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         texts = ("can't allocate memory", "not enough memory")  # of the allocator on a CPU
-        return (
-            isinstance(error, (torch.OutOfMemoryError, MemoryError))
-            or any(text in str(error) for text in texts)
+        return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+            text in str(error) for text in texts
         )
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
