@@ -2,9 +2,9 @@
 
     KERAS_BACKEND=jax python examples/search_kerastuner.py      # or torch, or tensorflow
 
-The system is a VAE of the digits of scikit-learn. Its score is the reconstruction of unseen digits,
-which must not cost more than 8 nats of KL divergence: the search finds a weight for that. KerasTuner
-(O'Malley et al. 2019, https://github.com/keras-team/keras-tuner) copies the callbacks for each trial.
+The system is a VAE of the digits of scikit-learn. Its score is the reconstruction of unseen
+digits, with at most 8 nats of KL divergence: the search finds a weight for that. KerasTuner
+(O'Malley et al. 2019, https://github.com/keras-team/keras-tuner) copies callbacks for each trial.
 
     python -m pip install 'mlsystem[tune]'
 """

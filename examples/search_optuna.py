@@ -25,12 +25,13 @@ ADAM = keras.optimizers.Adam
 class Reader(ml.MLModel):
     def loss(self, x, y, outputs):
         labelled = ops.cast(y >= 0, "float32")
+        count = ops.maximum(ops.sum(labelled), 1)
         right = ops.argmax(outputs["digit"], axis=-1) == ops.cast(y, "int32")
-        self.log("accuracy", ops.sum(labelled * ops.cast(right, "float32")) / ops.sum(labelled))
+        self.log("accuracy", ops.sum(labelled * ops.cast(right, "float32")) / count)
         losses = keras.losses.sparse_categorical_crossentropy(
             ops.maximum(y, 0), outputs["digit"], from_logits=True
         )
-        return ops.sum(labelled * losses) / ops.maximum(ops.sum(labelled), 1)
+        return ops.sum(labelled * losses) / count
 
 
 class Painter(ml.MLModel):
@@ -87,7 +88,7 @@ def main(trials=40, epochs=20, samples=1797, labels=100, seed=0):
     def objective(trial):
         keras.utils.set_random_seed(seed)
         pruning = KerasPruningCallback(trial, "val_accuracy")  # any log of `fit`
-        logs = make(trial).fit(
+        history = make(trial).fit(
             *train,
             validation_data=valid,
             batch_size=64,
@@ -95,7 +96,7 @@ def main(trials=40, epochs=20, samples=1797, labels=100, seed=0):
             callbacks=[pruning],
             verbose=0,
         )
-        return logs.history["val_accuracy"][-1]
+        return history.history["val_accuracy"][-1]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

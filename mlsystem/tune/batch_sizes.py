@@ -61,7 +61,7 @@ def batch_size(
     """Measure training steps of doubled batch sizes, until memory runs out.
 
     ```python
-    sizes = ml.tune.batch_size(gan, images, limit=256)
+    sizes = ml.tune.batch_size(gan, images, limit=64)
     print(sizes)
     sizes.largest, sizes.fastest, sizes[64]
     ```

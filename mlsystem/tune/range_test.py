@@ -27,7 +27,7 @@ def learning_rate(
     """Suggest a learning rate for each model, by the learning rate range test (Smith 2017).
 
     ```python
-    found = ml.tune.learning_rate(gan, images)
+    found = ml.tune.learning_rate(gan, images, steps=40)
     print(found)
     found["generator"].rate
     found.apply()  # sets the rates of the optimizers
@@ -40,9 +40,11 @@ def learning_rate(
 
     The loss is compared with that of a second run on the same batches at the lowest rate, because
     the other models change it too. The suggestion is the rate in the middle of the fall of this
-    difference, on the logarithmic scale. In a game, another model works against this loss, and its curve says little. There, and where the
-    loss does not fall, the suggestion is the rate at which an update has 0.001 of the size of the
-    weights. `source` and `reason` say which of the two it is.
+    difference, on the logarithmic scale.
+
+    In a game, another model works against this loss, and its curve says little. There, and where
+    the loss does not fall, the suggestion is the rate at which an update has 0.001 of the size of
+    the weights. `source` and `reason` say which of the two it is.
 
     The sweep trains on new batches, so a rate that is too high only later is not found. Source:
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), arXiv:1506.01186.

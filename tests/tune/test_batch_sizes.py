@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from toys import Pair, ones
 
 import mlsystem as ml
 from mlsystem.engine import engine
 from mlsystem.tune import batch_sizes, host_memory
 from mlsystem.tune.timed_steps import TimedSteps
-from tests.toys import Pair, ones
 
 
 def rows(batch):

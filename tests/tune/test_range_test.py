@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from toys import Pair, TinyGAN, ones
 
 import mlsystem as ml
-from tests.toys import Pair, TinyGAN, ones
 
 pytestmark = pytest.mark.once
 
