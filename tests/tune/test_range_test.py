@@ -7,6 +7,7 @@ from keras import ops
 from toys import Pair, TinyGAN, ones
 
 import mlsystem as ml
+from mlsystem.tune import games
 
 pytestmark = pytest.mark.once
 
@@ -64,6 +65,25 @@ def test_models_in_a_game_get_their_rate_from_the_size_of_updates():
     assert "which 'generator' moves too" in found["discriminator"].reason
     alone = ml.tune.learning_rate(TinyGAN(), ones(), "generator", steps=20, others="freeze")
     assert "game" not in alone["generator"].reason
+
+
+def reversed_at(weight):
+    """A pair in which `a` follows the loss of `b` with a weight."""
+    pair = Pair()
+    pair.routing = {"a": {"a": 1, "b": weight}, "b": {"b": 1}}
+    return pair.setup(ones())
+
+
+def scheduled_weight():
+    return keras.optimizers.schedules.PiecewiseConstantDecay([10], [-1.0, 1.0])
+
+
+@pytest.mark.parametrize("weight", [lambda: -1, lambda: keras.Variable(-1.0), scheduled_weight])
+def test_a_reversed_gradient_is_a_game(weight):
+    assert games.players(reversed_at(weight())._mlsystem, ones()) == {"a": "b", "b": "a"}
+    assert games.players(reversed_at(1)._mlsystem, ones()) == {}
+    # A weight of zero: `a` moves the loss of `b`, and the loss that `a` follows is its own.
+    assert games.players(reversed_at(keras.Variable(0.0))._mlsystem, ones()) == {"b": "a"}
 
 
 def test_others_train_or_are_frozen():
