@@ -34,7 +34,8 @@ def learning_rate(
     ```
 
     Each model gets a sweep of its own: its learning rate grows exponentially from step to step. A
-    sweep ends at 4 times the best loss, at a step that is not finite, or at the last rate. Then
+    sweep ends at 4 times the best loss (not in a game), at a step that is not finite, or at the
+    last rate. Then
     weights, optimizers, counters, random generators, logs and the place in the data are put back,
     bit for bit. A later `fit` gives the same weights as without the sweep.
 
@@ -43,8 +44,9 @@ def learning_rate(
     difference, on the logarithmic scale.
 
     In a game, another model works against this loss, and its curve says little. There, and where
-    the loss does not fall, the suggestion is the rate at which an update has 0.001 of the size of
-    the weights. `source` and `reason` say which of the two it is.
+    the loss does not fall, the suggestion is the rate at which an update has 0.01 of the size of
+    the weights, as first updates of Adam often have. `source` and `reason` say which of the two it
+    is. It is a rule of thumb: in a game, the proportion of the rates matters most.
 
     The sweep trains on new batches, so a rate that is too high only later is not found. Source:
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), arXiv:1506.01186.
@@ -80,7 +82,8 @@ def learning_rate(
     for name in names:
         now = float(learner.optimizers[name].learning_rate)
         with before.put_back():
-            sweep = Sweep(name, rates, players=None if curves else play)
+            looks, is_player = play is not None and not curves, name in (play or {})
+            sweep = Sweep(name, rates, not is_player, play if looks else None)
             points = _swept(learner, sweep, given, others)
         with before.put_back():
             sweep = Sweep(name, [low] * len(points.rates), may_end=False)
@@ -133,6 +136,6 @@ def _curve(name: str, now: float, points: Points, still: Points, rival: str | No
         if rival is not None:
             why = f"Its loss is part of a game, which '{rival}' moves too"
         reason = (
-            f"{why}, so the rate is where an update is {suggestion.USUAL_RATIO:g} of the weights."
+            f"{why}, so the rate is where an update is {suggestion.START_RATIO:g} of the weights."
         )
     return RateCurve(name, rate, source, reason, now, rates, losses, base, ratios, points.end)

@@ -10,7 +10,7 @@ import numpy as np
 from mlsystem.diagnostics.gradient_report import table
 from mlsystem.plot import colors
 from mlsystem.plot.figures import new_figure, plain_axes
-from mlsystem.tune.suggestion import USUAL_RATIO, smoothed
+from mlsystem.tune.suggestion import START_RATIO, smoothed
 
 _PANEL = (3.4, 2.6)  # inches
 
@@ -120,7 +120,7 @@ def _figure(curves: Mapping[str, RateCurve]) -> Any:
         _draw(upper, rates, curve.losses, curve, shades[name])
         _draw(lower, curve.rates, curve.ratios, curve, shades[name])
         lower.set_yscale("log")
-        lower.axhline(USUAL_RATIO, color=colors.NEUTRAL, linewidth=0.8, linestyle=":")
+        lower.axhline(START_RATIO, color=colors.NEUTRAL, linewidth=0.8, linestyle=":")
         lower.set_xlabel("learning rate")
     grid[0, 0].set_ylabel("loss")
     grid[1, 0].set_ylabel("update / weights")

@@ -100,6 +100,7 @@ class Sweep(keras.callbacks.Callback):
         batch, given = engine.peek(self.model, *given)
         if batch is not None:
             self.players |= games.players(self.learner, batch)
+            self.may_end = self.may_end and self.name not in self.players
             self.players = None
         return given
 

@@ -55,12 +55,12 @@ def test_a_result_is_applied_printed_and_drawn():
 
 
 def test_models_in_a_game_get_their_rate_from_the_size_of_updates():
-    found = ml.tune.learning_rate(TinyGAN(), ones(), between=(1e-5, 1e-1), steps=30)
+    found = ml.tune.learning_rate(TinyGAN(), ones(), between=(1e-5, 1.0), steps=30)
     for name, curve in found.items():
         # d = 3 and g = 2: SGD updates g by r d, and d by r (g - 1).
         ratio = {"generator": 3 / 2, "discriminator": 1 / 3}[name]
         assert curve.ratios[0] == pytest.approx(ratio * 1e-5, rel=1e-2)
-        assert np.interp(curve.rate, curve.rates, curve.ratios) == pytest.approx(1e-3, rel=0.1)
+        assert np.interp(curve.rate, curve.rates, curve.ratios) == pytest.approx(1e-2, rel=0.2)
     assert all(curve.source == "update ratio" for curve in found.values())
     assert "which 'generator' moves too" in found["discriminator"].reason
     alone = ml.tune.learning_rate(TinyGAN(), ones(), "generator", steps=20, others="freeze")
