@@ -9,6 +9,7 @@
 - `balance`: ways to balance several losses during training.
 - `callbacks`: callbacks of `fit`, beside the callbacks of Keras.
 - `plot`: pictures of systems and of their training.
+- `tune`: suggests learning rates and batch sizes.
 - `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
 - `distribute`: trains on all devices and processes. `process_index`, `process_count` and `gather`
@@ -19,7 +20,7 @@ from mlsystem import _backend_choice as _backend
 
 _backend.choose()
 
-from mlsystem import balance, callbacks, plot  # noqa: E402
+from mlsystem import balance, callbacks, plot, tune  # noqa: E402
 from mlsystem.data.mldata import MLData  # noqa: E402
 from mlsystem.data.streams import Streams  # noqa: E402
 from mlsystem.distribution.start import (  # noqa: E402
@@ -52,6 +53,7 @@ __all__ = [
     "process_count",
     "process_index",
     "setup",
+    "tune",
 ]
 
 

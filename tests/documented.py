@@ -168,7 +168,7 @@ NAMES = {
 }
 GANS = (
     *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
-    *("distribute", "gradients", "history"),
+    *("batch_size", "distribute", "gradients", "history", "learning_rate"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 

@@ -29,7 +29,7 @@ PAGES = {
 }
 # The train steps of plain Keras on this page are written for one backend.
 OF_ONE_BACKEND = {"coming_from/keras": "tensorflow"}
-MODULES = (mlsystem, mlsystem.balance, mlsystem.callbacks, mlsystem.plot)
+MODULES = (mlsystem, mlsystem.balance, mlsystem.callbacks, mlsystem.plot, mlsystem.tune)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

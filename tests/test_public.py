@@ -28,7 +28,7 @@ def test_the_public_names():
     assert mlsystem.__all__ == [
         *("EMA", "Ensemble", "MLData", "MLModel", "MLSystem", "Streams"),
         *("balance", "callbacks", "distribute", "gather", "grad", "plot"),
-        *("process_count", "process_index", "setup"),
+        *("process_count", "process_index", "setup", "tune"),
     ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
@@ -36,7 +36,10 @@ def test_the_public_names():
         *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"),
     ]
     assert mlsystem.plot.__all__ == ["Picture", "gradients", "history", "samples", "system"]
-    for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot):
+    assert mlsystem.tune.__all__ == [
+        *("BatchSizes", "LearningRates", "RateCurve", "batch_size", "learning_rate"),
+    ]
+    for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot, mlsystem.tune):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
@@ -259,6 +262,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
         "routing.update_schedule",
         "saving.callback_state",
         "saving.packing",
+        "tune.suggestion",
     ],
 )
 def test_the_examples_in_docstrings_hold(name):

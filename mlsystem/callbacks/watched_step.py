@@ -1,6 +1,6 @@
 """`WatchedStep`: a training function whose steps a callback measures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,8 +8,6 @@ from keras import ops
 
 from mlsystem.diagnostics.gradient_measurement import norm
 from mlsystem.engine import engine
-
-Weights = dict[str, list[Any]]
 
 
 class WatchedStep:
@@ -46,19 +44,19 @@ def measured_step(
     batch, given = engine.peek(model, *given)
     if batch is None:
         return function(*given), None, {}
-    found, before = measure(batch), _weights(model)
-    logs = function(*given)
-    after = _weights(model)
-    return logs, found, {m: _update_ratio(old, after[m]) for m, old in before.items()}
-
-
-def _weights(model: Any) -> Weights:
-    """Return copies of the trainable weights of each model."""
     models = model._mlsystem.models().items()
-    return {name: [ops.copy(w.value) for w in m.trainable_weights] for name, m in models}
+    weights = {name: member.trainable_weights for name, member in models}
+    found, before = measure(batch), {name: copies(mine) for name, mine in weights.items()}
+    logs = function(*given)
+    return logs, found, {n: update_ratio(before[n], copies(weights[n])) for n in weights}
 
 
-def _update_ratio(before: list[Any], after: list[Any]) -> float:
+def copies(weights: Sequence[Any]) -> list[Any]:
+    """Return copies of the values of some weights."""
+    return [ops.copy(weight.value) for weight in weights]
+
+
+def update_ratio(before: list[Any], after: list[Any]) -> float:
     """Return the norm of the change of some weights, divided by the norm of the weights."""
     moved = [new - old for old, new in zip(before, after, strict=True)]
     numbers = [float(ops.convert_to_numpy(norm(tensors))) for tensors in (moved, before)]

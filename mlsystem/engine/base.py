@@ -185,6 +185,27 @@ class Engine(ABC):
                 if self.changed(variable.value, value):
                     variable.assign(value)
 
+    def buffers(self, system: Any) -> Callable[[], None]:
+        """Copy what layers hold beside Keras' variables. Return the function that restores it."""
+        return lambda: None
+
+    # Memory
+
+    def step_memory(self, system: Any, data: Any) -> int | None:
+        """Return the bytes that a training step on a batch needs, without running it.
+
+        None if the backend cannot tell.
+        """
+        return None
+
+    def device_memory(self) -> int | None:
+        """Return the bytes that the accelerator has. None without one, or if it does not tell."""
+        return None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error of a step says that memory ran out."""
+        return isinstance(error, MemoryError)
+
     # Several replicas
 
     def distribution(self) -> Any:

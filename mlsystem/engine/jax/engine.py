@@ -111,6 +111,23 @@ class JaxEngine(Engine):
         with keras.StatelessScope():
             jax.eval_shape(stateless(step, state), _keras.values(state), data)
 
+    def step_memory(self, system: Any, data: Any) -> int | None:
+        step: Any = self.train_function(system)
+        if not hasattr(step.step, "lower"):  # it runs eagerly
+            return None
+        found = step.lower(data).compile().memory_analysis()
+        if found is None:
+            return None
+        given = found.argument_size_in_bytes + found.output_size_in_bytes
+        return given + found.temp_size_in_bytes - found.alias_size_in_bytes
+
+    def device_memory(self) -> int | None:
+        stats = jax.local_devices()[0].memory_stats() or {}
+        return stats.get("bytes_limit")
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return "RESOURCE_EXHAUSTED" in str(error) or super().is_out_of_memory(error)
+
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         state, batches = given
         first = next(batches, None)

@@ -109,6 +109,9 @@ class TensorFlowEngine(Engine):
             tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
         return True
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError))
+
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
         if isinstance(batches, tf.distribute.DistributedIterator):

@@ -142,6 +142,18 @@ class TorchEngine(Engine):
         with _buffers_restored(learner), super()._restored(learner, state), _seeds_restored():
             yield
 
+    def buffers(self, system: Any) -> Callable[[], None]:
+        return _kept_buffers(system)
+
+    def device_memory(self) -> int | None:
+        return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        texts = ("can't allocate memory", "not enough memory")  # of the allocator on a CPU
+        return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+            text in str(error) for text in texts
+        )
+
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         return next(iter(given[0]), None), given
 
@@ -203,13 +215,22 @@ def _input(x: Any) -> Any:
 @contextlib.contextmanager
 def _buffers_restored(module: Any) -> Iterator[None]:
     """Restore the buffers of modules that Keras does not know as variables."""
-    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    restore = _kept_buffers(module)
     try:
         yield
     finally:
+        restore()
+
+
+def _kept_buffers(module: Any) -> Callable[[], None]:
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+
+    def restore() -> None:
         with torch.no_grad():
             for buffer, old in before:
                 buffer.copy_(old)
+
+    return restore
 
 
 @contextlib.contextmanager
