@@ -156,6 +156,19 @@ class TorchEngine(Engine):
             for module, mode in before:
                 module.training = mode
 
+    @contextlib.contextmanager
+    def tracing(self, model: Any) -> Iterator[None]:
+        # A tracer takes a weight that requires a gradient for an error, not for a constant.
+        trained = [v.value for v in model.variables if v.value.requires_grad]
+        with self.aside(model):
+            try:
+                for value in trained:
+                    value.requires_grad_(False)
+                yield
+            finally:
+                for value in trained:
+                    value.requires_grad_(True)
+
     def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
         profiler = torch.profiler.profile()
         profiler.start()
