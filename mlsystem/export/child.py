@@ -2,10 +2,11 @@
 
 import contextlib
 import importlib
+import operator
 import pickle
-import runpy
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +24,50 @@ def main(question: Path, answer: Path) -> None:
     job: Job = pickle.loads(question.read_bytes())
     keras.config.set_floatx(job.settings["floatx"])
     keras.config.set_image_data_format(job.settings["images"])
-    _import(job)
+    classes = _classes(job)
     errors: dict[str, str] = {}
-    models = list(_unpacked(job.models, errors))
+    models = list(_unpacked(job.models, classes, errors))
     result = writing.write_all(models, job.wanted, Path(job.folder), job.check)
     result.errors |= errors
     answer.write_bytes(pickle.dumps(result))
 
 
-def _unpacked(models: Any, errors: dict[str, str]) -> Iterator[ServedModel]:
+def _unpacked(
+    models: Any, classes: Mapping[str, Any], errors: dict[str, str]
+) -> Iterator[ServedModel]:
     packed: Packed
     for packed in models:
         try:
-            yield unpack(packed)
+            yield unpack(packed, classes)
         except Exception as error:
             errors[packed.served.name] = f"{engine.name}: {short(error)}"
 
 
-def _import(job: Job) -> None:
-    """Import what defines the user's classes. A missing module shows when a class is missing."""
-    importlib.import_module("mlsystem")
+def _classes(job: Job) -> dict[str, Any]:
+    """Import what defines the user's classes, and return those that were found, by name."""
+    importlib.import_module("mlsystem")  # registers the classes of the library
     for name in job.modules:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError):  # the error for the missing class says more
             importlib.import_module(name)
-    if job.script:
-        with _defining_only(), contextlib.suppress(_Enough):
-            runpy.run_path(job.script, run_name="__mp_main__")
+    script = _defined_in(job.script) if job.script else None
+    found = {}
+    for name, (module, place) in job.classes.items():
+        owner = script if module == "__main__" else sys.modules.get(module)
+        with contextlib.suppress(AttributeError):
+            found[name] = operator.attrgetter(place)(owner)
+    return found
+
+
+def _defined_in(path: str) -> types.ModuleType:
+    """Run a script as a module, up to where it would train, and return the module."""
+    module = sys.modules[_NAME] = types.ModuleType(_NAME)
+    module.__file__ = path
+    with _defining_only(), contextlib.suppress(_Enough):
+        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+    return module
+
+
+_NAME = "__mp_main__"  # as multiprocessing names the script in its processes
 
 
 class _Enough(BaseException):

@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem import _learner
+from mlsystem import _keras, _learner
 from mlsystem.export import comparison, inputs
 from mlsystem.export.formats import Format, versioned
 from mlsystem.export.served_model import ServedModel
@@ -26,6 +26,7 @@ class Packed:
 
     served: ServedModel
     config: Any
+    classes: Mapping[str, tuple[str, str]]
     weights: Sequence[Any]
 
 
@@ -38,8 +39,9 @@ class Job:
         wanted: the format.
         folder: the folder for the files.
         check: whether to check them.
-        modules: the modules that define the user's classes.
-        script: the program that runs, if it defines some of them.
+        classes: the user's classes of layers, by name: the module, and the name in the module.
+        modules: more modules to import.
+        script: the program that runs, if it defines some classes.
         settings: settings of Keras.
     """
 
@@ -47,6 +49,7 @@ class Job:
     wanted: Format
     folder: str
     check: bool
+    classes: Mapping[str, tuple[str, str]]
     modules: Sequence[str]
     script: str
     settings: dict[str, str]
@@ -82,17 +85,37 @@ def pack(served: ServedModel) -> Packed:
     """Describe a model by its configuration and weights.
 
     A model that only wraps a network travels as that network, without the user's class.
+
+    Raises:
+        ValueError: a class is defined inside a function, where no other process finds it.
     """
     inner = inputs.network(served.model)
+    for name, (module, place) in _classes(inner).items():
+        if "<locals>" in place:
+            raise ValueError(
+                f"its class {name} is defined inside a function of {module}. Define it in the "
+                "module itself."
+            )
     weights = served.model.averages if _learner.is_copy(served.model) else inner.weights
     values = [np.asarray(keras.ops.convert_to_numpy(weight)) for weight in weights]
     config = keras.saving.serialize_keras_object(inner)
-    return Packed(replace(served, model=None), config, values)
+    return Packed(replace(served, model=None), config, _classes(inner), values)
 
 
-def unpack(packed: Packed) -> ServedModel:
-    """Create the model again, on the backend of this process."""
-    served = replace(packed.served, model=keras.saving.deserialize_keras_object(packed.config))
+def _classes(model: Any) -> dict[str, tuple[str, str]]:
+    """Return the user's classes of layers in a model, by name: the module and the name in it."""
+    found = {type(layer) for layer in _keras.flat_layers(model)}
+    places = {cls.__name__: (cls.__module__, cls.__qualname__) for cls in found}
+    return {n: place for n, place in places.items() if not _is_of_library(place[0])}
+
+
+def _is_of_library(module: str) -> bool:
+    return module.partition(".")[0] in ("keras", "mlsystem", "builtins")
+
+
+def unpack(packed: Packed, classes: Mapping[str, Any]) -> ServedModel:
+    """Create the model again, on the backend of this process, from the user's classes."""
+    served = replace(packed.served, model=_created(packed.config, classes))
     served.numbers(served.arrays(1))  # creates the weights that do not exist yet
     weights = served.model.weights
     if [tuple(w.shape) for w in weights] != [value.shape for value in packed.weights]:
@@ -103,8 +126,21 @@ def unpack(packed: Packed) -> ServedModel:
     return served
 
 
+def _created(config: Any, classes: Mapping[str, Any]) -> Any:
+    try:
+        return keras.saving.deserialize_keras_object(config, custom_objects=classes)
+    except Exception as error:
+        raise ValueError(
+            f"its class {config.get('class_name')} cannot be created from its configuration, as "
+            "`keras.saving.load_model` does. Make it an MLModel, or give it `get_config` and "
+            f"**kwargs as Keras asks. {short(error)}"
+        ) from error
+
+
 def _job(packed: Sequence[Packed], wanted: Format, folder: Path, check: bool) -> Job:
-    modules = sorted({name for one in packed for name in _modules(one.config)})
+    classes = {name: place for one in packed for name, place in one.classes.items()}
+    named = {name for one in packed for name in _modules(one.config)}
+    modules = sorted({*named, *(module for module, _ in classes.values())})
     script = getattr(sys.modules["__main__"], "__file__", None) if "__main__" in modules else ""
     if script is None:
         raise ValueError(
@@ -114,7 +150,7 @@ def _job(packed: Sequence[Packed], wanted: Format, folder: Path, check: bool) ->
     others = [name for name in modules if name != "__main__"]
     settings = {"floatx": keras.config.floatx(), "images": keras.config.image_data_format()}
     path = str(Path(script).resolve()) if script else ""
-    return Job(packed, wanted, str(folder), check, others, path, settings)
+    return Job(packed, wanted, str(folder), check, classes, others, path, settings)
 
 
 def _modules(config: Any) -> Iterator[str]:
@@ -122,7 +158,7 @@ def _modules(config: Any) -> Iterator[str]:
     if isinstance(config, dict):
         for key in ("module", "registered_name"):
             name = str(config.get(key) or "").partition(">")[0]
-            if name and name.partition(".")[0] not in ("keras", "builtins"):
+            if name and not _is_of_library(name):
                 yield name
     if isinstance(config, (dict, list, tuple)):
         for value in config.values() if isinstance(config, dict) else config:

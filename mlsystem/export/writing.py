@@ -54,7 +54,7 @@ def write_all(models: Sequence[ServedModel], wanted: Format, folder: Path, check
 
 def short(error: BaseException) -> str:
     """Return an error as one line of limited length."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
 
 
 def _write_one(

@@ -158,14 +158,20 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def tracing(self, model: Any) -> Iterator[None]:
-        # A tracer takes a weight that requires a gradient for an error, not for a constant.
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return type(model).forward(model, *args, **kwargs)
+
+        # A tracer refuses constants that require a gradient, and adds the defaults of `forward`
+        # to the inputs.
         trained = [v.value for v in model.variables if v.value.requires_grad]
         with self.aside(model):
             try:
                 for value in trained:
                     value.requires_grad_(False)
+                vars(model)["forward"] = forward
                 yield
             finally:
+                del vars(model)["forward"]
                 for value in trained:
                     value.requires_grad_(True)
 

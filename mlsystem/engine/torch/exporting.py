@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from keras import ops
 
+from mlsystem.engine.torch.traceable_keras import drawing_freely
+
 
 class _Served(torch.nn.Module):
     """A model with named arrays, as a module with one argument for each array."""
@@ -48,7 +50,8 @@ def _program(served: Any, is_flat: bool) -> torch.export.ExportedProgram:
     arrays = tuple(ops.convert_to_tensor(array) for array in served.arrays(2))
     free = tuple(_free(port) for port in served.inputs)
     module = _Served(served, is_flat).eval()
-    return torch.export.export(module, arrays, dynamic_shapes=(free,), strict=False)
+    with drawing_freely():
+        return torch.export.export(module, arrays, dynamic_shapes=(free,), strict=False)
 
 
 def _free(port: Any) -> dict[int, Any]:
