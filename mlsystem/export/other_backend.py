@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,9 @@ def unpack(packed: Packed, classes: Mapping[str, Any]) -> ServedModel:
 
 def _created(config: Any, classes: Mapping[str, Any]) -> Any:
     try:
-        return keras.saving.deserialize_keras_object(config, custom_objects=classes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a call builds what cannot be built here
+            return keras.saving.deserialize_keras_object(config, custom_objects=classes)
     except Exception as error:
         raise ValueError(
             f"its class {config.get('class_name')} cannot be created from its configuration, as "

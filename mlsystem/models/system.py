@@ -236,14 +236,12 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
         return gradient_report.report(self, batch)
 
     def export(
-        self, folder: Any, format: str = "onnx", models: Any = None, check: bool = True
+        self, folder: Any, format: str, models: Any = None, check: bool = True
     ) -> dict[str, Any]:
         """Export each member to a file that other programs run, and write a manifest.
 
-        ```python
-        gan.export("exported", format="onnx")
-        gan.export("for_phones", format="litert", models=["generator"])
-        ```
+        `gan.export("exported", format="onnx")` exports all members. With `models=["generator"]`
+        it exports one.
 
         Files hold the members in inference mode. A member at `vae/encoder` becomes
         `vae/encoder.onnx`. `manifest.json` lists for each its file, the names, shapes and dtypes of
