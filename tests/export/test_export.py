@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from optional import needs
 from systems import GAN, PAIRS, ROWS, Nested, trained
 
 import mlsystem as ml
@@ -264,6 +265,7 @@ def test_pip_names():
 @pytest.mark.skipif(BACKEND != "torch", reason="only tracers of torch refuse gradients")
 def test_a_trained_member_exports_as_keras_does(tmp_path):
     """Keras' own `export`, of one model."""
+    needs("onnx")
     system = trained()
     for name in ("generator", "average"):
         member = getattr(system, name)

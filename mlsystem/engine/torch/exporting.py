@@ -1,5 +1,6 @@
 """Files that PyTorch writes: an exported program, and ONNX from it."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ def write_program(served: Any, path: Path) -> None:
 
 def write_onnx(served: Any, path: Path) -> None:
     """Write a model as ONNX."""
-    program = _program(served, is_flat=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of missing torchvision
     exported = torch.onnx.export(
-        program,
+        _program(served, is_flat=True),
         input_names=[port.name for port in served.inputs],
         output_names=[port.name for port in served.outputs],
         dynamo=True,
