@@ -190,6 +190,10 @@ class Engine(ABC):
         """Return the context in which a model is traced for a file. It leaves the model as is."""
         return contextlib.nullcontext()
 
+    def full_precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a GPU multiplies float32 numbers with all of their digits."""
+        return contextlib.nullcontext()
+
     # Data and random numbers
 
     @abstractmethod

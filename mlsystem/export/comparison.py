@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 def observed(served: ServedModel) -> ServedModel:
     """Run a model on two batches, and note what it returns."""
-    with engine.tracing(served.model):
+    with engine.tracing(served.model), engine.full_precision():
         found, again = ({n: served.numbers(served.arrays(n)) for n in BATCHES} for _ in range(2))
     one, other = (found[batch] for batch in BATCHES)
     outputs = [_port(name, one[name], other[name]) for name in one]
@@ -48,9 +48,9 @@ def check(served: ServedModel, path: Path, wanted: Format) -> dict[str, Any] | N
     if run is None:
         return None
     names = [port.name for port in served.inputs]
-    largest = max(
-        compared(served, run(path, names, served.arrays(batch)), batch) for batch in BATCHES
-    )
+    with engine.full_precision():
+        found = {batch: run(path, names, served.arrays(batch)) for batch in BATCHES}
+    largest = max(compared(served, found[batch], batch) for batch in BATCHES)
     return {
         "runtime": versioned(wanted.runtime),
         "batch_sizes": list(BATCHES),

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from mlsystem import _keras, _learner
+from mlsystem.engine import engine
 from mlsystem.export import comparison, inputs
 from mlsystem.export.formats import Format, versioned
 from mlsystem.export.served_model import ServedModel
@@ -123,7 +124,8 @@ def unpack(packed: Packed, classes: Mapping[str, Any]) -> ServedModel:
         raise ValueError("its weights have other shapes when its class is called again.")
     for weight, value in zip(weights, packed.weights, strict=True):
         weight.assign(value)
-    comparison.compared(served, served.numbers(served.arrays(1)), 1)
+    with engine.full_precision():
+        comparison.compared(served, served.numbers(served.arrays(1)), 1)
     return served
 
 

@@ -175,6 +175,16 @@ class TorchEngine(Engine):
                 for value in trained:
                     value.requires_grad_(True)
 
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        matmul = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                yield
+        finally:
+            matmul.allow_tf32 = before
+
     def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
         profiler = torch.profiler.profile()
         profiler.start()
