@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import keras
+from mlsystem.engine import engine
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def writers(wanted: Format) -> list[str]:
     Raises:
         ImportError: none is installed. The message has the command that installs one.
     """
-    here = keras.backend.backend()
-    names = sorted(wanted.writers, key=lambda name: name != here)
+    names = sorted(wanted.writers, key=lambda name: name != engine.name)
     found = [name for name in names if not _missing(wanted, name)]
     if found:
         return found

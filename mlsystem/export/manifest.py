@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from mlsystem.engine import engine
 from mlsystem.export.formats import Format
 from mlsystem.export.served_model import ServedModel
 from mlsystem.export.writing import Written, file_of
@@ -58,7 +59,7 @@ def _versions() -> dict[str, str]:
     return {
         "mlsystem": importlib.metadata.version("mlsystem"),
         "keras": keras.__version__,
-        "trained_on": keras.backend.backend(),
+        "trained_on": engine.name,
         "python": platform.python_version(),
     }
 
