@@ -1,6 +1,7 @@
 """`manifest.json`: the files of an export, with inputs, outputs, versions and checksums."""
 
 import datetime
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -43,7 +44,7 @@ def _entry(folder: Path, model: ServedModel, wanted: Format, written: Written) -
 
 def _checksums(folder: Path, path: Path) -> dict[str, str]:
     """Return the checksum of each file of a model: one, or all in its folder or beside it."""
-    found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.stem}.*")
+    found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*")
     return {
         one.relative_to(folder).as_posix(): hashlib.sha256(one.read_bytes()).hexdigest()
         for one in sorted(found)

@@ -1,7 +1,8 @@
 """Write the files of some models on the present backend, and check each."""
 
-import contextlib
+import glob
 import importlib
+import shutil
 import tempfile
 import textwrap
 import warnings
@@ -49,7 +50,16 @@ def write_all(models: Sequence[ServedModel], wanted: Format, folder: Path, check
                 _write_one(served, wanted, path, check, result)
             except Exception as error:
                 result.errors[served.name] = f"{engine.name}: {short(error)}"
+                _remove(path)
     return result
+
+
+def _remove(path: Path) -> None:
+    """Remove what a failed attempt has left, so that another backend starts from nothing."""
+    shutil.rmtree(path, ignore_errors=True)
+    for file in path.parent.glob(f"{glob.escape(path.stem)}.*"):
+        if file.is_file():
+            file.unlink()
 
 
 def short(error: BaseException) -> str:
@@ -70,7 +80,7 @@ def _write(served: ServedModel, wanted: Format, path: Path) -> None:
     if wanted.name in known:
         known[wanted.name](served, path)
         return
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder:
         between = "onnx" if "onnx" in known else "tf_saved_model"
         source = Path(folder) / f"model.{between}"
         known[between](served, source)
