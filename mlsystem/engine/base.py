@@ -212,6 +212,20 @@ class Engine(ABC):
         """Return the module that starts several replicas: `is_joined`, `local_devices`, `start`."""
         return importlib.import_module(f"mlsystem.engine.{self.name}.distribution")
 
+    # Exported files
+
+    def exporting(self) -> Any:
+        """Return the module that writes and runs exported files: `WRITERS`, `RUNTIMES`."""
+        return importlib.import_module(f"mlsystem.engine.{self.name}.exporting")
+
+    def tracing(self, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a model is traced for a file. It leaves the model as is."""
+        return contextlib.nullcontext()
+
+    def full_precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a GPU multiplies float32 numbers with all of their digits."""
+        return contextlib.nullcontext()
+
     # Data and random numbers
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mlsystem import _keras
+from mlsystem.engine import engine
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.preparation import setup
 from mlsystem.saving import checksum, constructor_arguments, weights_file
@@ -68,6 +69,17 @@ class ModelSaving(_keras.Hooks):
         super().save_weights(filepath, *args, **kwargs)
         if str(filepath).endswith(".weights.h5") and Path(filepath).is_file():
             checksum.add(Path(filepath))
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Export the model to one file for inference. See `keras.Model.export`.
+
+        Args:
+            filepath: path of the file.
+            args: as in Keras.
+            kwargs: as in Keras.
+        """
+        with engine.tracing(self):
+            return super().export(filepath, *args, **kwargs)
 
     def load_own_variables(self, store: Any) -> None:
         """Load the variables from one group of a file. Called by Keras."""

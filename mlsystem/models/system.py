@@ -14,6 +14,7 @@ from mlsystem.data.batch import Batch
 from mlsystem.data.mldata import MLData
 from mlsystem.diagnostics import gradient_report, summary
 from mlsystem.diagnostics.gradient_report import GradientReport
+from mlsystem.export import system_export
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
@@ -233,6 +234,42 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
         batch = data_arguments.examples(self._mlsystem, data)[0]
         self.setup(batch)
         return gradient_report.report(self, batch)
+
+    def export(
+        self, folder: Any, format: str, models: Any = None, check: bool = True
+    ) -> dict[str, Any]:
+        """Export each member to a file that other programs run, and write a manifest.
+
+        `gan.export("exported", format="onnx")` exports all members. With `models=["generator"]`
+        it exports one.
+
+        Files hold the members in inference mode. A member at `vae/encoder` becomes
+        `vae/encoder.onnx`. `manifest.json` lists for each its file, the names, shapes and dtypes of
+        inputs and outputs, versions and SHA-256 checksums. The inputs are those with which
+        `forward` calls the member. It runs once on made-up data, without effects.
+
+        If the present backend cannot write the format, or fails on a member, another installed
+        backend does so in a process of its own. It imports the modules of your classes, and runs
+        your script up to its first `setup` or `fit`, if classes are defined there. The folder
+        appears whole or not at all.
+
+        Args:
+            folder: a new folder. A folder of an earlier export is replaced.
+            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or `"torch"`.
+            models: names of members to export. By default all. A list or nested system stands for
+                its members.
+            check: whether to run each file in its own runtime, if it is installed, and to compare
+                its outputs with the member's to 1e-5, at the batch sizes 1 and 7.
+
+        Returns:
+            The content of the manifest.
+
+        Raises:
+            ImportError: no installed backend can write the format. The message has the command.
+            ValueError: an unknown format or model, a folder with other files, a system that is not
+                set up, or members that cannot be exported. The message lists all of these.
+        """
+        return system_export.export(self._mlsystem, folder, format, models, check)
 
     def compile(
         self,

@@ -1,5 +1,6 @@
 """The engine on JAX: the state is an argument and a result of each compiled step."""
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Callable
@@ -135,6 +136,10 @@ class JaxEngine(Engine):
 
     def reads_ahead(self) -> bool:
         return jax.default_backend() != "cpu"
+
+    def full_precision(self) -> contextlib.AbstractContextManager[Any]:
+        precision: contextlib.AbstractContextManager[Any] = jax.default_matmul_precision("highest")
+        return precision
 
     def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
         jax.profiler.start_trace(folder, create_perfetto_trace=True)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,16 @@ class TensorFlowEngine(Engine):
             tf.random.shuffle = before
         if dataset is not None:
             epoch._distributed_dataset = dataset
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        config = tf.config.experimental
+        before = config.tensor_float_32_execution_enabled()
+        config.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            config.enable_tensor_float_32_execution(before)
 
     def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
         tf.profiler.experimental.start(folder)

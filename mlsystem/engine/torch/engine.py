@@ -176,6 +176,35 @@ class TorchEngine(Engine):
             for module, mode in before:
                 module.training = mode
 
+    @contextlib.contextmanager
+    def tracing(self, model: Any) -> Iterator[None]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return type(model).forward(model, *args, **kwargs)
+
+        # A tracer refuses constants that require a gradient, and adds the defaults of `forward`
+        # to the inputs.
+        trained = [v.value for v in model.variables if v.value.requires_grad]
+        with self.aside(model):
+            try:
+                for value in trained:
+                    value.requires_grad_(False)
+                vars(model)["forward"] = forward
+                yield
+            finally:
+                del vars(model)["forward"]
+                for value in trained:
+                    value.requires_grad_(True)
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        matmul = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                yield
+        finally:
+            matmul.allow_tf32 = before
+
     def profile(self, folder: str) -> Callable[[], tuple[Path, str]]:
         profiler = torch.profiler.profile()
         profiler.start()

@@ -57,6 +57,17 @@ def traceable(state: list[Any], fused: bool, faster: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def drawing_freely() -> Iterator[None]:
+    """Let random draws be traced for a file. They use the generator of what runs the file."""
+    with _lock, contextlib.ExitStack() as stack:
+        if hasattr(_of_keras.random, "torch_seed_generator"):
+            stack.enter_context(
+                _replaced(_of_keras.random, "torch_seed_generator", lambda seed: None)
+            )
+        yield
+
+
+@contextlib.contextmanager
 def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, _in_this_thread(other, before) if callable(other) else other)

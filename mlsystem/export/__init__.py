@@ -1,0 +1,1 @@
+"""Exported files: every member of a system in a format that other programs run."""
