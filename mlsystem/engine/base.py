@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras import ops
+
 from mlsystem import _keras
 from mlsystem.engine.replicas import Replicas
 from mlsystem.engine.variable_scope import Scope
@@ -88,6 +90,10 @@ class Engine(ABC):
         `value` is its present value. The default is True, which is always correct.
         """
         return True
+
+    def read_later(self, value: Any) -> Callable[[], Any]:
+        """Return a function that returns a tensor as an array. It waits for that tensor only."""
+        return lambda: ops.convert_to_numpy(value)
 
     # Steps
 
