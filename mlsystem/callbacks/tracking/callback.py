@@ -101,9 +101,13 @@ class Log(BatchCallback):
         run = Run(self.model, target, kept)
         run.data = callbacks.parts[0]
         run.measured = [c for c in callbacks.callbacks if isinstance(c, MeasuredSteps)]
-        self._batch_size = getattr(epoch.data_adapter, "batch_size", None)
-        known = kept["run"] if is_run(kept["run"]) else None
-        self._is_new, self._opened = known is None, run.start(known)
+        run.settings = {
+            "epochs": self.params["epochs"],
+            "batches": self.params["steps"],
+            "batch_size": getattr(epoch.data_adapter, "batch_size", None),
+        }
+        run.is_inside = callbacks.resume is not None and callbacks.resume.inside
+        run.start(kept["run"] if is_run(kept["run"]) else None)
         self._run = run  # from here on, `close` closes it
         if engine.replicas.count == 1:
             run.draw = self.samples
@@ -119,26 +123,17 @@ class Log(BatchCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Describe the run before its first epoch. See Keras."""
-        run = self._now()
-        run.begin_epoch()
-        self._is_first = True
-        if self._is_new:
-            self.kept["run"], self._is_new = self._opened, False
-            run.describe(
-                {
-                    "epochs": self.params["epochs"],
-                    "batches": self.params["steps"],
-                    "batch_size": self._batch_size,
-                }
-            )
+        self._now().begin_epoch()
 
     def before_batches(self, first: int) -> None:
-        """Have this batch measured if a point follows. See `BatchCallback`."""
-        meter = self._now().meter
+        """Have this batch measured if a point follows it. See `BatchCallback`."""
+        run = self._now()
+        if self.every is not None:
+            run.resume_inside()
+        meter = run.meter
         if meter is not None:
             ahead = self.model.steps_per_execution
-            meter.is_due = self._is_due(ahead) if self.every else self._is_first
-        self._is_first = False
+            meter.is_due = self._is_due(ahead) if self.every else not meter.found
 
     def after_batches(self, first: int, last: int) -> None:
         """Count the batches, and add a point if it is due. See `BatchCallback`."""

@@ -10,6 +10,7 @@ class Comet(Target):
     """A project of Comet, offline with the variable `COMET_START_ONLINE=0`."""
 
     package = "comet_ml"
+    advice = "Set COMET_API_KEY, set COMET_START_ONLINE=0 to log offline"
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
         """Open an experiment. Comet logs nothing by itself."""
@@ -21,6 +22,8 @@ class Comet(Target):
         )
         project = self.place or title
         self.run: Any = comet_ml.start(project_name=project, experiment_config=config, **how)
+        if not self.run.alive:
+            raise ConnectionError("Comet's server does not answer.")
         return str(self.run.get_key())
 
     def configuration(self, values: Mapping[str, Any]) -> None:

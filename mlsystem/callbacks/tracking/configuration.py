@@ -7,9 +7,8 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
-
 from mlsystem._learner import Learner
+from mlsystem.engine import engine
 
 
 def configuration(learner: Learner, fit: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def configuration(learner: Learner, fit: Mapping[str, Any]) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python, this library, Keras, NumPy and the backend."""
     found = {"python": platform.python_version()}
-    for package in ("mlsystem", "keras", "numpy", keras.config.backend()):
+    for package in ("mlsystem", "keras", "numpy", engine.name):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # it runs from its source
@@ -47,7 +46,7 @@ def _flat(front: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{front}/{name}", value)
-        elif isinstance(value, (str, bool)):
+        elif isinstance(value, (str, int)):
             yield f"{front}/{name}", value
-        elif isinstance(value, numbers.Real):
-            yield f"{front}/{name}", value if isinstance(value, int) else float(value)
+        elif isinstance(value, numbers.Real):  # also a number of NumPy
+            yield f"{front}/{name}", float(value)

@@ -17,6 +17,7 @@ class MLflow(Target):
     """An experiment at MLflow's tracking URI. MLflow's own active run is left alone."""
 
     package = "mlflow"
+    advice = "Start the server, set MLFLOW_TRACKING_URI=sqlite:///mlflow.db"
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
         """Open a run, and the experiment if it does not exist."""

@@ -33,27 +33,32 @@ class Run:
         self.model, self.target, self.kept = model, target, kept
         self.series = Series(model._mlsystem)
         self.data: Any = None
+        self.settings: dict[str, Any] = {}  # of this fit
         self.draw: Callable[[], Any] | None = None
         self.meter: Meter | None = None
         self.measured: list[MeasuredSteps] = []
         self.is_over = False
+        self.is_inside = False  # whether an epoch is resumed in its middle
+        self._opened: str | None = None  # the new run, until it is described
+        self._is_described = False
         self._pending: Point | None = None  # computed on the device, and not read yet
         self._latest: Point | None = None  # of this epoch
         self._validations = 0  # number of those written
         self._quiet_until = 0.0
         self._has_warned = False
 
-    def start(self, run: str | None) -> str:
+    def start(self, run: str | None) -> None:
         """Open the tracker. Raise an error that says what to do if it fails."""
         if self.target is None:
-            return ""
+            return
         charts = self.series.charts()
         try:
-            return self.target.start(self.model.name, run, self.kept["batches"], charts)
+            opened = self.target.start(self.model.name, run, self.kept["batches"], charts)
+            self._opened = None if run else opened
         except Exception as error:
             raise RuntimeError(
-                f"Log cannot open a run in {self.name}: {_short(error)} Nothing is trained. See "
-                "that the tracker can be reached, or leave the callback out."
+                f"Log cannot open a run in {self.name}: {_short(error)} Nothing is trained. "
+                f"{self.target.advice}, or leave the callback out."
             ) from error
 
     @property
@@ -61,22 +66,34 @@ class Run:
         """The name of the tracker in messages."""
         return type(self.target).__name__
 
-    def describe(self, fit: Mapping[str, Any]) -> None:
-        """Write the configuration, the picture, and samples of the start."""
-        self._write("configuration", lambda: (configuration(self.model._mlsystem, fit),))
-        self._write("picture", lambda: (picture_of(self.model),))
-        self.draw_samples()
-
-    def draw_samples(self) -> None:
-        """Write a grid of samples. An error in the user's function is not caught."""
-        if self.draw is not None and self.target is not None:
-            with sampling(self.model, self.data):
-                pixels = samples.grid(self.draw)
-            self._write("image", lambda: ("samples", pixels, self.kept["batches"]))
-
     def begin_epoch(self) -> None:
-        """Note that the running means start from zero."""
+        """Describe the run before its first epoch. Note that the means start from zero."""
         self._latest = None
+        if self.meter is not None:
+            self.meter.found = {}
+        if not self._is_described:
+            self._is_described = True
+            self._describe()
+
+    def _describe(self) -> None:
+        """Write the configuration, the picture, and samples of the start."""
+
+        def settings() -> tuple[dict[str, Any]]:
+            return (configuration(self.model._mlsystem, self.settings),)
+
+        if self._opened is None:
+            self._write("resumed", settings)
+            return
+        self.kept["run"] = self._opened
+        self._write("configuration", settings)
+        self._write("picture", lambda: (picture_of(self.model),))
+        self._draw_samples()
+
+    def resume_inside(self) -> None:
+        """Note the means of an epoch that is resumed in its middle, before its next batch."""
+        if self.is_inside:
+            self.is_inside = False
+            self._latest = Point(self.model._mlsystem, self.kept["batches"], None, {})
 
     def add_point(self) -> None:
         """Copy the numbers of now on the device, and write those of the point before."""
@@ -106,7 +123,14 @@ class Run:
             found = now | self._measurements() | found
         self._log(found, self.kept["batches"])
         self._compare(logs)
-        self.draw_samples()
+        self._draw_samples()
+
+    def _draw_samples(self) -> None:
+        """Write a grid of samples. An error in the user's function is not caught."""
+        if self.draw is not None and self.target is not None:
+            with sampling(self.model, self.data):
+                pixels = samples.grid(self.draw)
+            self._write("image", lambda: ("samples", pixels, self.kept["batches"]))
 
     def _write_pending(self) -> None:
         point, self._pending = self._pending, None

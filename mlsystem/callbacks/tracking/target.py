@@ -18,9 +18,12 @@ class Target:
         place: the folder, project or experiment. None for a default.
     """
 
-    package = ""  # the module to import, also the name of the extra
+    package = ""  # the module to import
+    advice = "See that it can be reached"  # if a run cannot be opened
 
     def __init__(self, place: Any = None) -> None:
+        if place is not None and not isinstance(place, (str, Path)):
+            raise TypeError(f"Log got place={place!r}; give a name or the path of a folder.")
         self.place = place
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
@@ -36,6 +39,9 @@ class Target:
 
     def configuration(self, values: Mapping[str, Any]) -> None:
         """Write the configuration and the versions of packages."""
+
+    def resumed(self, values: Mapping[str, Any]) -> None:
+        """Write the configuration of a run that is continued, where the tracker needs that."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write one point of some series."""

@@ -18,6 +18,7 @@ class TensorBoard(Target):
     """
 
     package = "tensorboardX"
+    advice = "Choose a folder that can be written"
 
     def __init__(self, place: Any = None) -> None:
         super().__init__(None if place is None else as_folder(place, "Log('tensorboard')"))
@@ -26,11 +27,14 @@ class TensorBoard(Target):
         """Open an event file. A continued run hides the points after its checkpoint."""
         from tensorboardX import SummaryWriter
 
-        place: Path = self.place or Path("runs", title)
+        place = Path(self.place or Path("runs", title))
         number = int(run) if run and run.isdigit() else _free(place)
         folder = _numbered(place, number)
         folder.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if run else None)
+        # Files are named by the second, so that a quick second run would overwrite the first.
+        self.writer = SummaryWriter(
+            str(folder), purge_step=step + 1 if run else None, filename_suffix=f".{step}"
+        )
         if not run:
             self.writer.add_custom_scalars(_layout(charts))
         self.writer.flush()

@@ -10,6 +10,7 @@ class WandB(Target):
     """A project of W&B, online or offline as the variable `WANDB_MODE` says."""
 
     package = "wandb"
+    advice = "Log in with `wandb login`, set WANDB_MODE=offline"
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
         """Open a run. The number of batches is a value of its own, so that it may go back."""

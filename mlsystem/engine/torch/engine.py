@@ -77,7 +77,8 @@ class TorchEngine(Engine):
         if not value.is_cuda:
             return super().read_later(value)
         # A plain copy would wait for all steps that are queued by then.
-        copy, copied = torch.empty_like(value, device="cpu", pin_memory=True), torch.cuda.Event()
+        copied: Any = torch.cuda.Event  # has no annotations
+        copy, copied = torch.empty_like(value, device="cpu", pin_memory=True), copied()
         copy.copy_(value.detach(), non_blocking=True)
         copied.record()
 
