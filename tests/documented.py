@@ -167,7 +167,7 @@ NAMES = {
     },
 }
 GANS = (
-    *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
+    *("For", "GradientNorms", "Live", "Log", "Profile", "explain", "gradient_report", "picture"),
     *("distribute", "gradients", "history"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")

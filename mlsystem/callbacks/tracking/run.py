@@ -15,6 +15,7 @@ from mlsystem.callbacks.tracking.point import Point, rates
 from mlsystem.callbacks.tracking.series import Series
 from mlsystem.callbacks.tracking.target import Target
 from mlsystem.callbacks.undisturbed import sampling
+from mlsystem.engine import engine
 from mlsystem.plot.picture import system as picture_of
 
 _PAUSE = 60.0  # seconds without a try after a tracker has failed
@@ -86,7 +87,8 @@ class Run:
             return
         self.kept["run"] = self._opened
         self._write("configuration", settings)
-        self._write("picture", lambda: (picture_of(self.model),))
+        with engine.replicas.alone():  # only the first of several processes traces the model
+            self._write("picture", lambda: (picture_of(self.model),))
         self._draw_samples()
 
     def resume_inside(self) -> None:

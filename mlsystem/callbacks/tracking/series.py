@@ -43,7 +43,8 @@ class Series:
         """Return the series of each chart: training and validation, by model."""
         fronts = ["", "val_", *(f"val_{name}_" for name in self.sets)]
         charts: Charts = {}
-        for log in sorted(self.trained):
+        shown = [log for log in self.trained if not log.endswith("_skipped")]  # rarely logged
+        for log in sorted(shown, key=self._order):
             model, title = self._split(log)
             charts.setdefault(model, {})[title] = [self.name(f"{f}{log}") for f in fronts]
         return charts
@@ -54,6 +55,11 @@ class Series:
         if mode is None or value != value:
             return False
         return than is None or (value < than if mode == "min" else value > than)
+
+    def _order(self, log: str) -> tuple[int, bool, str]:
+        """Return a sort key: the sums, then the models in their order, with the loss first."""
+        model, title = self._split(log)
+        return self.models.index(model) if model else -1, title != "loss", title
 
     def _split(self, log: str) -> tuple[str, str]:
         """Return the model of a log, or "", and the name of the log in it."""

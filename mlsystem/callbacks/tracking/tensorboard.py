@@ -42,8 +42,7 @@ class TensorBoard(Target):
 
     def configuration(self, values: Mapping[str, Any]) -> None:
         """Write a table."""
-        lines = [f"| {name} | {value} |" for name, value in values.items()]
-        self.writer.add_text("configuration", "\n".join(["| name | value |", "|---|---|", *lines]))
+        self.writer.add_text("configuration", _table(values))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars."""
@@ -62,9 +61,18 @@ class TensorBoard(Target):
         else:
             self.writer.add_text("picture", f"```text\n{picture}\n```")
 
+    def best(self, values: Mapping[str, float], step: int) -> None:
+        """Write a table. A chart for each single value would hide the others."""
+        self.writer.add_text("best", _table(values), step)
+
     def end(self, failed: bool) -> None:
         """Close the file."""
         self.writer.close()
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in values.items()]
+    return "\n".join(["| name | value |", "|---|---|", *lines])
 
 
 def _numbered(place: Path, number: int) -> Path:
