@@ -167,8 +167,8 @@ NAMES = {
     },
 }
 GANS = (
-    *("For", "GradientNorms", "Live", "Profile", "explain", "gradient_report", "picture"),
     *("batch_size", "distribute", "gradients", "history", "learning_rate"),
+    *("For", "GradientNorms", "Live", "Log", "Profile", "explain", "gradient_report", "picture"),
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 

@@ -5,6 +5,7 @@
 - `For`: applies a Keras callback to one model of a system.
 - `GradientNorms`: logs the gradient norm of each loss in each model.
 - `Live`: shows a training run while it lasts, in a terminal or a notebook.
+- `Log`: sends a training run to TensorBoard, W&B, MLflow, trackio, Comet or your own logger.
 - `Profile`: writes a profiler trace of some steps.
 """
 
@@ -14,5 +15,6 @@ from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
+from mlsystem.callbacks.tracking import Log
 
-__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"]
+__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Log", "Profile"]

@@ -23,20 +23,21 @@ def choose_mode(callback: Any, model: Any, of: str = "") -> None:
     sets = validation_names.names(model)
     is_keras_own = not _learner.is_system(model) and not sets
     if getattr(callback, "mode", None) == "auto" and not is_keras_own:
-        monitor, modes = getattr(callback, "monitor", ""), _modes(model)
+        monitor, found = getattr(callback, "monitor", ""), modes(model)
         name = monitor.removeprefix(validation_names.front(monitor, sets))
-        callback.mode = modes.get(f"{of}_{name}", modes.get(name, "auto"))
+        callback.mode = found.get(f"{of}_{name}", found.get(name, "auto"))
 
 
-def _modes(model: Any) -> dict[str, str]:
+def modes(model: Any) -> dict[str, str]:
+    """Return "min" or "max" for each loss and metric whose better side is known, by its log."""
     owners = model._mlsystem.logs.owners.items()
     of_losses = [log for log, owner in owners if owner.lower().startswith(_LOSSES)]
-    modes = dict.fromkeys(["loss", *of_losses], "min")
+    found = dict.fromkeys(["loss", *of_losses], "min")
     for name, metrics in _metrics(model).items():
         for metric in metrics.metrics:
             if direction := _keras.direction(metric):
-                modes[name + metric.name] = "max" if direction == "up" else "min"
-    return modes
+                found[name + metric.name] = "max" if direction == "up" else "min"
+    return found
 
 
 def _metrics(model: Any) -> dict[str, Any]:

@@ -92,6 +92,10 @@ class Engine(ABC):
         """
         return True
 
+    def read_later(self, value: Any) -> Callable[[], Any]:
+        """Return a function that returns a tensor as an array. It waits for that tensor only."""
+        return lambda: ops.convert_to_numpy(value)
+
     # Steps
 
     @abstractmethod

@@ -16,6 +16,7 @@ from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
+from mlsystem.callbacks.tracking import Log
 from mlsystem.data.batch import array, mapped
 
 # The attribute of each callback that holds the path it writes to.
@@ -27,8 +28,9 @@ _WRITE: dict[type, str] = {
     of_keras.ModelCheckpoint: "filepath",
     of_keras.TensorBoard: "log_dir",
 }
-# OrbaxCheckpoint opens its folder in its constructor. The profile of one batch shows nothing.
-_LEFT_OUT = (Profile, getattr(of_keras, "OrbaxCheckpoint", Profile))
+# OrbaxCheckpoint opens its folder in its constructor. The profile of one batch shows nothing, and
+# trackers keep no trial runs.
+_LEFT_OUT = (Log, Profile, getattr(of_keras, "OrbaxCheckpoint", Profile))
 
 
 @contextlib.contextmanager

@@ -109,7 +109,8 @@ def value_range_of(rows: list[Any]) -> tuple[float, float]:
 
 
 def _holds(pair: tuple[float, float], low: float, high: float) -> bool:
-    slack = 0.01 * (pair[1] - pair[0])  # a network may exceed the range of its data by a little
+    # A network may exceed the range of its data by a little.
+    slack = 0.01 * min(pair[1] - pair[0], high - low)
     return pair[0] - slack <= low and high <= pair[1] + slack
 
 

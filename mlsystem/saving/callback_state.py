@@ -53,6 +53,11 @@ class CallbackStates:
                 if not _is_place(callback, value):
                     _set(callback, attribute, copy.deepcopy(value))
 
+    def saved(self, callback: Any, states: list[Any]) -> dict[str, Any]:
+        """Return the saved attributes of a callback, before they are restored."""
+        found = (state for known, state in self._matched(states) if known is callback)
+        return next((state["attributes"] for state in found), {})
+
     def write_files(self, states: list[Any]) -> None:
         """Restore the files of CSVLoggers, after their attributes are restored."""
         for callback, state in self._matched(states):

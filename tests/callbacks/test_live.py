@@ -10,11 +10,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from compared import state
 from interrupted import Interrupt, Interrupted
 from keras import layers, ops
 from rich.console import Console
-from toys import Drawing, Fooler, Scale, TinyGAN, approx, number, ones
+from sampled import Sampled, ended, images
+from toys import Scale, TinyGAN, approx, number, ones
 from trained import train
 
 import mlsystem as ml
@@ -82,56 +82,9 @@ def notebook(monkeypatch):
     return handles
 
 
-class Normed(Fooler):
-    """A generator whose statistics change when it is called in training mode."""
-
-    def __init__(self):
-        super().__init__(1.0)
-        self.norm = layers.BatchNormalization()
-
-    def forward(self, x, training=None):
-        return super().forward(self.norm(x, training=training))
-
-
-class Sampled(Drawing):
-    """A GAN of noise, with batch normalization."""
-
-    def __init__(self):
-        super().__init__()
-        self.generator = Normed()
-
-    def forward(self, x, training=None):
-        noise = keras.random.normal(ops.shape(x), seed=self.seed)
-        fake = self.generator(noise, training=training)
-        return {"real": self.discriminator(x), "fake": self.discriminator(fake)}
-
-
-def images(gan):
-    """A function that draws samples, and changes all that a call of a model may change."""
-
-    def samples():
-        keras.random.normal((2,))  # from the seed that all layers share
-        np.random.rand()
-        noise = keras.random.normal((4, 1), seed=gan.seed)
-        return ops.reshape(gan.generator(noise, training=True), (1, 2, 2))
-
-    return samples
-
-
-def ended(live, **given):
-    """All that a training leaves, with the draws that come next."""
-    keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(0)
-    gan = Sampled()
-    given = {"validation_data": (ones(),), "batch_size": 4, "verbose": 0, "epochs": 3} | given
-    history = gan.fit(ones(16), callbacks=[live(gan)] if live else None, **given).history
-    left = {"draw": ops.convert_to_numpy(keras.random.normal((2,))), "numpy": np.random.rand()}
-    return history, state(gan) | left
-
-
 @pytest.mark.parametrize("given", [{}, {"validation_every": 3}], ids=str)
 def test_training_is_the_same_to_the_bit(given, tmp_path, terminal, always):
-    expected = ended(None, **given)
+    expected = ended(**given)
     path = tmp_path / "samples.png"
     found = ended(lambda gan: Live(images(gan), every=1e-6, gradients=True, path=path), **given)
     assert found[0] == expected[0]

@@ -152,6 +152,7 @@ def fit(name, folder=None, seed=7, epochs=EPOCHS, **given):
     if folder is not None:
         given |= {"callbacks": [keras.callbacks.CSVLogger(folder / f"{name}.csv")], "verbose": 2}
         given["callbacks"].append(ml.callbacks.Checkpoint(folder / name))
+        given["callbacks"].append(ml.callbacks.Log("tensorboard", folder / "runs" / name, every=5))
     given = {"batch_size": parity.BATCH, "epochs": epochs, "verbose": 0} | given
     history = system.fit(*data_of(name), **given).history
     text = json.dumps(history, default=float)

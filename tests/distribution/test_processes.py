@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import systems_apart as apart
+from event_files import events
 from processes import run, started
 
 # Torch compiles fastest. The others train what an engine decides.
@@ -70,6 +71,10 @@ def test_the_first_process_writes_and_shows(folder, texts):
         assert len((folder / f"{name}.csv").read_text().splitlines()) == 1 + apart.EPOCHS
         files = [path.name for path in (folder / name).glob("step-*")]
         assert files == ["step-0000000020.weights.h5"]
+        scalars = events(folder / "runs" / name)[0]
+        assert list(scalars["loss"]) == [5, 10, 15, 20]
+    # A second run would have a folder of its own.
+    assert {path.name for path in (folder / "runs").iterdir()} == set(NAMES)
 
 
 @pytest.mark.once

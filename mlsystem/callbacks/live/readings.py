@@ -90,7 +90,7 @@ def _number(value: Any) -> float:
     return float(ops.convert_to_numpy(value))
 
 
-def _trackers(learner: Learner) -> dict[str, Any]:
+def trackers(learner: Learner) -> dict[str, Any]:
     """Return the running means of the losses and of what is logged."""
     found = dict(learner.logs.trackers)
     if not _learner.is_system(learner.model):
@@ -99,7 +99,7 @@ def _trackers(learner: Learner) -> dict[str, Any]:
 
 
 def _sums(learner: Learner) -> dict[str, tuple[float, float]]:
-    return {n: (_number(t.total), _number(t.count)) for n, t in _trackers(learner).items()}
+    return {n: (_number(t.total), _number(t.count)) for n, t in trackers(learner).items()}
 
 
 def _metrics(learner: Learner) -> dict[str, float]:
