@@ -33,7 +33,7 @@ def test_the_public_names():
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
     assert mlsystem.callbacks.__all__ == [
-        *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"),
+        *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile", "RayReport"),
     ]
     assert mlsystem.plot.__all__ == ["Picture", "gradients", "history", "samples", "system"]
     for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot):

@@ -6,6 +6,7 @@
 - `GradientNorms`: logs the gradient norm of each loss in each model.
 - `Live`: shows a training run while it lasts, in a terminal or a notebook.
 - `Profile`: writes a profiler trace of some steps.
+- `RayReport`: reports metrics and checkpoints to Ray Train.
 """
 
 from mlsystem.callbacks.advice import Advice
@@ -14,5 +15,6 @@ from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
+from mlsystem.callbacks.ray_report import RayReport
 
-__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile"]
+__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Profile", "RayReport"]
