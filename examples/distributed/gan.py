@@ -83,7 +83,9 @@ def main(folder="runs/distributed", epochs=10, samples=5000):
     gan.fit(digits(samples), **given, callbacks=[checkpoint], resume=folder)
     losses = gan.evaluate(digits(samples), batch_size=100, verbose=0, return_dict=True)
     if ml.process_index() == 0:
-        print(f"{ml.process_count()} processes: loss of the generator {losses['generator_loss']:.4f}")
+        print(
+            f"{ml.process_count()} processes: loss of the generator {losses['generator_loss']:.4f}"
+        )
     return losses
 
 
