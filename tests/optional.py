@@ -20,3 +20,8 @@ def needs(name):
             raise
         reason = f"{name} is not installed; `tox -e ship` runs this test"
         pytest.skip(reason, allow_module_level=True)
+
+
+ship_only = pytest.mark.skipif(
+    not os.environ.get("MLSYSTEM_SHIP"), reason="takes long; `tox -e ship` runs this test"
+)

@@ -33,7 +33,7 @@ def test_the_public_names():
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]
     assert mlsystem.callbacks.__all__ == [
-        *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Log", "Profile"),
+        *("Advice", "Checkpoint", "For", "GradientNorms", "Live", "Log", "Profile", "RayReport"),
     ]
     assert mlsystem.plot.__all__ == ["Picture", "gradients", "history", "samples", "system"]
     assert mlsystem.tune.__all__ == [

@@ -7,6 +7,7 @@
 - `Live`: shows a training run while it lasts, in a terminal or a notebook.
 - `Log`: sends a training run to TensorBoard, W&B, MLflow, trackio, Comet or your own logger.
 - `Profile`: writes a profiler trace of some steps.
+- `RayReport`: reports metrics and checkpoints to Ray Train.
 """
 
 from mlsystem.callbacks.advice import Advice
@@ -15,6 +16,16 @@ from mlsystem.callbacks.for_model import For
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.callbacks.live import Live
 from mlsystem.callbacks.profile import Profile
+from mlsystem.callbacks.ray_report import RayReport
 from mlsystem.callbacks.tracking import Log
 
-__all__ = ["Advice", "Checkpoint", "For", "GradientNorms", "Live", "Log", "Profile"]
+__all__ = [
+    "Advice",
+    "Checkpoint",
+    "For",
+    "GradientNorms",
+    "Live",
+    "Log",
+    "Profile",
+    "RayReport",
+]

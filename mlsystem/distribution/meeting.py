@@ -5,6 +5,7 @@ import struct
 import time
 
 from mlsystem.distribution.launch import Launch
+from mlsystem.engine.meeting_errors import check_count, unreachable
 
 
 def meet(launch: Launch, timeout: float) -> None:
@@ -26,18 +27,15 @@ def _come(launch: Launch, timeout: float, end: float) -> None:
     while True:
         try:
             with socket.create_connection((host, int(port)), 5) as met:
-                met.sendall(struct.pack("!i", launch.index))
+                met.sendall(struct.pack("!ii", launch.index, launch.count))
                 met.settimeout(max(end - time.monotonic(), 0.1))
-                if met.recv(1):  # all have come
+                if answer := met.recv(4):  # all have come
+                    check_count(launch, 0, struct.unpack("!i", answer)[0])
                     return
             raise OSError("it did not wait for all processes")
         except OSError as error:
             if time.monotonic() >= end:
-                raise ConnectionError(
-                    f"Process {launch.index} of {launch.count} cannot reach the first process at "
-                    f"{launch.address} within {timeout:g} seconds ({error}). Check the address "
-                    f"from {launch.by}, the firewall, and that all processes run."
-                ) from error
+                raise unreachable(launch, timeout, error) from error
             time.sleep(0.1)
 
 
@@ -51,10 +49,13 @@ def _wait_for_all(launch: Launch, timeout: float, end: float) -> None:
                 one, _ = server.accept()
                 one.settimeout(5)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                came[struct.unpack("!i", one.recv(4))[0]] = one
+                index, count = struct.unpack("!ii", one.recv(8))
+                came[index] = one
+                if count != launch.count:
+                    _answer(one, launch)  # so that it fails too
+                    check_count(launch, index, count)
         for one in came.values():
-            one.sendall(b"!")
-            one.recv(1)  # until it has closed: then the port is free
+            _answer(one, launch)
     except TimeoutError as error:
         missing = [i for i in range(1, launch.count) if i not in came]
         raise RuntimeError(
@@ -63,9 +64,13 @@ def _wait_for_all(launch: Launch, timeout: float, end: float) -> None:
             "to ml.distribute."
         ) from error
     except OSError as error:
-        raise RuntimeError(
-            f"The first process cannot listen at {launch.address} ({error}). Choose a free port."
-        ) from error
+        raise unreachable(launch, timeout, error) from error
     finally:
         for one in came.values():
             one.close()
+
+
+def _answer(one: socket.socket, launch: Launch) -> None:
+    """Tell a process the number of processes, and wait until it has left: its port is free then."""
+    one.sendall(struct.pack("!i", launch.count))
+    one.recv(1)

@@ -32,7 +32,7 @@ def find(place: Any) -> "Resume | None":
     if path.is_file() or path.suffix in (".keras", ".h5"):
         raise ValueError(f"resume={str(place)!r} is neither a folder nor a checkpoint in one.")
     written = sorted(path.glob(f"step-*{checkpoint_file.ENDING}"))
-    newest = str(written[-1]) if written else "none"
+    newest = written[-1].name if written else "none"  # processes may have folders of their own
     first_process.check_same(newest, f"The newest checkpoint in '{path}'")
     return Resume(written[-1]) if written else None
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mlsystem import _keras
+from mlsystem.engine.meeting_errors import check_count, unreachable
 from mlsystem.engine.replicas import FAR, Replicas, buckets, fold_noise
 
 # How long an exchange may take. A process that ends is noticed at once on CPUs.
@@ -226,14 +227,17 @@ def _connect(launch: Any, timeout: float) -> None:
     host, _, port = launch.address.rpartition(":")
     # `torchrun` runs a store of its own at the address.
     is_served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        host,
-        int(port),
-        launch.count,
-        is_master=launch.index == 0 and not is_served,
-        timeout=datetime.timedelta(seconds=timeout),
-        wait_for_workers=False,
-    )
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host,
+            int(port),
+            launch.count,
+            is_master=launch.index == 0 and not is_served,
+            timeout=datetime.timedelta(seconds=max(timeout, 1)),
+            wait_for_workers=False,
+        )
+    except dist.DistError as error:
+        raise unreachable(launch, timeout, error) from error
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     met = dist.PrefixStore(f"mlsystem/{attempt}", store)  # type: ignore[attr-defined]
     _meet(met, launch, timeout)
@@ -253,7 +257,7 @@ def _leave() -> None:
 
 def _meet(store: Any, launch: Any, timeout: float) -> None:
     """Wait until all processes have come."""
-    store.set(f"here/{launch.index}", "")
+    store.set(f"here/{launch.index}", str(launch.count))
     for index in range(launch.count):
         try:
             store.wait([f"here/{index}"], datetime.timedelta(seconds=timeout))
@@ -263,3 +267,4 @@ def _meet(store: Any, launch: Any, timeout: float) -> None:
                 f"{timeout:g} seconds. Start all {launch.count} processes, or give a longer "
                 "`timeout` to ml.distribute."
             ) from error
+        check_count(launch, index, int(store.get(f"here/{index}")))
