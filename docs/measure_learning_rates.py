@@ -27,8 +27,8 @@ FIGURES = {
     "anomaly_detection": ("autoencoder", [{"seed": seed} for seed in range(3)]),
     "domain_adaptation": ("adapted", [{"seeds": (seed,)} for seed in range(3)]),
     "byol": ("after", [{"seed": seed} for seed in range(3)]),
-    "balanced_gan": ("always modes", [{"seeds": (0,)}]),
     "td3": ("after", [{"seed": seed} for seed in range(2)]),
+    "balanced_gan": ("always modes", [{"seeds": (0,)}]),
 }
 
 

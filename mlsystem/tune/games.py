@@ -16,7 +16,8 @@ from mlsystem.routing import loss_weights
 def players(learner: Learner, batch: Any) -> dict[str, str]:
     """Return the models in a game, each with another model that moves its loss.
 
-    That model gets a gradient of the loss, and does not follow it now, or with another sign.
+    That model gets a gradient of the loss, and does not follow it, or follows it with another sign.
+    A weight that is 0 now, as that of a schedule at its start, makes no game yet.
 
     Args:
         learner: the learner of a system that is set up.
@@ -31,21 +32,20 @@ def players(learner: Learner, batch: Any) -> dict[str, str]:
         model: other
         for model, other in pairs
         if any(
-            (norms[loss].get(other) or 0) > 0 and signs.get((loss, other)) != sign
+            (norms[loss].get(other) or 0) > 0 and signs.get((loss, other), -sign) == -sign
             for (loss, name), sign in signs.items()
-            if name == model
+            if name == model and sign
         )
     }
 
 
 def _signs(learner: Learner, losses: list[str]) -> dict[tuple[str, str], float]:
-    """Return, for each loss that a model follows, whether it lowers (1) or raises (-1) it now."""
+    """Return, for each loss that a model follows, whether it lowers (1) or raises (-1) it, or 0."""
     rows = learner.rows(losses)
-    found = {
+    return {
         (loss, model): _sign(learner, rows[model].get(loss, (1.0,)))
         for loss, model in gradient_report.followed(learner, losses)
     }
-    return {route: sign for route, sign in found.items() if sign}
 
 
 def _sign(learner: Learner, factors: tuple[Any, ...]) -> float:
