@@ -36,6 +36,9 @@ class Given(Target):
         """Use the object as it is."""
         return ""
 
+    def picture(self, picture: Any) -> None:
+        """Draw nothing: the object takes no images."""
+
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Call the object."""
         self.logger.log(dict(values), step)
