@@ -113,6 +113,10 @@ class Live(BatchCallback):
         """Note the epoch. See Keras."""
         self._now().begin_epoch(epoch)
 
+    def most(self) -> int | None:
+        """Return 1 if batches are measured. See `BatchCallback`."""
+        return 1 if self.gradients else None
+
     def before_batches(self, first: int) -> None:
         """Have this batch measured if the view is due. See `BatchCallback`."""
         self._now().before()
