@@ -55,7 +55,7 @@ class LoopedStep:
     def _see(self, start: float, count: int, logs: Any) -> None:
         """Let the next group be longer, if one of the longest so far was short."""
         if count == self.most and not self.is_new:
-            jax.block_until_ready(logs)
+            jax.block_until_ready(logs)  # type: ignore[no-untyped-call]
             self.most *= 1 + (time.perf_counter() - start < LONG)
         self.is_new = False
 
