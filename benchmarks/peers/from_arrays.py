@@ -11,12 +11,12 @@ from benchmarks.peers.keras_fit import MLSystem
 from benchmarks.peers.raw_jax import RawJax, State
 from benchmarks.program import Segment
 
-EPOCHS = 3  # the first of them is not timed
+EPOCHS = 3  # of a segment; the first is not timed
 
 
-def arrays(segment: Segment) -> tuple[Any, ...]:
-    """The batches of a segment, stacked."""
-    given = [segment.batches[i % len(segment.batches)] for i in range(len(segment))]
+def arrays(segment: Segment, count: int) -> tuple[Any, ...]:
+    """The first batches of a segment, stacked."""
+    given = [segment.batches[i % len(segment.batches)] for i in range(count)]
     return tuple(np.stack(parts) for parts in zip(*given, strict=True))
 
 
@@ -28,8 +28,9 @@ class Arrays(MLSystem):
         self.every = 128  # batches in the first call, which then compiles what later calls need
 
     def train(self, segment: Any) -> dict[str, float]:
-        data = [part.reshape(-1, *part.shape[2:]) for part in arrays(segment)]
         epochs = EPOCHS if len(segment) > self.every else 1
+        count = len(segment) // epochs
+        data = [part.reshape(-1, *part.shape[2:]) for part in arrays(segment, count)]
         ends: list[float] = []
 
         def note(epoch: int, logs: Any) -> None:
@@ -40,7 +41,7 @@ class Arrays(MLSystem):
         given = {"batch_size": self.workload.batch, "epochs": epochs, "callbacks": callbacks}
         losses = self.fit(*data, **given)
         if epochs > 1:
-            segment.each = (ends[-1] - ends[0]) / (epochs - 1) / len(segment)
+            segment.each = (ends[-1] - ends[0]) / (epochs - 1) / count
         return losses
 
 
@@ -57,7 +58,7 @@ class Scan(RawJax):
 
     def train(self, segment: Any) -> dict[str, float]:
         self.state["totals"] = jax.tree.map(jax.numpy.zeros_like, self.state["totals"])
-        batches = jax.device_put(arrays(segment))
+        batches = jax.device_put(arrays(segment, len(segment)))
         segment.wait()
         start = time.perf_counter()
         self.state = self.scanned(self.state, batches)

@@ -81,11 +81,10 @@ class Trainer(_keras.Hooks):
             max_time: time limit, in seconds or as a `datetime.timedelta`, from the call on.
                 Training stops after the batch that reaches it, as if a callback stopped it. A later
                 `resume` continues from there.
-            on_device: "auto" runs many short steps on arrays as one program, on JAX. How steps are
-                grouped changes no bit of the result. Steps run one at a time where a callback is
-                told of each batch. False runs each step as a program of its own, with other
-                rounding. True runs convolutions in groups on a CPU too, where they are slower, and
-                raises an error where "auto" would run single steps for another reason.
+            on_device: "auto" runs many short steps on arrays as one program, on JAX. It takes
+                single steps where a callback is told of each batch. The grouping of steps changes
+                no bit of the result. False runs each step as a program of its own, with other
+                rounding. True raises an error, with the reason, where "auto" takes single steps.
             kwargs: the other arguments of `keras.Model.fit`.
 
         Raises:
