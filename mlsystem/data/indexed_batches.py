@@ -22,6 +22,7 @@ class IndexedBatches:
     Attributes:
         group: the number of batches of the next step.
         most: the largest number of batches that the compiled step wants in one group.
+        insists: whether groups are wanted even where they are slower.
 
     Args:
         arrays: a structure of NumPy arrays. A part may be None.
@@ -35,6 +36,7 @@ class IndexedBatches:
     ) -> None:
         self.arrays, self.rows, self.batch_size, self.gather = arrays, rows, batch_size, gather
         self.group = self.most = 1
+        self.insists = False
         self.size = window_size(arrays, batch_size)
         self.full = _length(arrays) // batch_size
         self.position = 0  # the number of batches before the next one

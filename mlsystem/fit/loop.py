@@ -34,13 +34,14 @@ class Loop:
 
     def __init__(self, call: Any, epoch: Any) -> None:
         self.learner, self.callbacks, self.epoch = call.learner, call.callbacks, epoch
+        self.insists = call.arguments.on_device is True
         self.latest: IndexedBatches | None = None
 
     def batches(self) -> IndexedBatches:
         """Return the batches of the next epoch."""
         arrays, rows, size = _keras.indexed(self.epoch.data_adapter)
         made = IndexedBatches(arrays, rows, size, engine.gatherer(arrays))
-        made.most = self.latest.most if self.latest else 1
+        made.most, made.insists = self.latest.most if self.latest else 1, self.insists
         self.latest = made
         return made
 

@@ -139,6 +139,9 @@ def test_convolutions_on_a_cpu_run_one_step_at_a_time():
     looped = convolved()
     assert set(looped[3]) == {1}
     assert_equal(looped, convolved(on_device=False))
+    insisted = convolved(on_device=True)
+    assert max(insisted[3]) > 1
+    assert_close(looped, insisted)
 
 
 class Batches(keras.utils.PyDataset):
@@ -192,6 +195,7 @@ def test_which_callbacks_are_told_of_each_batch(tmp_path):
     silent += [keras.callbacks.ProgbarLogger(), ml.callbacks.Live(), ml.callbacks.For("a", saves())]
     heard = [Listening(), saves(save_freq=4), ml.callbacks.GradientNorms(), ml.callbacks.Advice()]
     heard += [ml.callbacks.Profile(tmp_path), ml.callbacks.Live(gradients=True)]
+    heard += [ml.callbacks.Live(every=0.01)]
     heard += [ml.callbacks.For("a", Listening()), keras.callbacks.TerminateOnNaN()]
     heard += [keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]
     assert min(map(loop._most, silent)) > 1

@@ -67,14 +67,15 @@ class LoopedStep:
         self.is_new, self.programs[shapes] = True, None
         if batches.size > 1:
             traced = self.step.trace(values, batches.peek())
-            if jax.default_backend() != "cpu" or _is_light(traced.jaxpr.jaxpr):
+            is_wanted = batches.insists or jax.default_backend() != "cpu"
+            if is_wanted or _is_light(traced.jaxpr.jaxpr):
                 self.programs[shapes] = jax.jit(_looped(traced), donate_argnums=0)
 
 
 def _shapes(batches: Any) -> Any:
     leaves, structure = jax.tree.flatten(batches.arrays)
     each = tuple([(leaf.shape[1:], leaf.dtype.str) for leaf in leaves])
-    return structure, each, batches.batch_size, batches.size
+    return structure, each, batches.batch_size, batches.size, batches.insists
 
 
 def _looped(traced: Any) -> Program:
@@ -88,7 +89,7 @@ def _looped(traced: Any) -> Program:
             return jax.tree.unflatten(outputs, [_strong(leaf) for leaf in found])
 
         logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), traced.out_info[0])
-        return jax.lax.fori_loop(0, count, one, (logs, values))
+        return jax.lax.fori_loop(0, count, one, (logs, [_strong(value) for value in values]))
 
     return looped
 
