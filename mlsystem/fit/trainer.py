@@ -84,7 +84,8 @@ class Trainer(_keras.Hooks):
             on_device: "auto" runs many short steps on arrays as one program, on JAX. It takes
                 single steps where a callback is told of each batch. The grouping of steps changes
                 no bit of the result. False runs each step as a program of its own, with other
-                rounding. True raises an error, with the reason, where "auto" takes single steps.
+                rounding. True also runs long steps in groups, which is slower on a CPU. It raises
+                an error, with the reason, where single steps must be taken.
             kwargs: the other arguments of `keras.Model.fit`.
 
         Raises:

@@ -18,8 +18,6 @@ from mlsystem.engine import engine
 
 _GROUP = 0.1  # seconds, which a group of steps does not take
 
-SHORT = 0.1  # seconds; groups of batches take less
-
 
 class Live(BatchCallback):
     """A callback that shows a training run while it lasts, with a row or a panel for each model.
