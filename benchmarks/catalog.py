@@ -40,6 +40,11 @@ JAX = [
     Entry(FLAX, "raw_jax:RawJax", needs=("flax", "optax")),
     Entry("keras guide", GUIDE, like=FLAX),
 ]
+# Where steps are short.
+GROUPED = [
+    Entry("mlsystem arrays", "from_arrays:Arrays", like=FLAX),
+    Entry("scan alone", "from_arrays:Scan", needs=("flax", "optax"), like=FLAX),
+]
 TENSORFLOW = [Entry("mlsystem", OURS), Entry("keras guide", GUIDE)]
 MANY = [
     Entry(f"{routing} {count}", OURS, {"models": count, "routing": routing}, steps=steps)
@@ -63,7 +68,7 @@ def entries(backend: str, workload: Workload, device: str) -> list[Entry]:
         return MANY if workload.kind == "many" else SCHEDULES
     if backend == "jax" and device == "cpu" and workload.kind not in ("mlp", "vae"):
         return [JAX[0], *JAX[2:]]  # where steps are long, 32 of them together save little
-    return {"torch": TORCH, "jax": JAX, "tensorflow": TENSORFLOW}[backend]
+    return {"torch": TORCH, "jax": [*JAX, *GROUPED], "tensorflow": TENSORFLOW}[backend]
 
 
 def _from_source(backend: str, needs: tuple[str, ...]) -> list[Entry]:

@@ -69,6 +69,7 @@ class Segment:
         self.first = -(-skipped // every) * every
         self.last = (steps - 1) // every * every
         self.times: dict[int, float] = {}
+        self.each: float | None = None  # seconds per step, of a program that measures it itself
 
     def __len__(self) -> int:
         return self.steps
@@ -88,8 +89,8 @@ class Segment:
 
     def seconds(self) -> float | None:
         """Seconds per step in between; None for a segment that is too short."""
-        if self.first >= self.last:
-            return None
+        if self.each is not None or self.first >= self.last:
+            return self.each
         return (self.times[self.last] - self.times[self.first]) / (self.last - self.first)
 
 

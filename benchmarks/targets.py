@@ -41,6 +41,7 @@ FIGURES = {
 ALL, EACH = "mlp vae dcgan wgan_gp byol dcgan64", "torch jax tensorflow"
 AUTO, TRUE, EAGER, OURS = "mlsystem auto", "mlsystem True", "mlsystem eager", "mlsystem"
 LIGHTNING, RAW, FIT, FROM = "lightning", "raw optax+flax", "keras fit", " ".join(SOURCES)
+ARRAYS = "mlsystem arrays"
 MANY, SCHEDULES = ("sum 64", "sum 4"), ("every fifth", "with", "without")
 
 TARGETS = [
@@ -48,6 +49,9 @@ TARGETS = [
     Target("True / Lightning", 0.6, 0.35, "torch", "mlp vae dcgan byol", (TRUE, LIGHTNING)),
     Target("auto / raw loop", 1.0, 0.8, "torch", "vae dcgan", (AUTO, "raw loop")),
     Target("mlsystem / optax+flax", 1.05, 0.9, "jax", ALL, (OURS, RAW)),
+    Target("arrays / optax+flax", 0.5, 0.25, "jax", "mlp", (ARRAYS, RAW)),
+    Target("arrays / optax+flax", 0.95, 0.8, "jax", "vae", (ARRAYS, RAW)),
+    Target("arrays / the scan alone", 1.5, 1.2, "jax", "mlp", (ARRAYS, "scan alone")),
     Target("32 together / optax+flax", 0.4, 0.2, "jax", "mlp", ("mlsystem x32", RAW)),
     Target("mlsystem / Keras' guide", 0.85, 0.7, "tensorflow", "dcgan", (OURS, "keras guide")),
     Target("first step, auto - eager (s)", 1.5, 0.7, "torch", "dcgan", (AUTO, EAGER),

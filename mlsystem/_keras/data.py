@@ -9,6 +9,7 @@ these:
 - `is_tf_dataset`, `is_torch_dataloader`, `is_grain_dataset`, `can_convert_arrays`: tells the kinds
   of data apart.
 - `train_validation_split`: what `fit(validation_split=)` does.
+- `convert_to_sliceable`, `NumpySliceable`: arrays as `fit` reads them, for steps in a loop.
 
 What happens without these differs:
 
@@ -20,6 +21,8 @@ What happens without these differs:
 - `ArrayDataAdapter._shuffle`, `_tf_shuffle` (since 3.16), `TFEpochIterator._distribute_strategy`,
   `_distributed_dataset`: makes TensorFlow's data set of shuffled arrays again in an order that a
   checkpoint can restore. Without them, a resumed run has another order.
+- `ArrayDataAdapter._inputs`, `_num_samples`, `_shuffle`: the arrays, their number, and whether
+  their order is drawn at once. Without `_shuffle`, steps do not run in a loop on the device.
 - `EpochIterator._interrupted_warning`: Keras does not warn where several processes drop a last
   batch. Without it, Keras warns.
 - `_dataloader`, `_dataset`, `_get_iterator` of the adapters of torch, Grain and `PyDataset`: the
@@ -33,13 +36,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlsystem._keras.lookup import needed
+from mlsystem._keras.lookup import attribute, needed
 
 with needed():
     from keras.src.trainers import data_adapters
     from keras.src.trainers.data_adapters import data_adapter_utils
     from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
-    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+    from keras.src.trainers.data_adapters.array_slicing import (
+        NumpySliceable,
+        convert_to_sliceable,
+        train_validation_split,
+    )
     from keras.src.trainers.data_adapters.data_adapter import DataAdapter as DataAdapter
 
     data_adapter = data_adapters.get_data_adapter  # what `fit` reads x, y and sample_weight by
@@ -113,6 +120,39 @@ def read_anew(epoch: Any) -> None:
     """Let Keras' iterator on TensorFlow read another data set, which its adapter makes."""
     if hasattr(epoch, "_distributed_dataset"):
         epoch._distributed_dataset = epoch.data_adapter.get_tf_dataset()
+
+
+def is_indexed(adapter: Any) -> bool:
+    """Return whether `indexed` can read data: arrays whose order is drawn once an epoch."""
+    is_array = type(adapter) is data_adapters.ArrayDataAdapter
+    if not is_array or getattr(adapter, "_shuffle", "batch") == "batch":
+        return False
+    first = keras.tree.map_structure(
+        lambda leaf: None if leaf is None else leaf[:1], _inputs(adapter)
+    )
+    leaves = keras.tree.flatten(convert_to_sliceable(first, target_backend="jax"))
+    found = [leaf for leaf in leaves if leaf is not None]
+    return all(type(leaf) is NumpySliceable and leaf.array.dtype.kind in "biuf" for leaf in found)
+
+
+def indexed(adapter: Any) -> tuple[Any, Iterator[Any], int]:
+    """Return what `fit` reads from arrays: NumPy arrays, row numbers of each batch, batch size.
+
+    The row numbers come in the order that Keras draws when the first batch is read.
+    """
+    own = _inputs(adapter)
+    arrays = convert_to_sliceable(own, target_backend="jax")
+    adapter._inputs = np.arange(adapter._num_samples)
+    try:
+        rows = adapter.get_numpy_iterator()
+    finally:
+        adapter._inputs = own
+    read = keras.tree.map_structure(lambda leaf: None if leaf is None else leaf.array, arrays)
+    return read, rows, adapter.batch_size
+
+
+def _inputs(adapter: Any) -> Any:
+    return attribute("_inputs", adapter)
 
 
 class _Mapped:

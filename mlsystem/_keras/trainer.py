@@ -180,11 +180,14 @@ class _Followed(EpochIterator):
     """Lets a `position` know of each iterator over the data, and of each step it is read for."""
 
     position: Any = None
+    loop: Any = None  # groups steps, and makes the batches of arrays for them
     steps_per_execution: int
 
     def _get_iterator(self) -> Any:
         if self.position is not None:
             self.position.make()
+        if self.loop is not None:
+            return self.loop.batches()
         # Keras 3.16 would stack the batches of an execution on JAX; our step does so itself.
         steps, self.steps_per_execution = self.steps_per_execution, 1
         try:
@@ -196,6 +199,8 @@ class _Followed(EpochIterator):
 
     def _enumerate_iterator(self) -> Any:
         steps = super()._enumerate_iterator()
+        if self.loop is not None:
+            steps = self.loop.grouped(steps)
         return steps if self.position is None else self.position.follow(steps)
 
 

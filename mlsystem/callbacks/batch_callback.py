@@ -22,6 +22,10 @@ class BatchCallback(keras.callbacks.Callback):
     def after_batches(self, first: int, last: int) -> None:
         """Act after a step, once the other callbacks have run their hooks."""
 
+    def most(self) -> int | None:
+        """Return how many batches may run before the callback acts. None for any number."""
+        return 1
+
     def close(self) -> None:
         """Clean up when `fit` ends, also after an error."""
 

@@ -151,6 +151,12 @@ class Checkpoint(keras.callbacks.Callback):
     def _is_due(self) -> bool:
         return self._position.total // self.every > self.saved // self.every
 
+    def most(self) -> int | None:
+        """Return the number of batches up to the next checkpoint. None in an epoch without."""
+        if self.every == "epoch" or self._position is None:
+            return None
+        return int(self.every - self._position.total % self.every)
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the due checkpoints, after all other callbacks have run this hook."""
         if self._is_left_off:

@@ -245,6 +245,14 @@ class Engine(ABC):
             the train function with.
         """
 
+    def no_loop(self, system: Any) -> str:
+        """Say why steps of a system cannot run in a loop on the device. Empty if they can."""
+        return f"Keras runs on {self.name}, and a loop on the device needs jax so far"
+
+    def gatherer(self, arrays: Any) -> Callable[[Any], Any]:
+        """Return a function of row numbers that gathers these rows of arrays on the device."""
+        raise NotImplementedError
+
     def reads_ahead(self) -> bool:
         """Tell whether Keras reads batches while it trains on earlier ones."""
         return False

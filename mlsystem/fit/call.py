@@ -16,7 +16,7 @@ from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
 from mlsystem.distribution import agreement, first_process, rows
 from mlsystem.engine import engine
-from mlsystem.fit import validation_preview
+from mlsystem.fit import loop, validation_preview
 from mlsystem.fit.callback_list import CallbackList, check
 from mlsystem.fit.fit_options import FitOptions
 from mlsystem.preparation import recompilation, setup
@@ -81,9 +81,14 @@ class Call:
             if self.step == "train_step":
                 with engine.replicas.alone():
                     _rehearse_validation(self.learner, self.arguments)
+        on_device = arguments.on_device if (arguments := self.arguments) else False
+        if self.step == "train_step" and on_device:
+            loop.check(self, epoch, on_device)
         if self.callbacks is not None:
             engine.replicas.share(self.learner.state_variables())
             self.callbacks.start(self.learner.model, epoch)
+        if self.step == "train_step" and on_device and not loop.obstacle(self, epoch):
+            epoch.loop = loop.Loop(self, epoch)
 
 
 @contextlib.contextmanager

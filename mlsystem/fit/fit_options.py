@@ -1,4 +1,4 @@
-"""Our arguments of `fit`: `resume`, `validation_every`, `fast_run`, `overfit`, `max_time`."""
+"""Our arguments of `fit`, such as `resume`, `validation_every`, `fast_run` and `on_device`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,9 +27,21 @@ class FitOptions:
         fast_run: True, or a number of batches.
         overfit: a number of batches.
         max_time: seconds, or a `datetime.timedelta`.
+        on_device: True, False or "auto".
     """
 
-    def __init__(self, resume: Any, every: Any, fast_run: Any, overfit: Any, max_time: Any) -> None:
+    def __init__(
+        self,
+        resume: Any,
+        every: Any,
+        fast_run: Any,
+        overfit: Any,
+        max_time: Any,
+        on_device: bool | str = "auto",
+    ) -> None:
+        if not isinstance(on_device, bool) and on_device != "auto":
+            raise ValueError(f"fit got on_device={on_device!r}; give True, False or 'auto'.")
+        self.on_device = on_device
         self.most = _fast_run(fast_run)
         self.every = _count("validation_every", every)
         self.overfit = _count("overfit", overfit)

@@ -44,6 +44,10 @@ class ValidateEvery(BatchCallback):
         """Drop the logs of the epoch before."""
         self.latest = {}
 
+    def most(self) -> int:
+        """Return the number of batches up to the next validation."""
+        return self.every - self.total % self.every
+
     def after_batches(self, first: int, last: int) -> None:
         """Validate if it is due. See `BatchCallback`."""
         before, self.total = self.total, self.total + last + 1 - first

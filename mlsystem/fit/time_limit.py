@@ -28,6 +28,9 @@ class TimeLimit(BatchCallback):
         self._epoch = epoch
         self._checkpoints = [c for c in callbacks.callbacks if isinstance(c, Checkpoint)]
 
+    def most(self) -> None:
+        """Return None: the time is looked at after each group of batches."""
+
     def after_batches(self, first: int, last: int) -> None:
         """Stop inside an epoch. The end of an epoch has its own hook. See `BatchCallback`."""
         batches = self._epoch.num_batches

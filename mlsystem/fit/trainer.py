@@ -50,6 +50,7 @@ class Trainer(_keras.Hooks):
         fast_run: bool | int = False,
         overfit: int | None = None,
         max_time: Any = None,
+        on_device: bool | str = "auto",
         **kwargs: Any,
     ) -> Any:
         """Train for a number of epochs. See `keras.Model.fit`. You may leave out `compile`.
@@ -80,6 +81,11 @@ class Trainer(_keras.Hooks):
             max_time: time limit, in seconds or as a `datetime.timedelta`, from the call on.
                 Training stops after the batch that reaches it, as if a callback stopped it. A later
                 `resume` continues from there.
+            on_device: "auto" runs many short steps on arrays as one program, on JAX. It takes
+                single steps where a callback is told of each batch. The grouping of steps changes
+                no bit of the result. False runs each step as a program of its own, with other
+                rounding. True also runs long steps in groups, which is slower on a CPU. It raises
+                an error, with the reason, where single steps must be taken.
             kwargs: the other arguments of `keras.Model.fit`.
 
         Raises:
@@ -88,7 +94,7 @@ class Trainer(_keras.Hooks):
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
-        arguments = FitOptions(resume, validation_every, fast_run, overfit, max_time)
+        arguments = FitOptions(resume, validation_every, fast_run, overfit, max_time, on_device)
         given = bind(super().fit, x, y, *args, **kwargs)
         first_process.quiet(given.arguments)
         transform = data_arguments.for_fit(learner, given.arguments)

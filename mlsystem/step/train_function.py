@@ -7,6 +7,7 @@ from typing import Any
 from mlsystem import _keras
 from mlsystem._learner import Learner, SystemBase
 from mlsystem._long_work import announced
+from mlsystem.data.indexed_batches import IndexedBatches
 from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
@@ -32,6 +33,11 @@ def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> 
     work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
     with announced(work, learner.call is not None and learner.call.shows):
         return step(*args)
+
+
+def taken(batches: Any, steps: int) -> int:
+    """Return how many batches the next step takes, of those that Keras' trainer gives it."""
+    return batches.group if isinstance(batches, IndexedBatches) else steps
 
 
 class FirstTest:
@@ -95,22 +101,23 @@ class SystemTrainFunction(TrainFunction):
         """Run one training step with the arguments of Keras' trainer."""
         compiled = self.learner.compiled
         self._see_what_is_frozen()
-        compiled.due = self._due()
+        compiled.due = self.due(compiled.batches)
+        count = taken(args[-1], self.learner.model.steps_per_execution)
         try:
             result = self._visible(self._step()(*args))
             # At the end of the data the step raises, and no batch is counted.
-            compiled.batches += self.learner.model.steps_per_execution
+            compiled.batches += count
             nonfinite.check(self.learner)
             return result
         finally:
             compiled.due = None
 
-    def _due(self) -> frozenset[str] | None:
+    def due(self, batch: int) -> frozenset[str] | None:
+        """Return the models due on a batch, counted over all of training. None for all models."""
         setup = self.learner.setup
         if setup is None or not setup.turns:
             return None
-        models, batches = list(self.learner.models()), self.learner.compiled.batches
-        return update_schedule.due(setup.turns, models, batches)
+        return update_schedule.due(setup.turns, list(self.learner.models()), batch)
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)

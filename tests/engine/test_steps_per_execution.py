@@ -184,7 +184,8 @@ def test_a_weak_type_compiles_nothing_again():
         pair.compile(optimizer=keras.optimizers.SGD(0.01), steps_per_execution=steps)
         pair.fit(ones(32), batch_size=4, verbose=0)
         train = next(iter(pair.train_function.steps.values()))
-        assert train.step._cache_size() + train.scan._cache_size() == 1
+        programs = [train.step, train.scan, *train.loop.programs.values()]
+        assert sum(program._cache_size() for program in programs) == 1
 
 
 @pytest.mark.parametrize("given", [{"run_eagerly": True}, {"jit_compile": False}], ids=str)

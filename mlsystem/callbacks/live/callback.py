@@ -16,6 +16,8 @@ from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.run import Run
 from mlsystem.engine import engine
 
+_GROUP = 0.1  # seconds, which a group of steps does not take
+
 
 class Live(BatchCallback):
     """A callback that shows a training run while it lasts, with a row or a panel for each model.
@@ -112,6 +114,10 @@ class Live(BatchCallback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch. See Keras."""
         self._now().begin_epoch(epoch)
+
+    def most(self) -> int | None:
+        """Return 1 if batches are measured, or if the view may be due at each of them."""
+        return 1 if self.gradients or self.every < _GROUP else None
 
     def before_batches(self, first: int) -> None:
         """Have this batch measured if the view is due. See `BatchCallback`."""

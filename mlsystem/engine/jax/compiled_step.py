@@ -1,6 +1,7 @@
 """The compiled step on JAX: it reads its state from the variables and writes it back in each call.
 
-Several steps per execution are one program too: a scan over their stacked batches.
+Several steps per execution are one program too: a scan over their stacked batches. Batches of
+arrays run in a loop over a window of them: see `looped_step.py`.
 """
 
 import functools
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from mlsystem import _keras
+from mlsystem.engine.jax.looped_step import LoopedStep
 
 
 class CompiledStep:
@@ -30,13 +32,21 @@ class CompiledStep:
         self.remainders: dict[Any, int] = {}
         self.step: Any = stateless(step, self.state)
         self.scan: Any = None
+        self.loop: LoopedStep | None = None
         if system.jit_compile and not system.run_eagerly:
             shardings = _shardings(self.state)
             compiled = functools.partial(jax.jit, donate_argnums=0, out_shardings=shardings)
             self.step, self.scan = compiled(self.step), compiled(_scanned(self.step))
+            self.loop = LoopedStep(self.step)
 
     def __call__(self, _: Any, batches: Any) -> Any:
         """Run the steps. Return the logs of the last and an empty state."""
+        if self.loop is not None and hasattr(batches, "current"):
+            values = _own_values(self.state)
+            self.loop.prepare(values, batches)
+            logs, values = self.loop(values, batches)
+            _keras.set_values(self.state, values)
+            return logs, self.no_state
         drawn = [next(batches), *itertools.islice(batches, self.steps - 1)]
         for program, data in self._executions(drawn):
             logs, values = program(_own_values(self.state), data)

@@ -16,6 +16,7 @@ from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
 from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
+from mlsystem.engine.jax.looped_step import gatherer
 from mlsystem.engine.variable_scope import Scope
 
 _place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
@@ -131,8 +132,20 @@ class JaxEngine(Engine):
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         state, batches = given
+        if hasattr(batches, "peek"):
+            return batches.peek(), given
         first = next(batches, None)
         return first, (state, batches if first is None else itertools.chain([first], batches))
+
+    def no_loop(self, system: Any) -> str:
+        if not self.compiler(system):
+            return "its steps run eagerly"
+        if keras.distribution.distribution() is not None or jax.process_count() > 1:
+            return "it trains on several devices"
+        return ""
+
+    def gatherer(self, arrays: Any) -> Callable[[Any], Any]:
+        return gatherer(arrays)
 
     def reads_ahead(self) -> bool:
         return jax.default_backend() != "cpu"
