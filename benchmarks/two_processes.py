@@ -9,6 +9,7 @@ work, the CPU seconds of a step tell what the exchange costs, without the time o
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -45,7 +46,7 @@ def worker() -> None:
     x = np.random.default_rng(0).normal(size=(rows * STEPS, WIDTH)).astype("float32")
     model.fit(x, x, batch_size=rows, shuffle=False, verbose=0, callbacks=[clock])
     later = clock.times[2:]  # the first steps compile
-    steps = zip(later, later[1:], strict=False)
+    steps = itertools.pairwise(later)
     found = [(end - start, used - before) for (start, before), (end, used) in steps]
     print(json.dumps([statistics.median(column) for column in zip(*found, strict=True)]))
 

@@ -17,9 +17,10 @@ In two processes, on JAX. Each process has its own number:
 
 In two processes, on TensorFlow:
 
-    export KERAS_BACKEND=tensorflow WORKERS='"worker": ["127.0.0.1:1234", "127.0.0.1:1235"]'
-    TF_CONFIG="{\\"cluster\\": {$WORKERS}, \\"task\\": {\\"type\\": \\"worker\\", \\"index\\": 1}}" python gan.py &
-    TF_CONFIG="{\\"cluster\\": {$WORKERS}, \\"task\\": {\\"type\\": \\"worker\\", \\"index\\": 0}}" python gan.py
+    export KERAS_BACKEND=tensorflow
+    ALL='"cluster": {"worker": ["127.0.0.1:1234", "127.0.0.1:1235"]}'
+    TF_CONFIG='{'$ALL', "task": {"type": "worker", "index": 1}}' python gan.py &
+    TF_CONFIG='{'$ALL', "task": {"type": "worker", "index": 0}}' python gan.py
 
 Run the same command again to resume. The number of processes may be another one.
 """

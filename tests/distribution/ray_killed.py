@@ -5,6 +5,8 @@
 The last worker kills itself in the third epoch, once. Prints what Ray reports at the end as JSON.
 """
 
+# ruff: noqa: E402
+
 import json
 import os
 import sys

@@ -6,8 +6,6 @@ Each process leaves its weights and losses in OUT/INDEX.npz when the run is comp
 whose number is in the variable HANGS stops in the second epoch. It says so and waits to be killed.
 """
 
-# ruff: noqa: E402
-
 import os
 import sys
 import time

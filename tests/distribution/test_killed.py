@@ -1,4 +1,4 @@
-"""One of two processes is killed: the other ends, and the run resumes as if nothing had happened."""
+"""One of two processes is killed. The other ends, and the run resumes as if nothing happened."""
 
 import numpy as np
 import pytest
