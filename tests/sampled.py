@@ -1,5 +1,7 @@
 """A GAN of noise whose samples change all that a call may change, and all that training leaves."""
 
+import random
+
 import keras
 import numpy as np
 from compared import state
@@ -51,4 +53,5 @@ def ended(callback=None, **given):
     given = {"validation_data": (ones(),), "batch_size": 4, "verbose": 0, "epochs": 3} | given
     history = gan.fit(ones(16), callbacks=[callback(gan)] if callback else None, **given).history
     left = {"draw": ops.convert_to_numpy(keras.random.normal((2,))), "numpy": np.random.rand()}
+    left["python"] = random.random()  # gives the next layer its seed
     return history, state(gan) | left

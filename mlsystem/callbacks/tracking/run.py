@@ -1,8 +1,9 @@
 """`Run`: one `fit` as `Log` writes it to a tracker."""
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from keras import ops
@@ -15,7 +16,7 @@ from mlsystem.callbacks.tracking.point import Point, rates
 from mlsystem.callbacks.tracking.series import Series
 from mlsystem.callbacks.tracking.target import Target
 from mlsystem.callbacks.undisturbed import sampling
-from mlsystem.engine import engine
+from mlsystem.engine import engine, random_state
 from mlsystem.plot.picture import system as picture_of
 
 _PAUSE = 60.0  # seconds without a try after a tracker has failed
@@ -54,7 +55,8 @@ class Run:
             return
         charts = self.series.charts()
         try:
-            opened = self.target.start(self.model.name, run, self.kept["batches"], charts)
+            with _random_kept():
+                opened = self.target.start(self.model.name, run, self.kept["batches"], charts)
             self._opened = None if run else opened
         except Exception as error:
             raise RuntimeError(
@@ -177,7 +179,8 @@ class Run:
         if self.target is None or time.monotonic() < self._quiet_until:
             return
         try:
-            getattr(self.target, what)(*given())
+            with _random_kept():
+                getattr(self.target, what)(*given())
         except Exception as error:
             self._quiet_until = time.monotonic() + _PAUSE
             if not self._has_warned:
@@ -187,6 +190,16 @@ class Run:
                     "cannot be written is left out. Log tries again after a minute.",
                     stacklevel=2,
                 )
+
+
+@contextlib.contextmanager
+def _random_kept() -> Iterator[None]:
+    """Keep the random generators. Trackers draw from them when they are imported, and for names."""
+    state = random_state.state()
+    try:
+        yield
+    finally:
+        random_state.restore(state)
 
 
 def _short(error: Exception) -> str:
