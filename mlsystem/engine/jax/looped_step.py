@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 MOST_BYTES = 10**9  # arrays up to this size are kept on an accelerator
-MOST_PRODUCTS = 3 * 10**8  # multiplications of a step on a CPU: about 2 ms
+MOST_PRODUCTS = 5 * 10**7  # multiplications of a step on a CPU; longer steps were slower in a loop
 LONG = 0.02  # seconds from which on a group of steps is long enough
 
 Program = Callable[..., Any]
