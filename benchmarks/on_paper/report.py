@@ -10,7 +10,10 @@ from benchmarks.on_paper.program import NODE, Cost, Program, abstract_mesh, cost
 WEAK, STRONG = 256, 4096  # images a device, and images of all devices
 TEXTS = 64  # texts of 512 tokens for eight devices
 BLOCKS = 32  # of the teacher
-HEAD = "| devices | batch | all-reduced | other | sent | FLOPs | state | temporary | efficiency |"
+HEAD = (
+    "| devices | batch | all-reduced MB | other MB | sent MB | GFLOP "
+    "| state MB | temporary MB | efficiency |"
+)
 
 
 class Speeds(NamedTuple):
@@ -33,8 +36,10 @@ def gan(counts: list[int], speeds: Speeds) -> None:
     found = systems.GAN()
     program = Program(found, systems.gan_batch)
     sizes = [4 * count(m.trainable_variables) for m in (found.generator, found.discriminator)]
-    print(f"generator {mb(sizes[0])}, discriminator {mb(sizes[1])} of weights")
-    print(f"by arithmetic: all-reduced {mb(sizes[0] + 2 * sizes[1])}, state {mb(3 * sum(sizes))}\n")
+    print(f"generator {mega(sizes[0])} MB, discriminator {mega(sizes[1])} MB of weights")
+    print(
+        f"by arithmetic: all-reduced {mega(sizes[0] + 2 * sizes[1])} MB, state {mega(3 * sum(sizes))} MB\n"
+    )
     for title, batch in (
         (f"{WEAK} images a device", lambda n: WEAK * n),
         (f"{STRONG} images in all", lambda n: max(STRONG, n)),
@@ -84,16 +89,17 @@ def row(devices: int, batch: int, found: Cost, speeds: Speeds) -> None:
     compute = found.flops / speeds.flops
     sending = found.near / speeds.near + found.far / speeds.far
     cells = [
-        *(f"{devices:,}", f"{batch:,}", mb(reduced), mb(other), mb(found.near + found.far)),
-        *(f"{found.flops / 1e9:,.0f} G", mb(found.arguments), mb(found.temporary)),
+        *(f"{devices:,}", f"{batch:,}"),
+        *map(mega, (reduced, other, found.near + found.far)),
+        *(f"{found.flops / 1e9:,.0f}", mega(found.arguments), mega(found.temporary)),
         f"{compute / (compute + sending):.2f}",
     ]
     print("|", " | ".join(cells), "|", flush=True)
 
 
-def mb(size: float) -> str:
-    """Write bytes in MB."""
-    return f"{size / 1e6:,.1f} MB"
+def mega(size: float) -> str:
+    """Write bytes in MB, without the unit."""
+    return f"{size / 1e6:,.1f}"
 
 
 def split_teacher(path: str, shape: tuple[int, ...]) -> PartitionSpec:
