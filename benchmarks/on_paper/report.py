@@ -37,9 +37,8 @@ def gan(counts: list[int], speeds: Speeds) -> None:
     program = Program(found, systems.gan_batch)
     sizes = [4 * count(m.trainable_variables) for m in (found.generator, found.discriminator)]
     print(f"generator {mega(sizes[0])} MB, discriminator {mega(sizes[1])} MB of weights")
-    print(
-        f"by arithmetic: all-reduced {mega(sizes[0] + 2 * sizes[1])} MB, state {mega(3 * sum(sizes))} MB\n"
-    )
+    reduced, state = sizes[0] + 2 * sizes[1], 3 * sum(sizes)
+    print(f"by arithmetic: all-reduced {mega(reduced)} MB, state {mega(state)} MB\n")
     for title, batch in (
         (f"{WEAK} images a device", lambda n: WEAK * n),
         (f"{STRONG} images in all", lambda n: max(STRONG, n)),
