@@ -36,8 +36,17 @@ class Members:
         return model
 
     def __setitem__(self, index: int, model: Any) -> None:
-        index = self._index(index)
-        for stacked, weight in zip(self.ensemble.stacked, _ordered(model), strict=True):
+        index, given = self._index(index), _ordered(model)
+        shapes = [tuple(weight.shape) for weight in given]
+        own = [tuple(stacked.shape[1:]) for stacked in self.ensemble.stacked]
+        if shapes != own:
+            raise ValueError(
+                f"A member of '{self.ensemble.name}' has weights of the shapes {own}, and got a "
+                f"model with {shapes}. Give a model of the same architecture."
+            )
+        for stacked, weight in zip(self.ensemble.stacked, given, strict=True):
+            if _is_seed(weight):  # a member keeps its own noise
+                continue
             value = np.array(ops.convert_to_numpy(stacked.value))
             value[index] = ops.convert_to_numpy(weight.value)
             stacked.assign(value)
@@ -109,7 +118,7 @@ def split(ensemble: Any) -> tuple[list[Any], list[Any]]:
 
 def draws(net: Any) -> bool:
     """Return whether a network draws random numbers."""
-    return any("seed_generator" in variable.path for variable in net.non_trainable_variables)
+    return any(map(_is_seed, net.non_trainable_variables))
 
 
 def _initializer(i: int, fresh: Any) -> Any:
@@ -140,6 +149,10 @@ def _clone(net: Any, inputs: Any) -> Any:
 
 def _ordered(net: Any) -> list[Any]:
     return [*net.trainable_variables, *net.non_trainable_variables]
+
+
+def _is_seed(variable: Any) -> bool:
+    return variable.name == "seed_generator_state"
 
 
 def _dtype(x: Any) -> str:

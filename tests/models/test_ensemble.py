@@ -69,7 +69,7 @@ def test_members_draw_noise_of_their_own():
     first, second = (ops.convert_to_numpy(ensemble(X, training=True)) for _ in range(2))
     still = ops.convert_to_numpy(ensemble(X))
     np.testing.assert_array_equal(still[0], still[1])
-    assert (first != second).any()
+    assert (first != second).any() and (first[0] != first[1]).any()
 
 
 class Population(ml.MLSystem):
@@ -104,6 +104,18 @@ def test_a_member_can_be_set():
     assert len(ensemble.members) == 3
     with pytest.raises(IndexError):
         ensemble.members[3]
+
+
+@pytest.mark.once
+def test_a_member_of_another_architecture_changes_nothing():
+    ensemble = ml.Ensemble(keras.Sequential([layers.Dense(2)]), 3)
+    ensemble(X)
+    before = numbers(ensemble)
+    for layer in (layers.Dense(1), layers.Dense(2, use_bias=False)):  # the first would broadcast
+        layer(X)
+        with pytest.raises(ValueError, match="Give a model of the same architecture"):
+            ensemble.members[0] = layer
+    close(numbers(ensemble), before, 0)
 
 
 @pytest.mark.once
