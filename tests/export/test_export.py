@@ -203,13 +203,30 @@ def test_a_free_size_that_a_format_refuses(plain, tmp_path):
 
 
 @pytest.mark.once
+def test_outputs_that_are_not_finite_are_compared_where_they_are():
+    numbers = np.array([1.0, -np.inf, np.nan, 8.0], "float32")
+    assert comparison._difference("out", numbers, numbers * np.float32(1 + 1e-6), 1) < 2e-6
+    for place, value in ((0, np.nan), (1, np.inf), (2, 0.0), (3, 8.001)):
+        other = numbers.copy()
+        other[place] = value
+        with pytest.raises(ValueError, match="differs from the model's"):
+            comparison._difference("out", numbers, other, 1)
+
+
+def state_of(system):
+    return [np.array(ops.convert_to_numpy(v)) for v in system._mlsystem.state_variables()]
+
+
+@pytest.mark.once
 def test_random_outputs_are_compared_by_shape(plain, tmp_path):
     class Noisy(ml.MLModel):
         def __init__(self):
             super().__init__()
             self.seed = keras.random.SeedGenerator(0)
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
 
         def forward(self, x):
+            self.calls.assign(self.calls + 1)
             return x + keras.random.normal(ops.shape(x), seed=self.seed)
 
     class Whole(ml.MLSystem):
@@ -223,9 +240,15 @@ def test_random_outputs_are_compared_by_shape(plain, tmp_path):
         def compute_losses(self, x, y, outputs):
             return {"loss": ops.mean(outputs)}
 
-    found = Whole().setup(ROWS).export(tmp_path / "new", format="plain")
+    system = Whole().setup(ROWS)
+    found = system.export(tmp_path / "new", format="plain")
     assert found["models"]["noisy"]["check"]["largest_difference"] is None
     assert found["models"]["head"]["check"]["largest_difference"] == 0
+    plain.WRITERS["plain"] = lambda served, path: path.touch()  # the other one calls the model
+    before = state_of(system)
+    system.export(tmp_path / "new", format="plain", check=False)
+    for old, new in zip(before, state_of(system), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 # To another process ---------------------------------------------------------------------------
