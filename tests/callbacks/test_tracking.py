@@ -283,7 +283,9 @@ def test_a_failure_is_one_warning(monkeypatch):
     logger = Logger(fails=[1, 1, 0])
     monkeypatch.setattr("mlsystem.callbacks.tracking.run._PAUSE", 0.0)
     gan = eager()
-    with pytest.warns(UserWarning, match="write to Logger: .*gone away. Training continues") as found:
+    with pytest.warns(
+        UserWarning, match="write to Logger: .*gone away. Training continues"
+    ) as found:
         train(gan, Log(logger), epochs=4)
     assert ["Log cannot" in str(warning.message) for warning in found].count(True) == 1
     assert weights(gan) == approx(after(8))
