@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from types import SimpleNamespace
 
 import keras
@@ -13,7 +14,7 @@ from systems import GAN, PAIRS, ROWS, Nested, trained
 
 import mlsystem as ml
 from mlsystem.engine import engine
-from mlsystem.export import comparison, formats, inputs, other_backend
+from mlsystem.export import child, comparison, folder, formats, inputs, other_backend
 from mlsystem.export.formats import FORMATS, Format
 
 BACKEND = keras.backend.backend()
@@ -277,6 +278,53 @@ def test_a_class_that_no_other_process_finds(tmp_path):
     served = SimpleNamespace(model=system.net)
     with pytest.raises(ValueError, match="its class Local is defined inside a function of"):
         other_backend.pack(served)
+
+
+@pytest.mark.once
+def test_a_script_is_run_with_its_arguments_up_to_its_fit(tmp_path, monkeypatch):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setitem(sys.modules, "__mp_main__", None)
+    found = child._defined_in(str(tmp_path / "script.py"), ["script.py", "--width", "3"])
+    assert found.width == 3 and found.Net.__name__ == "Net" and not hasattr(found, "history")
+
+
+SCRIPT = """
+import argparse
+import mlsystem as ml
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int)
+width = parser.parse_args().width
+
+class Net(ml.MLModel):
+    pass
+
+history = Net().fit()
+"""
+
+
+@pytest.mark.once
+def test_the_present_folder_hides_no_module_of_the_other_process(tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text("raise ImportError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    settings = {"floatx": "float32", "images": "channels_last"}
+    job = other_backend.Job([], FORMATS["onnx"], str(tmp_path), False, {}, [], "", [], settings)
+    assert other_backend._run(job, BACKEND).errors == {}
+
+
+@pytest.mark.once
+def test_an_earlier_export_comes_back_if_it_cannot_be_replaced(tmp_path, monkeypatch):
+    def full(*places):
+        raise OSError("No space left on device")
+
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "file").touch()
+    monkeypatch.setattr("shutil.move", full)
+    with pytest.raises(OSError, match="No space left"), folder.replacing(tmp_path / "export"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["export", "file"]
 
 
 @pytest.mark.once
