@@ -21,6 +21,7 @@ class EnsembleLearner(ModelLearner):
 
     net: Any = None
     inputs: Any = None  # shapes and dtypes of the inputs of one member
+    frozen: Any = None  # whether each weight of the network was, when the members were made
     member_loss: Any = None
 
     def has_loss(self) -> bool:
@@ -60,6 +61,7 @@ class Ensemble(MLModel):
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
+            What it has frozen at the first call is frozen in all members.
         count: number of members.
         loss: as in `MLModel`, of the targets and one member's outputs.
         optimizer: as in `MLModel`.

@@ -59,6 +59,7 @@ class Members:
             raise ValueError(
                 f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
             )
+        _check_frozen(self.ensemble)
         return range(len(self))[index]
 
 
@@ -95,7 +96,7 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
     """Create the weights of all members, from the initializers of the network."""
     if not net.built:
         _keras.compute_output_spec(net, inputs)
-    ensemble._mlsystem.inputs = inputs
+    ensemble._mlsystem.inputs, ensemble._mlsystem.frozen = inputs, _frozen(net)
     fresh = functools.cache(lambda: _fresh(net, ensemble.count, inputs))
     for i, weight in enumerate(_ordered(net)):
         ensemble.stacked.append(
@@ -112,8 +113,23 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
 
 def split(ensemble: Any) -> tuple[list[Any], list[Any]]:
     """Return the stacked weights as the network's trainable and other variables."""
+    _check_frozen(ensemble)
     count = len(ensemble._mlsystem.net.trainable_variables)
     return list(ensemble.stacked[:count]), list(ensemble.stacked[count:])
+
+
+def _check_frozen(ensemble: Any) -> None:
+    """Raise an error if the order of the network's weights is another one than that of ours."""
+    if ensemble._mlsystem.frozen != _frozen(ensemble._mlsystem.net):
+        raise ValueError(
+            f"Weights of the network of '{ensemble.name}' were frozen or unfrozen after the "
+            "ensemble had made its own from them. Do that before the first call, or put it back."
+        )
+
+
+def _frozen(net: Any) -> list[bool]:
+    """Return for each weight whether it is frozen, in an order that does not depend on that."""
+    return [not weight.trainable for weight in net.weights]
 
 
 def draws(net: Any) -> bool:

@@ -119,6 +119,22 @@ def test_a_member_of_another_architecture_changes_nothing():
 
 
 @pytest.mark.once
+def test_layers_are_frozen_before_the_first_call():
+    net = keras.Sequential([layers.Dense(3), layers.Dense(3)])
+    net.build((None, 3))
+    net.layers[0].trainable = False
+    ensemble = ml.Ensemble(net, 2, loss="mse", optimizer="sgd").setup((X, X))
+    before = numbers(ensemble.members[1])
+    ensemble.fit(X, X, verbose=0)
+    after = numbers(ensemble.members[1])
+    assert [(a == b).all() for a, b in zip(before, after, strict=True)] == [True] * 2 + [False] * 2
+    net.layers[0].trainable = True  # the order of the weights of `net` is another one now
+    for use in (lambda: ensemble(X), lambda: ensemble.members[0]):
+        with pytest.raises(ValueError, match="were frozen or unfrozen after"):
+            use()
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("optimizer", "says"),
     [
