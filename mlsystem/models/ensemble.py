@@ -161,6 +161,22 @@ class Ensemble(MLModel):
         losses = ops.vectorized_map(lambda one: loss(y, one, sample_weight), outputs)
         return ops.sum(losses)
 
+    def get_build_config(self) -> Any:
+        """Return the build config. Add the inputs of an ensemble that was only called."""
+        config = super().get_build_config() or {}
+        if "batch" in config or self._mlsystem.inputs is None:
+            return config
+        return {"inputs": keras.saving.serialize_keras_object(self._mlsystem.inputs)}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Create the weights of a loaded ensemble. Called by Keras."""
+        if "inputs" in (config or {}):
+            spec = keras.saving.deserialize_keras_object(config["inputs"])
+            stacked_weights.make(self, self._mlsystem.net, spec)
+            self.built = True
+        else:
+            super().build_from_config(config)
+
     def configure_optimizer(self) -> Any:
         """Return the optimizer. Raise an error if it does not work on each number alone."""
         optimizer = super().configure_optimizer()

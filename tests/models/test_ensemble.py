@@ -119,6 +119,16 @@ def test_a_member_of_another_architecture_changes_nothing():
 
 
 @pytest.mark.once
+def test_an_ensemble_that_was_only_called_is_saved(tmp_path):
+    ensemble = ml.Ensemble(net(), 2)
+    outputs = ops.convert_to_numpy(ensemble(X))
+    ensemble.save(path := tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(X)), outputs)
+    close(numbers(loaded.members[1]), numbers(ensemble.members[1]), 0)
+
+
+@pytest.mark.once
 def test_layers_are_frozen_before_the_first_call():
     net = keras.Sequential([layers.Dense(3), layers.Dense(3)])
     net.build((None, 3))
