@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.distribution import first_process
 
@@ -48,7 +50,8 @@ class RayReport(Checkpoint):
         """Write a checkpoint and report it, unless training left the epoch early. See Keras."""
         super().on_epoch_end(epoch, logs)
         if not self._is_left_off:
-            self._epoch_logs = {name: float(value) for name, value in (logs or {}).items()}
+            numbers = {n: value for n, value in (logs or {}).items() if np.ndim(value) == 0}
+            self._epoch_logs = {name: float(value) for name, value in numbers.items()}
             self._report(epoch)
 
     def leave_off(self) -> None:

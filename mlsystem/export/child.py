@@ -6,7 +6,7 @@ import operator
 import pickle
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def _classes(job: Job) -> dict[str, Any]:
     for name in job.modules:
         with contextlib.suppress(ImportError):  # the error for the missing class says more
             importlib.import_module(name)
-    script = _defined_in(job.script) if job.script else None
+    script = _defined_in(job.script, job.words) if job.script else None
     found = {}
     for name, (module, place) in job.classes.items():
         owner = script if module == "__main__" else sys.modules.get(module)
@@ -58,8 +58,9 @@ def _classes(job: Job) -> dict[str, Any]:
     return found
 
 
-def _defined_in(path: str) -> types.ModuleType:
+def _defined_in(path: str, words: Sequence[str]) -> types.ModuleType:
     """Run a script as a module, up to where it would train, and return the module."""
+    sys.argv = list(words)  # which the script may read
     module = sys.modules[_NAME] = types.ModuleType(_NAME)
     module.__file__ = path
     with _defining_only(), contextlib.suppress(_Enough):

@@ -38,4 +38,9 @@ def replacing(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             os.rename(folder, old)
-        shutil.move(new, folder)
+        try:
+            shutil.move(new, folder)
+        except BaseException:
+            if old.exists():
+                os.rename(old, folder)
+            raise

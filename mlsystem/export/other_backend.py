@@ -44,6 +44,7 @@ class Job:
         classes: the user's classes of layers, by name: the module, and the name in the module.
         modules: more modules to import.
         script: the program that runs, if it defines some classes.
+        words: its name and arguments, as in `sys.argv`.
         settings: settings of Keras.
     """
 
@@ -54,6 +55,7 @@ class Job:
     classes: Mapping[str, tuple[str, str]]
     modules: Sequence[str]
     script: str
+    words: Sequence[str]
     settings: dict[str, str]
 
 
@@ -155,7 +157,8 @@ def _job(packed: Sequence[Packed], wanted: Format, folder: Path, check: bool) ->
     others = [name for name in modules if name != "__main__"]
     settings = {"floatx": keras.config.floatx(), "images": keras.config.image_data_format()}
     path = str(Path(script).resolve()) if script else ""
-    return Job(packed, wanted, str(folder), check, classes, others, path, settings)
+    words = list(sys.argv)
+    return Job(packed, wanted, str(folder), check, classes, others, path, words, settings)
 
 
 def _modules(config: Any) -> Iterator[str]:
@@ -175,8 +178,8 @@ def _run(job: Job, backend: str) -> Written:
         question, answer = (Path(folder) / name for name in ("job", "answer"))
         question.write_bytes(pickle.dumps(job))
         places = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        done = subprocess.run(
-            [sys.executable, "-m", "mlsystem.export.child", str(question), str(answer)],
+        done = subprocess.run(  # -P: the present folder is no place for modules, unless it was one
+            [sys.executable, "-P", "-m", "mlsystem.export.child", str(question), str(answer)],
             env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": places},
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsystem._learner import Learner
+from mlsystem.diagnostics.gradient_measurement import without_effects
 from mlsystem.distribution import first_process
 from mlsystem.engine import engine
 from mlsystem.export import comparison, formats, inputs, manifest, other_backend, writing
@@ -24,7 +25,9 @@ def export(
     path = folders.checked(folder)
     chosen = _chosen(learner, models)
     backends = formats.writers(wanted)
-    served = [comparison.observed(one) for one in inputs.served(learner, chosen, wanted)]
+    models = inputs.served(learner, chosen, wanted)
+    with without_effects(learner), engine.discarding(learner.model):
+        served = [comparison.observed(one) for one in models]
     if not first_process.is_here():
         return {}
     with folders.replacing(path) as new:

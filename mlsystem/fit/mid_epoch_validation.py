@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mlsystem import _keras
 from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.callbacks.undisturbed import undisturbed
@@ -70,5 +72,6 @@ class ValidateEvery(BatchCallback):
         for name, value in {"batch": self.total, **logs}.items():
             self.model.history.validations.setdefault(name, []).append(value)
         if self.params["verbose"] != 0:
-            shown = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+            # As Keras does, the mean of a metric with several numbers.
+            shown = " - ".join(f"{name}: {np.mean(value):.4f}" for name, value in logs.items())
             print(f"\nAfter batch {self.total}: {shown}")

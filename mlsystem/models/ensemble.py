@@ -21,6 +21,7 @@ class EnsembleLearner(ModelLearner):
 
     net: Any = None
     inputs: Any = None  # shapes and dtypes of the inputs of one member
+    frozen: Any = None  # whether each weight of the network was, when the members were made
     member_loss: Any = None
 
     def has_loss(self) -> bool:
@@ -60,6 +61,7 @@ class Ensemble(MLModel):
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
+            What it has frozen at the first call is frozen in all members.
         count: number of members.
         loss: as in `MLModel`, of the targets and one member's outputs.
         optimizer: as in `MLModel`.
@@ -158,6 +160,22 @@ class Ensemble(MLModel):
         y, outputs, sample_weight = own
         losses = ops.vectorized_map(lambda one: loss(y, one, sample_weight), outputs)
         return ops.sum(losses)
+
+    def get_build_config(self) -> Any:
+        """Return the build config. Add the inputs of an ensemble that was only called."""
+        config = super().get_build_config() or {}
+        if "batch" in config or self._mlsystem.inputs is None:
+            return config
+        return {"inputs": keras.saving.serialize_keras_object(self._mlsystem.inputs)}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Create the weights of a loaded ensemble. Called by Keras."""
+        if "inputs" in (config or {}):
+            spec = keras.saving.deserialize_keras_object(config["inputs"])
+            stacked_weights.make(self, self._mlsystem.net, spec)
+            self.built = True
+        else:
+            super().build_from_config(config)
 
     def configure_optimizer(self) -> Any:
         """Return the optimizer. Raise an error if it does not work on each number alone."""

@@ -36,8 +36,17 @@ class Members:
         return model
 
     def __setitem__(self, index: int, model: Any) -> None:
-        index = self._index(index)
-        for stacked, weight in zip(self.ensemble.stacked, _ordered(model), strict=True):
+        index, given = self._index(index), _ordered(model)
+        shapes = [tuple(weight.shape) for weight in given]
+        own = [tuple(stacked.shape[1:]) for stacked in self.ensemble.stacked]
+        if shapes != own:
+            raise ValueError(
+                f"A member of '{self.ensemble.name}' has weights of the shapes {own}, and got a "
+                f"model with {shapes}. Give a model of the same architecture."
+            )
+        for stacked, weight in zip(self.ensemble.stacked, given, strict=True):
+            if _is_seed(weight):  # a member keeps its own noise
+                continue
             value = np.array(ops.convert_to_numpy(stacked.value))
             value[index] = ops.convert_to_numpy(weight.value)
             stacked.assign(value)
@@ -50,6 +59,7 @@ class Members:
             raise ValueError(
                 f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
             )
+        _check_frozen(self.ensemble)
         return range(len(self))[index]
 
 
@@ -86,7 +96,7 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
     """Create the weights of all members, from the initializers of the network."""
     if not net.built:
         _keras.compute_output_spec(net, inputs)
-    ensemble._mlsystem.inputs = inputs
+    ensemble._mlsystem.inputs, ensemble._mlsystem.frozen = inputs, _frozen(net)
     fresh = functools.cache(lambda: _fresh(net, ensemble.count, inputs))
     for i, weight in enumerate(_ordered(net)):
         ensemble.stacked.append(
@@ -103,13 +113,28 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
 
 def split(ensemble: Any) -> tuple[list[Any], list[Any]]:
     """Return the stacked weights as the network's trainable and other variables."""
+    _check_frozen(ensemble)
     count = len(ensemble._mlsystem.net.trainable_variables)
     return list(ensemble.stacked[:count]), list(ensemble.stacked[count:])
 
 
+def _check_frozen(ensemble: Any) -> None:
+    """Raise an error if the order of the network's weights is another one than that of ours."""
+    if ensemble._mlsystem.frozen != _frozen(ensemble._mlsystem.net):
+        raise ValueError(
+            f"Weights of the network of '{ensemble.name}' were frozen or unfrozen after the "
+            "ensemble had made its own from them. Do that before the first call, or put it back."
+        )
+
+
+def _frozen(net: Any) -> list[bool]:
+    """Return for each weight whether it is frozen, in an order that does not depend on that."""
+    return [not weight.trainable for weight in net.weights]
+
+
 def draws(net: Any) -> bool:
     """Return whether a network draws random numbers."""
-    return any("seed_generator" in variable.path for variable in net.non_trainable_variables)
+    return any(map(_is_seed, net.non_trainable_variables))
 
 
 def _initializer(i: int, fresh: Any) -> Any:
@@ -140,6 +165,10 @@ def _clone(net: Any, inputs: Any) -> Any:
 
 def _ordered(net: Any) -> list[Any]:
     return [*net.trainable_variables, *net.non_trainable_variables]
+
+
+def _is_seed(variable: Any) -> bool:
+    return variable.name == "seed_generator_state"
 
 
 def _dtype(x: Any) -> str:

@@ -86,7 +86,12 @@ def chosen(learner: Learner, models: Any, what: str) -> list[str]:
 
 
 def check_rates(learner: Learner, names: Iterable[str]) -> None:
-    """Raise an error if the learning rate of a model cannot be set."""
+    """Raise an error if the learning rate of a model cannot be set for each step."""
+    if (steps := learner.model.steps_per_execution) > 1:
+        raise ValueError(
+            f"'{learner.name}' is compiled with steps_per_execution={steps}, and a sweep needs "
+            "another learning rate in each step. Compile with steps_per_execution=1 for the sweep."
+        )
     for name in names:
         optimizer = learner.optimizers[name]
         kind = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__

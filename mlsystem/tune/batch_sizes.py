@@ -148,15 +148,17 @@ def _resized(batch: Any, size: int) -> Any:
 def _measured(learner: Learner, batch: Any, size: int, steps: int) -> tuple[float | None, str]:
     """Return the samples per second of a batch, or None and why it is too large."""
     timed = TimedSteps(batch, engine.device_memory() or host_memory.free())
+    together = learner.model.steps_per_execution
+    batches = Batches([batch] * together * (steps + 1))
     try:
-        learner.model.fit(Batches([batch] * (steps + 1)), verbose=0, callbacks=[timed])
+        learner.model.fit(batches, verbose=0, callbacks=[timed])
     except TooLarge as error:
         return None, str(error)
     except Exception as error:
         if not engine.is_out_of_memory(error):
             raise
         return None, "memory ran out."
-    return size / float(np.median(timed.seconds)), ""
+    return size * together / float(np.median(timed.seconds)), ""
 
 
 class _Host:

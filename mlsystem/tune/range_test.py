@@ -35,9 +35,8 @@ def learning_rate(
 
     Each model gets a sweep of its own: its learning rate grows exponentially from step to step. A
     sweep ends at 4 times the best loss (not in a game), at a step that is not finite, or at the
-    last rate. Then
-    weights, optimizers, counters, random generators, logs and the place in the data are put back,
-    bit for bit. A later `fit` gives the same weights as without the sweep.
+    last rate. Then weights, optimizers, counters, random generators, logs and the place in the data
+    are put back, bit for bit. A later `fit` gives the same weights as without the sweep.
 
     The loss is compared with that of a second run on the same batches at the lowest rate, because
     the other models change it too. The suggestion is the rate in the middle of the fall of this

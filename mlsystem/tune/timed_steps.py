@@ -36,7 +36,7 @@ class TimedSteps(keras.callbacks.Callback):
         self.model.train_function = WatchedStep(self.model.train_function, self)
 
     def step(self, function: Any, *given: Any) -> Any:
-        """Run a step and wait for its numbers."""
+        """Run a step, or several as one, and wait for its numbers."""
         start = time.perf_counter()
         result = function(*given)
         for value in self.model.get_metrics_result().values():

@@ -359,3 +359,12 @@ def test_the_first_of_several_processes_prints_a_line(index, surface, monkeypatc
     found = surfaces.choose()
     assert type(found) is surface and not found.is_timed
     assert Live(lambda: 1 / 0)._film(lambda: 1 / 0) is None
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("given", [{"verbose": 0}, {"verbose": 1, "validation_every": 1}], ids=str)
+def test_a_metric_of_several_numbers(given, terminal):
+    model, y = ml.MLModel(keras.Sequential([layers.Dense(3, "softmax")])), np.eye(3, dtype="f")
+    model.compile("sgd", loss="mse", run_eagerly=True, metrics=[keras.metrics.F1Score()])
+    history = model.fit(y, y, callbacks=[Live()], validation_data=(y, y), **given).history
+    assert history["val_f1_score"][0].shape == (3,)

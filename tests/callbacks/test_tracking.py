@@ -123,6 +123,40 @@ def test_validation_sets_and_validation_every():
 
 
 @pytest.mark.once
+def test_each_validation_is_written_once_at_its_batch(tmp_path):
+    """Also those before a checkpoint, and those of a second `fit` with the same callback."""
+    logger, given = Logger(), {"validation_every": 1, "epochs": 3}
+    log = Log(logger)
+    with pytest.raises(Interrupted):  # in the second epoch of 2 batches, after its first
+        train(eager(), Log(logger), Checkpoint(tmp_path, every=3), Interrupt(4), **given)
+    assert [step for step, _ in logger.series("generator/val_loss")] == [1, 2]
+    train(eager(), log, Checkpoint(tmp_path, every=3), **given, resume=tmp_path)
+    train(eager(), log, **given)
+    steps = [step for step, _ in logger.series("generator/val_loss")]
+    assert steps == list(range(1, 13))
+    assert set(steps[1::2]) == {step for step, _ in logger.series("generator/loss")}
+
+
+@pytest.mark.once
+def test_a_metric_of_several_numbers_is_left_out():
+    logger, y = Logger(), np.eye(3, dtype="float32")
+    model = ml.MLModel(keras.Sequential([keras.layers.Dense(3, "softmax")]))
+    model.compile("sgd", loss="mse", run_eagerly=True, metrics=[keras.metrics.F1Score()])
+    for every in (None, 1):
+        train(model, Log(logger, every=every), x=y, y=y, epochs=1, validation_data=(y, y))
+    assert len(logger.series("loss")) == len(logger.series("val_loss")) == 2
+    assert not any("f1_score" in name for _, values in logger.points for name in values)
+
+
+@pytest.mark.once
+def test_no_picture_is_drawn_for_a_logger_of_numbers(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("mlsystem.callbacks.tracking.run.picture_of", drawn.append)
+    train(eager(), Log(Logger()), epochs=1)
+    assert drawn == []
+
+
+@pytest.mark.once
 def test_a_model_alone_has_the_names_of_keras():
     logger = Logger()
     model = ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse", metrics=["mae"])
@@ -249,7 +283,9 @@ def test_a_failure_is_one_warning(monkeypatch):
     logger = Logger(fails=[1, 1, 0])
     monkeypatch.setattr("mlsystem.callbacks.tracking.run._PAUSE", 0.0)
     gan = eager()
-    with pytest.warns(UserWarning, match="The server has gone away. Training continues") as found:
+    with pytest.warns(
+        UserWarning, match="write to Logger: .*gone away. Training continues"
+    ) as found:
         train(gan, Log(logger), epochs=4)
     assert ["Log cannot" in str(warning.message) for warning in found].count(True) == 1
     assert weights(gan) == approx(after(8))
@@ -285,7 +321,7 @@ def test_what_is_refused(monkeypatch, tmp_path):
         with pytest.raises(ValueError, match=text):
             Log(*given)
     with pytest.raises(TypeError, match="place=3; give a name"):
-        Log("trackio", 3)
+        TARGETS["trackio"](3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, target in TARGETS.items():
         with pytest.raises(ImportError, match=f"pip install {target.package}`"):

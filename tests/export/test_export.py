@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from types import SimpleNamespace
 
 import keras
@@ -13,7 +14,7 @@ from systems import GAN, PAIRS, ROWS, Nested, trained
 
 import mlsystem as ml
 from mlsystem.engine import engine
-from mlsystem.export import comparison, formats, inputs, other_backend
+from mlsystem.export import child, comparison, folder, formats, inputs, other_backend
 from mlsystem.export.formats import FORMATS, Format
 
 BACKEND = keras.backend.backend()
@@ -203,13 +204,30 @@ def test_a_free_size_that_a_format_refuses(plain, tmp_path):
 
 
 @pytest.mark.once
+def test_outputs_that_are_not_finite_are_compared_where_they_are():
+    numbers = np.array([1.0, -np.inf, np.nan, 8.0], "float32")
+    assert comparison._difference("out", numbers, numbers * np.float32(1 + 1e-6), 1) < 2e-6
+    for place, value in ((0, np.nan), (1, np.inf), (2, 0.0), (3, 8.001)):
+        other = numbers.copy()
+        other[place] = value
+        with pytest.raises(ValueError, match="differs from the model's"):
+            comparison._difference("out", numbers, other, 1)
+
+
+def state_of(system):
+    return [np.array(ops.convert_to_numpy(v)) for v in system._mlsystem.state_variables()]
+
+
+@pytest.mark.once
 def test_random_outputs_are_compared_by_shape(plain, tmp_path):
     class Noisy(ml.MLModel):
         def __init__(self):
             super().__init__()
             self.seed = keras.random.SeedGenerator(0)
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
 
         def forward(self, x):
+            self.calls.assign(self.calls + 1)
             return x + keras.random.normal(ops.shape(x), seed=self.seed)
 
     class Whole(ml.MLSystem):
@@ -223,9 +241,15 @@ def test_random_outputs_are_compared_by_shape(plain, tmp_path):
         def compute_losses(self, x, y, outputs):
             return {"loss": ops.mean(outputs)}
 
-    found = Whole().setup(ROWS).export(tmp_path / "new", format="plain")
+    system = Whole().setup(ROWS)
+    found = system.export(tmp_path / "new", format="plain")
     assert found["models"]["noisy"]["check"]["largest_difference"] is None
     assert found["models"]["head"]["check"]["largest_difference"] == 0
+    plain.WRITERS["plain"] = lambda served, path: path.touch()  # the other one calls the model
+    before = state_of(system)
+    system.export(tmp_path / "new", format="plain", check=False)
+    for old, new in zip(before, state_of(system), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 # To another process ---------------------------------------------------------------------------
@@ -254,6 +278,53 @@ def test_a_class_that_no_other_process_finds(tmp_path):
     served = SimpleNamespace(model=system.net)
     with pytest.raises(ValueError, match="its class Local is defined inside a function of"):
         other_backend.pack(served)
+
+
+@pytest.mark.once
+def test_a_script_is_run_with_its_arguments_up_to_its_fit(tmp_path, monkeypatch):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setitem(sys.modules, "__mp_main__", None)
+    found = child._defined_in(str(tmp_path / "script.py"), ["script.py", "--width", "3"])
+    assert found.width == 3 and found.Net.__name__ == "Net" and not hasattr(found, "history")
+
+
+SCRIPT = """
+import argparse
+import mlsystem as ml
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int)
+width = parser.parse_args().width
+
+class Net(ml.MLModel):
+    pass
+
+history = Net().fit()
+"""
+
+
+@pytest.mark.once
+def test_the_present_folder_hides_no_module_of_the_other_process(tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text("raise ImportError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    settings = {"floatx": "float32", "images": "channels_last"}
+    job = other_backend.Job([], FORMATS["onnx"], str(tmp_path), False, {}, [], "", [], settings)
+    assert other_backend._run(job, BACKEND).errors == {}
+
+
+@pytest.mark.once
+def test_an_earlier_export_comes_back_if_it_cannot_be_replaced(tmp_path, monkeypatch):
+    def full(*places):
+        raise OSError("No space left on device")
+
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "file").touch()
+    monkeypatch.setattr("shutil.move", full)
+    with pytest.raises(OSError, match="No space left"), folder.replacing(tmp_path / "export"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["export", "file"]
 
 
 @pytest.mark.once

@@ -69,7 +69,7 @@ def test_members_draw_noise_of_their_own():
     first, second = (ops.convert_to_numpy(ensemble(X, training=True)) for _ in range(2))
     still = ops.convert_to_numpy(ensemble(X))
     np.testing.assert_array_equal(still[0], still[1])
-    assert (first != second).any()
+    assert (first != second).any() and (first[0] != first[1]).any()
 
 
 class Population(ml.MLSystem):
@@ -104,6 +104,44 @@ def test_a_member_can_be_set():
     assert len(ensemble.members) == 3
     with pytest.raises(IndexError):
         ensemble.members[3]
+
+
+@pytest.mark.once
+def test_a_member_of_another_architecture_changes_nothing():
+    ensemble = ml.Ensemble(keras.Sequential([layers.Dense(2)]), 3)
+    ensemble(X)
+    before = numbers(ensemble)
+    for layer in (layers.Dense(1), layers.Dense(2, use_bias=False)):  # the first would broadcast
+        layer(X)
+        with pytest.raises(ValueError, match="Give a model of the same architecture"):
+            ensemble.members[0] = layer
+    close(numbers(ensemble), before, 0)
+
+
+@pytest.mark.once
+def test_an_ensemble_that_was_only_called_is_saved(tmp_path):
+    ensemble = ml.Ensemble(net(), 2)
+    outputs = ops.convert_to_numpy(ensemble(X))
+    ensemble.save(path := tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(X)), outputs)
+    close(numbers(loaded.members[1]), numbers(ensemble.members[1]), 0)
+
+
+@pytest.mark.once
+def test_layers_are_frozen_before_the_first_call():
+    net = keras.Sequential([layers.Dense(3), layers.Dense(3)])
+    net.build((None, 3))
+    net.layers[0].trainable = False
+    ensemble = ml.Ensemble(net, 2, loss="mse", optimizer="sgd").setup((X, X))
+    before = numbers(ensemble.members[1])
+    ensemble.fit(X, X, verbose=0)
+    after = numbers(ensemble.members[1])
+    assert [(a == b).all() for a, b in zip(before, after, strict=True)] == [True] * 2 + [False] * 2
+    net.layers[0].trainable = True  # the order of the weights of `net` is another one now
+    for use in (lambda: ensemble(X), lambda: ensemble.members[0]):
+        with pytest.raises(ValueError, match="were frozen or unfrozen after"):
+            use()
 
 
 @pytest.mark.once

@@ -1,5 +1,8 @@
 """Which batch sizes are measured, and when the search ends."""
 
+import itertools
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from toys import Pair, ones
 
 import mlsystem as ml
 from mlsystem.engine import engine
-from mlsystem.tune import batch_sizes, host_memory
+from mlsystem.tune import batch_sizes, host_memory, timed_steps
 from mlsystem.tune.timed_steps import TimedSteps
 
 
@@ -35,6 +38,17 @@ def test_sizes_double_up_to_the_limit(seen):
     assert list(sizes) == [2, 4, 8] and seen == [2, 2, 4, 4, 8, 8]
     assert sizes.largest == 8 and sizes[sizes.fastest] == max(sizes.values()) > 0
     assert sizes.end == "The limit is 9." and "samples/s" in str(sizes)
+
+
+@pytest.mark.once
+def test_several_steps_in_one_execution_are_timed_together(monkeypatch):
+    clock = itertools.count()  # a second passes in each execution
+    timer = SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    monkeypatch.setattr(timed_steps, "time", timer)
+    model = Pair()
+    model.compile(steps_per_execution=8)
+    sizes = ml.tune.batch_size(model, (ones(3),), start=2, limit=4, steps=3)
+    assert dict(sizes) == {2: 16.0, 4: 32.0}
 
 
 @pytest.mark.once

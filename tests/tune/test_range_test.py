@@ -147,6 +147,12 @@ def scheduled():
     return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10))
 
 
+def in_fours():
+    bowl = Bowl()
+    bowl.compile(keras.optimizers.SGD(0.01), steps_per_execution=4)
+    return bowl
+
+
 @pytest.mark.parametrize(
     "make, change, text",
     [
@@ -159,6 +165,7 @@ def scheduled():
         (Pair, {"data": None}, "needs data"),
         (Pair, {"data": np.ones((0, 1), "float32")}, "is empty"),
         (Pair, {"data": (row for row in [ones()])}, "got a generator, which cannot be read again"),
+        (in_fours, {}, "Compile with steps_per_execution=1 for the sweep"),
         (lambda: Bowl(scheduled()), {}, "The learning rate of 'bowl' follows a schedule, CosineD"),
     ],
 )

@@ -56,7 +56,9 @@ class Readings:
     def end_epoch(self, logs: Mapping[str, Any], position: float) -> None:
         """Add the logs of an epoch: all of them if there was no reading, else what is new."""
         known = set(_sums(self.learner)) if self.is_read else set()
-        self.add({n: _number(v) for n, v in logs.items() if n not in known}, position)
+        self.add(
+            {n: _number(v) for n, v in logs.items() if n not in known and not np.ndim(v)}, position
+        )
         for name in self.learner.models():
             number = int(logs.get(f"{name}_skipped", 0))
             self._skipped[name] = self._skipped.get(name, 0) + number

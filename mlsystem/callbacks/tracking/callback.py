@@ -79,10 +79,9 @@ class Log(BatchCallback):
         super().__init__()
         _check(every, samples)
         self.target = choose(target, place)
-        self.name = target if isinstance(target, str) else type(target).__name__
         self.every, self.samples, self.gradients = every, samples, gradients
         # A checkpoint keeps this. It changes with each batch, so that it is always kept.
-        self.kept: dict[str, Any] = {"run": None, "batches": 0, "best": {}}
+        self.kept: dict[str, Any] = {"run": None, "batches": 0, "validated": 0, "best": {}}
         self._run: Run | None = None
 
     def set_model(self, model: Any) -> None:
@@ -92,13 +91,15 @@ class Log(BatchCallback):
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
         """Open the run in the tracker. See `BatchCallback`."""
-        kept = self.kept
+        kept, trained = self.kept, 0
         if callbacks.resume is not None:
             saved = callbacks.states.saved(self, callbacks.resume.state["callbacks"])
-            self.kept["batches"] = callbacks.resume.position["total"]  # if nothing is saved
+            trained = callbacks.resume.position["total"]
+            self.kept["batches"] = self.kept["validated"] = trained  # if nothing is saved
             kept = saved.get("kept", kept)
         target = self.target if first_process.is_here() else None
         run = Run(self.model, target, kept)
+        run.before = kept["batches"] - trained
         run.data = callbacks.parts[0]
         run.measured = [c for c in callbacks.callbacks if isinstance(c, MeasuredSteps)]
         run.settings = {

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from mlsystem.callbacks.live.meter import Meter
@@ -28,12 +29,14 @@ class Run:
     Args:
         model: the model that is trained, ready for its first step.
         target: the tracker, None on all processes but the first.
-        kept: what a checkpoint keeps: the run of the tracker, the number of batches, best values.
+        kept: what a checkpoint keeps: the run of the tracker, the number of batches, that of the
+            last validation inside an epoch that was written, best values.
     """
 
     def __init__(self, model: Any, target: Target | None, kept: dict[str, Any]) -> None:
         self.model, self.target, self.kept = model, target, kept
         self.series = Series(model._mlsystem)
+        self.before = 0  # number of batches of earlier calls of `fit`
         self.data: Any = None
         self.settings: dict[str, Any] = {}  # of this fit
         self.draw: Callable[[], Any] | None = None
@@ -45,7 +48,6 @@ class Run:
         self._is_described = False
         self._pending: Point | None = None  # computed on the device, and not read yet
         self._latest: Point | None = None  # of this epoch
-        self._validations = 0  # number of those written
         self._quiet_until = 0.0
         self._has_warned = False
 
@@ -67,7 +69,7 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the tracker in messages."""
-        return type(self.target).__name__
+        return "" if self.target is None else self.target.name
 
     def begin_epoch(self) -> None:
         """Describe the run before its first epoch. Note that the means start from zero."""
@@ -89,8 +91,9 @@ class Run:
             return
         self.kept["run"] = self._opened
         self._write("configuration", settings)
-        with engine.replicas.alone():  # only the first of several processes traces the model
-            self._write("picture", lambda: (picture_of(self.model),))
+        if self.target is not None and self.target.takes_images:
+            with engine.replicas.alone():  # only the first of several processes traces the model
+                self._write("picture", lambda: (picture_of(self.model),))
         self._draw_samples()
 
     def resume_inside(self) -> None:
@@ -117,11 +120,11 @@ class Run:
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
         """Write the logs of an epoch, without those that points have written."""
-        learner = self.model._mlsystem
+        learner, logs = self.model._mlsystem, _numbers(logs)
         self._write_pending()
         known = set() if self._latest is None else {*self._latest.means, *self._latest.others}
         known |= self._write_validations()
-        found = {name: float(value) for name, value in logs.items() if name not in known}
+        found = {name: value for name, value in logs.items() if name not in known}
         if self._latest is None:
             now = {n: float(ops.convert_to_numpy(v)) for n, v in rates(learner).items()}
             found = now | self._measurements() | found
@@ -145,18 +148,20 @@ class Run:
         """Write what `validation_every` has validated in this epoch, and return its logs."""
         found = dict(getattr(self.model.history, "validations", {}))
         batches = found.pop("batch", [])
-        for place in range(self._validations, len(batches)):
-            values = {name: values[place] for name, values in found.items() if place < len(values)}
-            self._log(values, batches[place])
-        self._validations = len(batches)
+        for place, batch in enumerate(batches):
+            step = self.before + batch
+            if step > self.kept["validated"]:
+                values = {n: values[place] for n, values in found.items() if place < len(values)}
+                self._log(_numbers(values), step)
+                self.kept["validated"] = step
         return set(found)
 
-    def _compare(self, logs: Mapping[str, Any]) -> None:
+    def _compare(self, logs: Mapping[str, float]) -> None:
         best = self.kept["best"]
         for log, value in logs.items():
             name = self.series.name(log)
-            if self.series.better(log, float(value), best.get(name)):
-                best[name] = float(value)
+            if self.series.better(log, value, best.get(name)):
+                best[name] = value
 
     def end(self) -> None:
         """Write the best values, once training has ended."""
@@ -200,6 +205,11 @@ def _random_kept() -> Iterator[None]:
         yield
     finally:
         random_state.restore(state)
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return the logs that are one number. A metric may have several, as one for each class."""
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
 def _short(error: Exception) -> str:

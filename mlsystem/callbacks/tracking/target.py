@@ -20,11 +20,17 @@ class Target:
 
     package = ""  # the module to import
     advice = "See that it can be reached"  # if a run cannot be opened
+    takes_images = True
 
     def __init__(self, place: Any = None) -> None:
         if place is not None and not isinstance(place, (str, Path)):
             raise TypeError(f"Log got place={place!r}; give a name or the path of a folder.")
         self.place = place
+
+    @property
+    def name(self) -> str:
+        """The name of the tracker in messages."""
+        return type(self).__name__
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
         """Open a run, and return what `run` takes to continue it.

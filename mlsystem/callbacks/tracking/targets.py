@@ -25,12 +25,19 @@ TARGETS: dict[str, type[Target]] = {
 class Given(Target):
     """An object of the user with a method `log(values, step)`. It gets numbers only."""
 
+    takes_images = False
+
     def __init__(self, logger: Any) -> None:
         super().__init__()
         self.logger = logger
 
     def __deepcopy__(self, memo: Any) -> "Given":
         return self  # a connection to a tracker has no copy
+
+    @property
+    def name(self) -> str:
+        """The name of the user's class in messages."""
+        return type(self.logger).__name__
 
     def start(self, title: str, run: str | None, step: int, charts: Charts) -> str:
         """Use the object as it is."""
