@@ -124,10 +124,11 @@ def _initializer(i: int, fresh: Any) -> Any:
 
 def _fresh(net: Any, count: int, inputs: Any) -> list[Any]:
     """Return the initial weights of all members."""
-    rows = [
-        [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
-        for _ in range(count)
-    ]
+    with _keras.own_variables():  # Keras may be about to give other variables their values
+        rows = [
+            [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
+            for _ in range(count)
+        ]
     return [np.stack(values) for values in zip(*rows, strict=True)]
 
 

@@ -92,6 +92,27 @@ def test_an_ensemble_is_a_member_like_any_model():
     assert (numbers(system.average)[0] != before).any()
 
 
+class Subclassed(keras.Model):
+    """A network that is built by its first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.out = layers.Dense(4, "relu"), layers.Dense(2)
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+@pytest.mark.parametrize("kind", [Subclassed, lambda: layers.Dense(2)])
+def test_networks_that_are_built_by_their_first_call(kind):
+    ensemble = ml.Ensemble(kind(), 3, loss="mse", optimizer="sgd")
+    ensemble.fit(X, Y, **ROUND)
+    outputs = ops.convert_to_numpy(ensemble(X))
+    close([ops.convert_to_numpy(model(X)) for model in ensemble.members], outputs)
+    assert len({output.tobytes() for output in outputs}) == 3
+    assert keras.Sequential([layers.Dense(1)])(X).shape == (24, 1)  # other models are unharmed
+
+
 @pytest.mark.once
 def test_a_member_can_be_set():
     ensemble = ml.Ensemble(net(), 3)
