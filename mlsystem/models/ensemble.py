@@ -3,7 +3,8 @@
 from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
+from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._signature import extras
@@ -22,6 +23,7 @@ class EnsembleLearner(ModelLearner):
     net: Any = None
     inputs: Any = None  # shapes and dtypes of the inputs of one member
     member_loss: Any = None
+    is_batch_first: bool = False  # while Keras' `predict` joins batches along the first axis
 
     def has_loss(self) -> bool:
         """Return whether a loss was given, or a subclass has one."""
@@ -40,7 +42,7 @@ class Ensemble(MLModel):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     ensemble = ml.Ensemble(net, 8, loss=loss, optimizer="adam")
     ensemble.fit(x, labels)
-    logits = ensemble.predict(x)  # (8, number of samples, 10), by the method of Ensemble
+    logits = ensemble.predict(x)  # (8, number of samples, 10)
     one = ensemble.members[3]  # a Keras model
     ```
 
@@ -133,9 +135,28 @@ class Ensemble(MLModel):
                 variable.assign(value)
         for loss in losses:  # regularizers
             self.add_loss(ops.sum(loss))
+        if self._mlsystem.is_batch_first:
+            return tree.map_structure(lambda one: ops.swapaxes(one, 0, 1), outputs)
         return outputs
 
     forward = call
+
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of all members, `(members, samples, ...)`. See `MLModel.predict`."""
+        return self._members_first(super().predict, x, *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return the outputs of all members for one batch. See `MLModel.predict_on_batch`."""
+        return self._members_first(super().predict_on_batch, x)
+
+    def _members_first(self, predict: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict with the batch as first axis, which Keras needs, and put the members first."""
+        self._mlsystem.is_batch_first = True
+        try:
+            outputs = predict(*args, **kwargs)
+        finally:
+            self._mlsystem.is_batch_first = False
+        return tree.map_structure(lambda one: np.swapaxes(one, 0, 1), outputs)
 
     @property
     def members(self) -> Members:

@@ -113,6 +113,14 @@ def test_networks_that_are_built_by_their_first_call(kind):
     assert keras.Sequential([layers.Dense(1)])(X).shape == (24, 1)  # other models are unharmed
 
 
+def test_predict_keeps_the_members_first():
+    ensemble = ml.Ensemble(net(), 3, loss="mse", optimizer="sgd")
+    outputs = ops.convert_to_numpy(ensemble(X))
+    close(ensemble.predict(X, batch_size=10, verbose=0), outputs)  # the last batch is smaller
+    close(ensemble.predict_on_batch(X[:5]), outputs[:, :5])
+    close(ops.convert_to_numpy(ensemble(X)), outputs)
+
+
 @pytest.mark.once
 def test_a_member_can_be_set():
     ensemble = ml.Ensemble(net(), 3)
