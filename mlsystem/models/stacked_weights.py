@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem._checks import is_count
 
 # They look at a whole weight, or at all weights, and so at all members at once.
@@ -36,8 +36,14 @@ class Members:
         return model
 
     def __setitem__(self, index: int, model: Any) -> None:
-        index = self._index(index)
-        for stacked, weight in zip(self.ensemble.stacked, _ordered(model), strict=True):
+        index, weights = self._index(index), _ordered(model)
+        expected = [tuple(stacked.shape[1:]) for stacked in self.ensemble.stacked]
+        if (found := [tuple(weight.shape) for weight in weights]) != expected:
+            raise ValueError(
+                f"A member of '{self.ensemble.name}' has weights of shapes {expected}, and the "
+                f"given model has {found}. Give a model of the same architecture."
+            )
+        for stacked, weight in zip(self.ensemble.stacked, weights, strict=True):
             value = np.array(ops.convert_to_numpy(stacked.value))
             value[index] = ops.convert_to_numpy(weight.value)
             stacked.assign(value)
@@ -45,11 +51,13 @@ class Members:
     def _values(self, index: int) -> list[Any]:
         return [ops.convert_to_numpy(v.value)[index] for v in self.ensemble.stacked]
 
-    def _index(self, index: int) -> int:
+    def _index(self, index: Any) -> int:
         if not self.ensemble.stacked:
             raise ValueError(
                 f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
             )
+        if isinstance(index, slice):
+            raise TypeError(f"members[{index}] got a slice. Give the index of one member.")
         return range(len(self))[index]
 
 
@@ -57,6 +65,11 @@ def check(net: Any, count: Any) -> None:
     """Raise an error for what cannot be an ensemble."""
     if not isinstance(net, keras.Layer):
         raise TypeError(f"Ensemble got {net!r}. Give the network of one member: a Keras model.")
+    if _learner.of(net) is not None:
+        raise TypeError(
+            f"Ensemble got '{net.name}', which is a {type(net).__name__}. Give the Keras network "
+            "of one member. The ensemble takes the loss and the optimizer."
+        )
     if not is_count(count):
         raise ValueError(f"Ensemble got count={count!r}; give the number of members, from 1.")
 

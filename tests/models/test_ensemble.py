@@ -122,6 +122,21 @@ def test_predict_keeps_the_members_first():
 
 
 @pytest.mark.once
+def test_a_member_of_another_architecture_is_refused():
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble(X)
+    before = numbers(ensemble)
+    narrow = keras.Sequential([layers.Dense(1), layers.BatchNormalization(), layers.Dense(2)])
+    for other in (narrow, keras.Sequential([layers.Dense(4)])):
+        other(X)
+        with pytest.raises(ValueError, match="Give a model of the same architecture"):
+            ensemble.members[0] = other
+    close(numbers(ensemble), before, 0)
+    with pytest.raises(TypeError, match="Give the index of one member"):
+        ensemble.members[:2]
+
+
+@pytest.mark.once
 def test_a_member_can_be_set():
     ensemble = ml.Ensemble(net(), 3)
     with pytest.raises(ValueError, match="has no weights yet"):
@@ -153,6 +168,9 @@ def test_optimizers_that_mix_members_are_refused(optimizer, says):
 def test_what_cannot_be_an_ensemble():
     with pytest.raises(TypeError, match="Give the network of one member"):
         ml.Ensemble("net", 2)
+    for net_of_mlsystem in (ml.MLModel(net()), ml.Ensemble(net(), 2), Population()):
+        with pytest.raises(TypeError, match="Give the Keras network of one"):
+            ml.Ensemble(net_of_mlsystem, 2)
     for count in (0, 2.5, True):
         with pytest.raises(ValueError, match="number of members, from 1"):
             ml.Ensemble(net(), count)
