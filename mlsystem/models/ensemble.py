@@ -58,7 +58,8 @@ class Ensemble(MLModel):
     weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused. The
     learning rate is one for all members. On torch, a network that draws random numbers (dropout)
     runs one member after the other in training. With `nonfinite="skip"`, a NaN in one member skips
-    the update of all.
+    the update of all. Metrics take the outputs of all members as one batch: the accuracy is the
+    mean of theirs.
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
@@ -179,6 +180,16 @@ class Ensemble(MLModel):
         y, outputs, sample_weight = own
         losses = ops.vectorized_map(lambda one: loss(y, one, sample_weight), outputs)
         return ops.sum(losses)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics with the outputs of all members, as if they were one batch."""
+
+        def repeated(one: Any) -> Any:
+            return None if one is None else ops.concatenate([one] * self.count)
+
+        y, sample_weight = tree.map_structure(repeated, (y, sample_weight))
+        y_pred = tree.map_structure(lambda o: ops.reshape(o, (-1, *o.shape[2:])), y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def configure_optimizer(self) -> Any:
         """Return the optimizer. Raise an error if it does not work on each number alone."""

@@ -121,6 +121,18 @@ def test_predict_keeps_the_members_first():
     close(ops.convert_to_numpy(ensemble(X)), outputs)
 
 
+def test_metrics_are_those_of_all_members():
+    ensemble = ml.Ensemble(net(), 3, loss="mse", optimizer="sgd")
+    weights = np.linspace(0, 1, 24, dtype="float32")
+    ensemble.compile(metrics=["mae"], weighted_metrics=[keras.metrics.MeanSquaredError("mse")])
+    ensemble.fit(X, Y, **ROUND)
+    errors = ops.convert_to_numpy(ensemble(X)) - Y
+    logs = ensemble.evaluate(X, Y, sample_weight=weights, batch_size=8, verbose=0, return_dict=True)
+    assert logs["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    mean = np.average((errors**2).mean(-1).mean(0), weights=weights)
+    assert logs["mse"] == pytest.approx(mean, rel=1e-5)
+
+
 @pytest.mark.once
 def test_a_member_of_another_architecture_is_refused():
     ensemble = ml.Ensemble(net(), 3)
