@@ -9,6 +9,8 @@ without these:
 - `DotNotTrackScope`: attaches something to a model that is already built.
 - `global_state`, `global_seed_generator`: the generator behind draws without a seed. A fit that is
   interrupted and resumed, or a rehearsal, has to put it back.
+- `uninitialized_variables`: variables that were created while only shapes are known. Keras gives
+  them their values in a loop, which must not start a second time from inside.
 - `Layer._flatten_layers`: all layers of a system, to look at their state and their attributes.
 - `Layer._get_own_losses`: what `forward` of a system gave to `add_loss`.
 - `Layer._clear_losses`: forgets those losses after a step that was only traced.
@@ -26,8 +28,9 @@ Without these, what needs them raises `Changed` or an `AttributeError`:
 - `Variable._dtype`: the stored dtype. In mixed precision, `dtype` is another one.
 """
 
+import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -60,6 +63,17 @@ def read_signature(layer: Any) -> None:
     layer._call_has_training_arg = "training" in signature.parameters
     known = layer._call_has_context_arg
     known.update({name: name in signature.parameters for name in known})
+
+
+@contextlib.contextmanager
+def own_variables() -> Iterator[None]:
+    """Keep variables that wait for their values apart from those that are created inside."""
+    waiting = global_state.get_global_attribute("uninitialized_variables")
+    global_state.set_global_attribute("uninitialized_variables", [])
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", waiting)
 
 
 def untrack(layer: Any, part: Any) -> None:

@@ -16,9 +16,12 @@ def checked(given: Any) -> Path:
     """Return the path of a folder that an export may write.
 
     Raises:
-        ValueError: it is a file, or a folder with other files in it.
+        ValueError: it is a file, or in a file, or a folder with other files in it.
     """
     folder = as_folder(given, "export").absolute()
+    place = next(parent for parent in folder.parents if parent.exists())
+    if not place.is_dir():
+        raise ValueError(f"export got '{given}', but '{place}' is a file; give another folder.")
     if folder.exists() and any(folder.iterdir()) and not manifest.is_in(folder):
         raise ValueError(
             f"export got '{given}', a folder that holds other files. Give a new folder, or one of "

@@ -3,7 +3,8 @@
 from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
+from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._signature import extras
@@ -23,6 +24,7 @@ class EnsembleLearner(ModelLearner):
     inputs: Any = None  # shapes and dtypes of the inputs of one member
     frozen: Any = None  # whether each weight of the network was, when the members were made
     member_loss: Any = None
+    is_batch_first: bool = False  # while Keras' `predict` joins batches along the first axis
 
     def has_loss(self) -> bool:
         """Return whether a loss was given, or a subclass has one."""
@@ -41,7 +43,7 @@ class Ensemble(MLModel):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     ensemble = ml.Ensemble(net, 8, loss=loss, optimizer="adam")
     ensemble.fit(x, labels)
-    logits = ensemble.predict(x)  # (8, number of samples, 10), by the method of Ensemble
+    logits = ensemble.predict(x)  # (8, number of samples, 10)
     one = ensemble.members[3]  # a Keras model
     ```
 
@@ -57,7 +59,8 @@ class Ensemble(MLModel):
     weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused. The
     learning rate is one for all members. On torch, a network that draws random numbers (dropout)
     runs one member after the other in training. With `nonfinite="skip"`, a NaN in one member skips
-    the update of all.
+    the update of all. Metrics take the outputs of all members as one batch: the accuracy is the
+    mean of theirs.
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
@@ -135,9 +138,28 @@ class Ensemble(MLModel):
                 variable.assign(value)
         for loss in losses:  # regularizers
             self.add_loss(ops.sum(loss))
+        if self._mlsystem.is_batch_first:
+            return tree.map_structure(lambda one: ops.swapaxes(one, 0, 1), outputs)
         return outputs
 
     forward = call
+
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of all members, `(members, samples, ...)`. See `MLModel.predict`."""
+        return self._members_first(super().predict, x, *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return the outputs of all members for one batch. See `MLModel.predict_on_batch`."""
+        return self._members_first(super().predict_on_batch, x)
+
+    def _members_first(self, predict: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict with the batch as first axis, which Keras needs, and put the members first."""
+        self._mlsystem.is_batch_first = True
+        try:
+            outputs = predict(*args, **kwargs)
+        finally:
+            self._mlsystem.is_batch_first = False
+        return tree.map_structure(lambda one: np.swapaxes(one, 0, 1), outputs)
 
     @property
     def members(self) -> Members:
@@ -176,6 +198,16 @@ class Ensemble(MLModel):
             self.built = True
         else:
             super().build_from_config(config)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics with the outputs of all members, as if they were one batch."""
+
+        def repeated(one: Any) -> Any:
+            return None if one is None else ops.concatenate([one] * self.count)
+
+        y, sample_weight = tree.map_structure(repeated, (y, sample_weight))
+        y_pred = tree.map_structure(lambda o: ops.reshape(o, (-1, *o.shape[2:])), y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def configure_optimizer(self) -> Any:
         """Return the optimizer. Raise an error if it does not work on each number alone."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem._checks import is_count
 
 # They look at a whole weight, or at all weights, and so at all members at once.
@@ -54,12 +54,14 @@ class Members:
     def _values(self, index: int) -> list[Any]:
         return [ops.convert_to_numpy(v.value)[index] for v in self.ensemble.stacked]
 
-    def _index(self, index: int) -> int:
+    def _index(self, index: Any) -> int:
         if not self.ensemble.stacked:
             raise ValueError(
                 f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
             )
         _check_frozen(self.ensemble)
+        if isinstance(index, slice):
+            raise TypeError(f"members[{index}] got a slice. Give the index of one member.")
         return range(len(self))[index]
 
 
@@ -67,6 +69,11 @@ def check(net: Any, count: Any) -> None:
     """Raise an error for what cannot be an ensemble."""
     if not isinstance(net, keras.Layer):
         raise TypeError(f"Ensemble got {net!r}. Give the network of one member: a Keras model.")
+    if _learner.of(net) is not None:
+        raise TypeError(
+            f"Ensemble got '{net.name}', which is a {type(net).__name__}. Give the Keras network "
+            "of one member. The ensemble takes the loss and the optimizer."
+        )
     if not is_count(count):
         raise ValueError(f"Ensemble got count={count!r}; give the number of members, from 1.")
 
@@ -149,10 +156,11 @@ def _initializer(i: int, fresh: Any) -> Any:
 
 def _fresh(net: Any, count: int, inputs: Any) -> list[Any]:
     """Return the initial weights of all members."""
-    rows = [
-        [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
-        for _ in range(count)
-    ]
+    with _keras.own_variables():  # Keras may be about to give other variables their values
+        rows = [
+            [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
+            for _ in range(count)
+        ]
     return [np.stack(values) for values in zip(*rows, strict=True)]
 
 

@@ -77,6 +77,8 @@ def chosen(learner: Learner, models: Any, what: str) -> list[str]:
     if models is None:
         return trained
     names = model_names.resolve(models, learner.known_models(), f"{what}(models=)")
+    if not names:
+        raise ValueError(f"{what} got models={models!r}, which names no model.")
     if frozen := [name for name in names if name not in trained]:
         raise ValueError(
             f"{what}(models=) names '{frozen[0]}', which is frozen. Set its `trainable = True`, or "

@@ -120,6 +120,7 @@ def test_a_file_with_other_numbers_is_refused_and_the_earlier_export_stays(plain
         ({"models": ["generater"]}, "'generater', which does not exist.*'generator', 'judge'"),
         ({"models": []}, "names no model"),
         ({"folder": "file"}, "which is a file; give a folder"),
+        ({"folder": "file/in"}, "file. is a file; give another folder"),
         ({"folder": "full"}, "a folder that holds other files. Give a new folder"),
         ({"folder": None}, "got the folder None; give its path"),
     ],

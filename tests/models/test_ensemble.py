@@ -92,6 +92,62 @@ def test_an_ensemble_is_a_member_like_any_model():
     assert (numbers(system.average)[0] != before).any()
 
 
+class Subclassed(keras.Model):
+    """A network that is built by its first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.out = layers.Dense(4, "relu"), layers.Dense(2)
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+@pytest.mark.parametrize("kind", [Subclassed, lambda: layers.Dense(2)])
+def test_networks_that_are_built_by_their_first_call(kind):
+    ensemble = ml.Ensemble(kind(), 3, loss="mse", optimizer="sgd")
+    ensemble.fit(X, Y, **ROUND)
+    outputs = ops.convert_to_numpy(ensemble(X))
+    close([ops.convert_to_numpy(model(X)) for model in ensemble.members], outputs)
+    assert len({output.tobytes() for output in outputs}) == 3
+    assert keras.Sequential([layers.Dense(1)])(X).shape == (24, 1)  # other models are unharmed
+
+
+def test_predict_keeps_the_members_first():
+    ensemble = ml.Ensemble(net(), 3, loss="mse", optimizer="sgd")
+    outputs = ops.convert_to_numpy(ensemble(X))
+    close(ensemble.predict(X, batch_size=10, verbose=0), outputs)  # the last batch is smaller
+    close(ensemble.predict_on_batch(X[:5]), outputs[:, :5])
+    close(ops.convert_to_numpy(ensemble(X)), outputs)
+
+
+def test_metrics_are_those_of_all_members():
+    ensemble = ml.Ensemble(net(), 3, loss="mse", optimizer="sgd")
+    weights = np.linspace(0, 1, 24, dtype="float32")
+    ensemble.compile(metrics=["mae"], weighted_metrics=[keras.metrics.MeanSquaredError("mse")])
+    ensemble.fit(X, Y, **ROUND)
+    errors = ops.convert_to_numpy(ensemble(X)) - Y
+    logs = ensemble.evaluate(X, Y, sample_weight=weights, batch_size=8, verbose=0, return_dict=True)
+    assert logs["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    mean = np.average((errors**2).mean(-1).mean(0), weights=weights)
+    assert logs["mse"] == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.once
+def test_a_member_of_another_architecture_is_refused():
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble(X)
+    before = numbers(ensemble)
+    narrow = keras.Sequential([layers.Dense(1), layers.BatchNormalization(), layers.Dense(2)])
+    for other in (narrow, keras.Sequential([layers.Dense(4)])):
+        other(X)
+        with pytest.raises(ValueError, match="Give a model of the same architecture"):
+            ensemble.members[0] = other
+    close(numbers(ensemble), before, 0)
+    with pytest.raises(TypeError, match="Give the index of one member"):
+        ensemble.members[:2]
+
+
 @pytest.mark.once
 def test_a_member_can_be_set():
     ensemble = ml.Ensemble(net(), 3)
@@ -162,6 +218,9 @@ def test_optimizers_that_mix_members_are_refused(optimizer, says):
 def test_what_cannot_be_an_ensemble():
     with pytest.raises(TypeError, match="Give the network of one member"):
         ml.Ensemble("net", 2)
+    for net_of_mlsystem in (ml.MLModel(net()), ml.Ensemble(net(), 2), Population()):
+        with pytest.raises(TypeError, match="Give the Keras network of one"):
+            ml.Ensemble(net_of_mlsystem, 2)
     for count in (0, 2.5, True):
         with pytest.raises(ValueError, match="number of members, from 1"):
             ml.Ensemble(net(), count)

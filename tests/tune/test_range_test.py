@@ -157,6 +157,7 @@ def in_fours():
     "make, change, text",
     [
         (Pair, {"models": "c"}, "names 'c', which does not exist. Those that exist: 'a', 'b'."),
+        (Pair, {"models": []}, "which names no model"),
         (Pair, {"between": (1.0, 1e-7)}, "the smaller one first"),
         (Pair, {"between": (0.0, 1.0)}, "two numbers above 0"),
         (Pair, {"between": 0.1}, "Give the lowest and the highest rate"),
