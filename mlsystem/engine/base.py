@@ -247,7 +247,7 @@ class Engine(ABC):
 
     def no_loop(self, system: Any) -> str:
         """Say why steps of a system cannot run in a loop on the device. Empty if they can."""
-        return f"Keras runs on {self.name}, and a loop on the device needs jax so far"
+        return "a loop on the device needs jax so far"
 
     def gatherer(self, arrays: Any) -> Callable[[Any], Any]:
         """Return a function of row numbers that gathers these rows of arrays on the device."""
