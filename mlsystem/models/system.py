@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
+from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._signature import bind
@@ -19,6 +20,7 @@ from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
 from mlsystem.losses import system_losses
 from mlsystem.losses.loss_values import ForwardLosses
+from mlsystem.models.ensemble import Ensemble
 from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS
 from mlsystem.models.system_attributes import SystemAttributes
@@ -355,12 +357,34 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
             x: as in Keras, an `ml.MLData` (its test data) or `ml.Streams`.
             args: the other arguments of `keras.Model.predict`.
             kwargs: the other arguments of `keras.Model.predict`.
+
+        Raises:
+            ValueError: an output of an `ml.Ensemble` has the members as first axis. Keras joins
+                batches along that axis. In `forward`, move the batch there.
         """
         if not self.built and (isinstance(x, (dict, tuple, list)) or hasattr(x, "shape")):
             self.setup((x,))
         if not self.built and (x is None or isinstance(x, (MLData, BatchAdapter))):
             self.setup(x)
-        return super().predict(x, *args, **kwargs)
+        outputs = super().predict(x, *args, **kwargs)
+        _check_joined(self, x, outputs)
+        return outputs
+
+
+def _check_joined(system: Any, x: Any, outputs: Any) -> None:
+    """Raise an error if batches were joined along the members of an ensemble."""
+    ensembles = [n for n, m in members.leaves(system).items() if isinstance(m, Ensemble)]
+    rows = {len(leaf) for leaf in tree.flatten(x) if isinstance(leaf, np.ndarray)}
+    if not ensembles or len(rows) != 1:
+        return
+    for path, leaf in tree.flatten_with_path(outputs):
+        if len(leaf) not in rows:
+            where = "/".join(map(str, path)) or "the output"
+            raise ValueError(
+                f"predict of '{system.name}' got {rows.pop()} samples, and '{where}' has the shape "
+                f"{leaf.shape}: the first axis of what '{ensembles[0]}' returns is its members. "
+                "Return it from `forward` with the batch first: keras.ops.swapaxes(outputs, 0, 1)."
+            )
 
 
 KINDS[MLSystem] = SystemLearner

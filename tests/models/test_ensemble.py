@@ -226,3 +226,10 @@ def test_what_cannot_be_an_ensemble():
             ml.Ensemble(net(), count)
     with pytest.raises(NotImplementedError, match="no loss"):
         ml.Ensemble(net(), 2).fit(X, Y, verbose=0)
+
+
+@pytest.mark.once
+def test_a_system_does_not_join_batches_along_the_members():
+    system = Population().setup((X[:8], {"agents": Y[:8]}))
+    with pytest.raises(ValueError, match=r"24 samples, and 'agents' has the shape \(9, 8, 2\)"):
+        system.predict(X, batch_size=8, verbose=0)
