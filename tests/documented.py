@@ -151,6 +151,7 @@ NAMES = {
         "system": regressor(),
         **dict(zip(("x", "y", "x2", "y2"), (many()[:64], np.zeros((64, 1))) * 2, strict=True)),
     },
+    "mlsystem.Ensemble": lambda: {"x": images, "labels": np.arange(64) % 10},
     "mlsystem.MLModel": lambda: {"x": images, "y": images[:, :1]},
     "mlsystem.Streams": lambda: {
         **{"x": images, "y": images[:, :1], "u": held_out},
