@@ -99,6 +99,7 @@ def _row(window: Any, index: Any) -> Any:
 
 
 def _strong(value: Any) -> Any:
+    value = jax.numpy.asarray(value)  # older versions of JAX keep a number of a log as it is
     return jax.lax.convert_element_type(value, value.dtype)
 
 
