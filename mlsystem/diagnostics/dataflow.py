@@ -8,22 +8,18 @@ as classes, have the range that they had in the batch of `setup`, and no NaN: ea
 
 import contextlib
 import inspect
-import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
 from mlsystem._learner import Learner
-from mlsystem.data.batch import Batch, make_batch, mapped
+from mlsystem.data.batch import Batch, mapped
 from mlsystem.diagnostics.description import NOISE, CallFacts
-from mlsystem.diagnostics.gradient_measurement import without_effects
+from mlsystem.diagnostics.dry_run import discarded, made_up_batch
 from mlsystem.diagnostics.recording import Run, numbers, recording, spoiled_value
-from mlsystem.engine import engine
 from mlsystem.engine.variable_scope import Scope
 from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members
@@ -47,7 +43,7 @@ class Dataflow:
 
 def dataflow(learner: Learner) -> Dataflow:
     """Follow the tensors through `forward` and the losses. Empty if `forward` cannot run."""
-    batch = make_batch(keras.utils.unpack_x_y_sample_weight(_made_up(learner)))
+    batch = made_up_batch(learner)
     kept: dict[tuple[str, int], Any] = {}
     first = _tried(learner, batch, kept)
     if first is None:
@@ -67,23 +63,6 @@ def _shown(run: Run) -> list[int]:
     in_forward = {name for name, _ in run.calls[: run.in_forward]}
     later = range(run.in_forward, len(run.calls))
     return [*range(run.in_forward), *(i for i in later if run.calls[i][0] not in in_forward)]
-
-
-def _made_up(learner: Learner) -> Any:
-    """Return data of the shapes and ranges of the batch from which the weights were built."""
-    symbols, rng = tree.flatten(learner.symbols), np.random.default_rng(0)
-    leaves = [_values(*one, rng) for one in zip(symbols, learner.ranges, strict=True)]
-    return tree.pack_sequence_as(learner.symbols, leaves)
-
-
-def _values(symbol: Any, limits: tuple[int, int], rng: np.random.Generator) -> Any:
-    """Return numbers of a shape: fractions safe to divide by, or all whole numbers in a range."""
-    if symbol is None:
-        return None
-    if "float" in symbol.dtype:
-        return rng.uniform(0.1, 0.9, symbol.shape).astype("float32")
-    numbers = np.linspace(*limits, math.prod(symbol.shape)).round()
-    return rng.permutation(numbers).reshape(symbol.shape).astype(symbol.dtype)
 
 
 def _runs(
@@ -137,14 +116,7 @@ def _tried(
     repeats: int = 1,
 ) -> Run | None:
     """Run `forward` and the losses, and discard all effects. None if `forward` fails."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(np.errstate(all="ignore"))
-        stack.enter_context(without_effects(learner))
-        stack.enter_context(engine.step_scope(()))
-        stack.enter_context(engine.discarding(learner.model))
-        stack.enter_context(Scope([(weight, spoiled_value(weight.value)) for weight in own]))
+    with discarded(learner), Scope([(weight, spoiled_value(weight.value)) for weight in own]):
         for _ in range(repeats):
             run = Run()
             try:

@@ -13,6 +13,7 @@ from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._learner import Learner
+from mlsystem.diagnostics.dry_run import watched
 from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members
 
@@ -33,19 +34,8 @@ def recording(
     learner: Learner, run: Run, kept: dict[tuple[str, int], Any], spoiled: str
 ) -> Iterator[None]:
     """Record the calls of the models, and of layers in them that are called by themselves."""
-    recorder, replaced = _Recorder(run, kept, spoiled), []
-    try:
-        for name, layer in _layers(learner):
-            for method in ("call", "forward"):  # torch calls a model by its `forward`
-                if callable(call := getattr(layer, method, None)):
-                    replaced.append((vars(layer), method, vars(layer).get(method)))
-                    vars(layer)[method] = recorder.recorded(name, call)
+    with watched(_layers(learner), _Recorder(run, kept, spoiled).recorded):
         yield
-    finally:
-        for attributes, method, before in reversed(replaced):
-            attributes.pop(method)
-            if before is not None:
-                attributes[method] = before
 
 
 def _layers(learner: Learner) -> list[tuple[str, Any]]:
