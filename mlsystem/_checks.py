@@ -1,6 +1,9 @@
-"""Check a positive whole number, and the path of a folder."""
+"""Small checks: a positive whole number, a folder, the nearest name, the version of a package."""
 
+import difflib
+import importlib.metadata
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,3 +21,21 @@ def as_folder(given: Any, what: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{what} got '{given}', which is a file; give a folder.")
     return folder
+
+
+def nearest(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is nearest to a wrong one, or None if none is near."""
+    return next(iter(difflib.get_close_matches(wrong, list(known), 1, cutoff)), None)
+
+
+def did_you_mean(near: str | None) -> str:
+    """Return a question for a near name, to follow a sentence. Empty if there is none."""
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a package, or None if it is not installed, or runs from its source."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

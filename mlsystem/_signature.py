@@ -1,10 +1,11 @@
 """Call users' functions with only the arguments that they name."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
+
+from mlsystem._checks import did_you_mean, nearest
 
 
 def by_name(fn: Any) -> Any:
@@ -61,8 +62,8 @@ def _known(method: Any) -> list[str]:
 
 def _nearest(wrong: list[str], known: list[str]) -> str:
     """Return a question for the known name that is nearest to a wrong one. Empty if none is."""
-    near = [close for name in wrong for close in difflib.get_close_matches(name, known, 1, 0.65)]
-    return f" Did you mean '{near[0]}'?" if near else ""
+    near = (nearest(name, known, 0.65) for name in wrong)
+    return did_you_mean(next(filter(None, near), None))
 
 
 def extras(fn: Callable[..., Any], **given: Any) -> dict[str, Any]:

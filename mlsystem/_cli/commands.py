@@ -12,7 +12,7 @@ def fit(command: str, words: list[str]) -> int:
     """Train a system."""
     from mlsystem.callbacks import Checkpoint
 
-    made = options.parser(command, "Train a system.")
+    made = options.parser(command, fit)
     made.add_argument("--epochs", type=int, default=1)
     made.add_argument("--batch_size", type=int | None)
     made.add_argument("--validation_data", type=str | None, help="file.py:NAME")
@@ -44,7 +44,7 @@ def fit(command: str, words: list[str]) -> int:
 
 def evaluate(command: str, words: list[str]) -> int:
     """Print the losses and metrics of a system on data."""
-    made = options.parser(command, "Print the losses and metrics of a system on data.")
+    made = options.parser(command, evaluate)
     made.add_argument("--batch_size", type=int | None)
     found, system, data = _loaded(made, words)
     more = {} if found.batch_size is None else {"batch_size": found.batch_size}
@@ -55,7 +55,7 @@ def evaluate(command: str, words: list[str]) -> int:
 
 def summary(command: str, words: list[str]) -> int:
     """Print the weights of a system, and how each model is trained."""
-    made = options.parser(command, "Print the weights of a system, and how each model is trained.")
+    made = options.parser(command, summary)
     _, system, _ = _loaded(made, words)
     system.summary()
     return 0
@@ -63,7 +63,7 @@ def summary(command: str, words: list[str]) -> int:
 
 def picture(command: str, words: list[str]) -> int:
     """Draw a system, as text or to a file (.svg, .md, .png)."""
-    made = options.parser(command, "Draw a system, as text or to a file (.svg, .md, .png).")
+    made = options.parser(command, picture)
     made.add_argument("--save", type=str | None, help="file to draw to")
     found, system, _ = _loaded(made, words)
     drawn = system.picture()
@@ -76,7 +76,7 @@ def picture(command: str, words: list[str]) -> int:
 
 def report(command: str, words: list[str]) -> int:
     """Print the gradient norm of each loss in each model."""
-    made = options.parser(command, "Print the gradient norm of each loss in each model.")
+    made = options.parser(command, report)
     _, system, data = _loaded(made, words)
     print(system.gradient_report(data))
     return 0
@@ -84,7 +84,7 @@ def report(command: str, words: list[str]) -> int:
 
 def export(command: str, words: list[str]) -> int:
     """Export the models of a system for another runtime."""
-    made = options.parser(command, "Export the models of a system for another runtime.")
+    made = options.parser(command, export)
     made.add_argument("folder", nargs="?", help="folder to write to")
     made.add_argument("--format", type=str, default="onnx")
     made.add_argument("--models", type=list[str] | None, help="by default all")

@@ -1,7 +1,6 @@
 """`mlsystem doctor`: what is installed, and whether a step compiles and how fast it is."""
 
 import argparse
-import importlib.metadata
 import json
 import platform
 import statistics
@@ -10,6 +9,7 @@ import warnings
 from typing import Any
 
 from mlsystem import _backend_choice
+from mlsystem._checks import version_of
 from mlsystem._cli.mistake import Mistake
 
 _PACKAGES = (
@@ -40,20 +40,12 @@ def examined() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: version_of(name) for name in _PACKAGES if version_of(name)},
+        "packages": {name: found for name in _PACKAGES if (found := version_of(name))},
         "backend": {"name": engine.name, "why": _backend_choice.why()},
         "devices": engine.devices(),
         "keras": version(),
         "step": step(),
     }
-
-
-def version_of(name: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def step() -> dict[str, Any]:

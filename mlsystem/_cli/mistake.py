@@ -1,7 +1,8 @@
 """A mistake on the command line: one sentence, without a traceback."""
 
-import difflib
 from collections.abc import Iterable
+
+from mlsystem._checks import did_you_mean, nearest
 
 
 class Mistake(Exception):
@@ -10,5 +11,4 @@ class Mistake(Exception):
 
 def near(wrong: str, known: Iterable[str]) -> str:
     """Return a question for the known name that is nearest to a wrong one. Empty if none is."""
-    found = difflib.get_close_matches(wrong, list(known), 1, 0.6)
-    return f" Did you mean '{found[0]}'?" if found else ""
+    return did_you_mean(nearest(wrong, known))

@@ -16,7 +16,7 @@ _MISSING = (
 )
 
 
-def parser(command: str, says: str) -> Any:
+def parser(command: str, function: Any) -> Any:
     """Make a parser of a command, with the options that all commands have."""
     try:
         import jsonargparse
@@ -27,7 +27,7 @@ def parser(command: str, says: str) -> Any:
         def error(self, message: str, ex: Exception | None = None) -> Any:
             raise Mistake(_short(message, self)) from ex
 
-    made = Parser(prog=f"mlsystem {command}", description=says)
+    made = Parser(prog=f"mlsystem {command}", description=function.__doc__)
     made.add_argument(
         "system",
         nargs="?",

@@ -28,7 +28,7 @@ class Setting:
         Raises:
             Mistake: there is no such attribute, or its value is of another kind.
         """
-        *inside, last = self._parts(system)
+        *inside, last = self._parts()
         owner = system
         for i, name in enumerate(inside):
             owner = _got(owner, name, ".".join(inside[:i]) or type(system).__name__, self.path)
@@ -44,7 +44,7 @@ class Setting:
         except AttributeError as error:
             raise Mistake(f"--set {self.path} cannot be set: {error}.") from error
 
-    def _parts(self, system: Any) -> list[str]:
+    def _parts(self) -> list[str]:
         # A member in a list has a name such as `critics/0`.
         return [part for part in self.path.replace("/", ".").split(".") if part]
 

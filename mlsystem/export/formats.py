@@ -1,11 +1,10 @@
 """The formats of exported files: which backends write each, and what runs it."""
 
-import difflib
-import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mlsystem._checks import did_you_mean, nearest, version_of
 from mlsystem.engine import engine
 
 
@@ -66,14 +65,9 @@ def find(name: object) -> Format:
     if isinstance(name, str) and name in FORMATS:
         return FORMATS[name]
     known = ", ".join(map(repr, FORMATS))
-    near = _nearest(str(name).lower())
-    hint = f" Did you mean '{near}'?" if near else ""
+    near = nearest(str(name).lower(), [*FORMATS, *_ALIASES])
+    hint = did_you_mean(_ALIASES.get(near, near) if near else None)
     raise ValueError(f"export got format={name!r}.{hint} The formats are {known}.")
-
-
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, [*FORMATS, *_ALIASES], 1, 0.6)
-    return _ALIASES.get(close[0], close[0]) if close else ""
 
 
 def writers(wanted: Format) -> list[str]:
@@ -115,7 +109,5 @@ def pip_name(module: str) -> str:
 def versioned(module: str) -> str:
     """Return the name under which pip knows a module, with its version if pip installed it."""
     name = pip_name(module)
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return name
+    version = version_of(name)
+    return f"{name} {version}" if version else name

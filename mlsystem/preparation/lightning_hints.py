@@ -1,6 +1,5 @@
 """Warn about hooks of Lightning and Keras and misspelt declarations, which mlsystem ignores."""
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ import keras
 
 from mlsystem import _keras, _learner
 from mlsystem._attribute_names import DECLARED
+from mlsystem._checks import nearest
 from mlsystem._learner import Learner, SystemBase
 from mlsystem.routing import model_names
 
@@ -144,18 +144,14 @@ def _near(learner: Learner, name: str, value: Any, is_system: bool) -> str | Non
     if inspect.isfunction(value):
         known = (*_METHODS, *_OF_SYSTEMS) if is_system else _METHODS
         helpers = [good for good in known if name.startswith(good) or name.endswith(good)]
-        return None if helpers else _closest(name, known, 0.9)
+        return None if helpers else nearest(name, known, 0.9)
     is_declaration = is_system and _declares(learner, value)
-    return _closest(name, DECLARED, 0.8) if is_declaration else None
+    return nearest(name, DECLARED, 0.8) if is_declaration else None
 
 
 def _base(model: Any) -> Any:
     """Return the library's own class from which a user's class derives."""
     return next(c for c in type(model).__mro__ if c.__module__.startswith("mlsystem."))
-
-
-def _closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
 def _declares(learner: Learner, value: Any) -> bool:

@@ -1,12 +1,12 @@
 """`configuration`: the settings of a training run and the versions of packages, as flat names."""
 
-import importlib.metadata
 import math
 import numbers
 import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlsystem._checks import version_of
 from mlsystem._learner import Learner
 from mlsystem.engine import engine
 
@@ -32,13 +32,9 @@ def configuration(learner: Learner, fit: Mapping[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, this library, Keras, NumPy and the backend."""
-    found = {"python": platform.python_version()}
-    for package in ("mlsystem", "keras", "numpy", engine.name):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # it runs from its source
-            continue
-    return found
+    found = {p: version_of(p) for p in ("mlsystem", "keras", "numpy", engine.name)}
+    known = {package: version for package, version in found.items() if version}
+    return {"python": platform.python_version(), **known}
 
 
 def _flat(front: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,11 @@
 """`choose`: the tracker that the first argument of `Log` names."""
 
-import difflib
 import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mlsystem._checks import did_you_mean, nearest
 from mlsystem.callbacks.tracking.comet import Comet
 from mlsystem.callbacks.tracking.mlflow import MLflow
 from mlsystem.callbacks.tracking.target import Charts, Target
@@ -57,10 +57,9 @@ def choose(target: Any, place: Any) -> Target:
         _check(target, place)
         return Given(target)
     if target not in TARGETS:
-        near = difflib.get_close_matches(target.lower(), TARGETS, 1)
         raise ValueError(
             f"Log got the tracker '{target}', which it does not know."
-            f"{f' Did you mean {near[0]!r}?' if near else ''} It knows "
+            f"{did_you_mean(nearest(target.lower(), TARGETS))} It knows "
             f"{', '.join(map(repr, TARGETS))}, and objects with a method log(values, step)."
         )
     package = TARGETS[target].package

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from mlsystem import _keras
-from mlsystem.engine.jax.looped_step import LoopedStep
+from mlsystem.engine.jax.looped_step import LoopedStep, strong
 
 
 class CompiledStep:
@@ -83,14 +83,9 @@ def stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any
     def pure(values: list[Any], data: Any) -> Any:
         with keras.StatelessScope(zip(state, values, strict=True), collect_losses=True) as scope:
             logs = step(data)
-            return logs, [_strong(scope.get_current_value(variable)) for variable in state]
+            return logs, [strong(scope.get_current_value(variable)) for variable in state]
 
     return pure
-
-
-def _strong(value: Any) -> Any:
-    # Python numbers become values of a weak type, for which JAX would compile once more.
-    return jax.lax.convert_element_type(value, value.dtype)
 
 
 def _scanned(step: Callable[..., Any]) -> Callable[..., Any]:

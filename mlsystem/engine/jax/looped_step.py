@@ -86,10 +86,10 @@ def _looped(traced: Any) -> Program:
         def one(i: Any, carry: Any) -> Any:
             batch = jax.tree.map(lambda leaf: _row(leaf, first + i), window)
             found = step(*jax.tree.leaves((carry[1], batch)))
-            return jax.tree.unflatten(outputs, [_strong(leaf) for leaf in found])
+            return jax.tree.unflatten(outputs, [strong(leaf) for leaf in found])
 
         logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), traced.out_info[0])
-        return jax.lax.fori_loop(0, count, one, (logs, [_strong(value) for value in values]))
+        return jax.lax.fori_loop(0, count, one, (logs, [strong(value) for value in values]))
 
     return looped
 
@@ -98,7 +98,8 @@ def _row(window: Any, index: Any) -> Any:
     return jax.lax.dynamic_index_in_dim(window, index, keepdims=False)
 
 
-def _strong(value: Any) -> Any:
+def strong(value: Any) -> Any:
+    """Return a value of no weak type, as a Python number has. JAX would compile again for one."""
     value = jax.numpy.asarray(value)  # older versions of JAX keep a number of a log as it is
     return jax.lax.convert_element_type(value, value.dtype)
 
