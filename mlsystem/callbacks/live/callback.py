@@ -7,19 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlsystem.callbacks.batch_callback import BatchCallback, check_whole
 from mlsystem.callbacks.live import surfaces
 from mlsystem.callbacks.live.clock import Clock
 from mlsystem.callbacks.live.film import Film
-from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.run import Run
+from mlsystem.callbacks.run_callback import RunCallback
 from mlsystem.engine import engine
 
 _GROUP = 0.1  # seconds, which a group of steps does not take
 
 
-class Live(BatchCallback):
+class Live(RunCallback):
     """A callback that shows a training run while it lasts, with a row or a panel for each model.
 
     ```python
@@ -71,12 +70,6 @@ class Live(BatchCallback):
         _check(samples, every, path)
         self.samples, self.every, self.gradients = samples, float(every), gradients
         self.path = None if path is None else Path(path)
-        self._run: Run | None = None
-
-    def set_model(self, model: Any) -> None:
-        """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
-        check_whole(self, model)
-        super().set_model(model)
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
         """Prepare a new run. See `BatchCallback`."""
@@ -102,15 +95,6 @@ class Live(BatchCallback):
             return None
         return Film(samples, self.path)
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Choose where to show the run. See Keras."""
-        if self._run is None:
-            raise ValueError(
-                "Live needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
-            )
-        if self.gradients and engine.replicas.count == 1:
-            self._run.meter = Meter(self.model)
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch. See Keras."""
         self._now().begin_epoch(epoch)
@@ -126,24 +110,6 @@ class Live(BatchCallback):
     def after_batches(self, first: int, last: int) -> None:
         """Update the view if it is due. See `BatchCallback`."""
         self._now().after(first, last)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Show the logs of the epoch. See Keras."""
-        self._now().end_epoch(logs or {})
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Show the last view. See Keras."""
-        self._now().end()
-
-    def close(self) -> None:
-        """Leave the view as it is. See `BatchCallback`."""
-        run, self._run = self._run, None
-        if run is not None:
-            run.surface.close()
-
-    def _now(self) -> Run:
-        assert self._run is not None
-        return self._run
 
 
 def _check(samples: Any, every: Any, path: Any) -> None:

@@ -9,12 +9,12 @@ from mlsystem.callbacks.compact_logs import loss_logs
 from mlsystem.callbacks.live import surfaces
 from mlsystem.callbacks.live.clock import Clock
 from mlsystem.callbacks.live.film import Film
-from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.live.progress import Progress
 from mlsystem.callbacks.live.readings import Readings
 from mlsystem.callbacks.live.rows import colors, rows
 from mlsystem.callbacks.live.view import View
 from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.meter import Meter
 from mlsystem.callbacks.undisturbed import sampling
 
 
@@ -97,6 +97,10 @@ class Run:
         self.progress.is_over = True
         self._draw_samples(f"epoch {self.progress.epoch}")
         self.surface.update(self._view())
+
+    def close(self) -> None:
+        """Leave the view as it is."""
+        self.surface.close()
 
     def _view(self) -> View:
         sentences = [sentence for advice in self.advice for sentence in advice.sentences()]

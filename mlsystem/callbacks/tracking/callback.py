@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mlsystem._checks import is_count
-from mlsystem.callbacks.batch_callback import BatchCallback, check_whole
-from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.run_callback import RunCallback
 from mlsystem.callbacks.tracking.run import Run
 from mlsystem.callbacks.tracking.series import is_run
 from mlsystem.callbacks.tracking.targets import choose
@@ -15,7 +14,7 @@ from mlsystem.distribution import first_process
 from mlsystem.engine import engine
 
 
-class Log(BatchCallback):
+class Log(RunCallback):
     """A callback that sends a training run to an experiment tracker.
 
     ```python
@@ -82,12 +81,6 @@ class Log(BatchCallback):
         self.every, self.samples, self.gradients = every, samples, gradients
         # A checkpoint keeps this. It changes with each batch, so that it is always kept.
         self.kept: dict[str, Any] = {"run": None, "batches": 0, "validated": 0, "best": {}}
-        self._run: Run | None = None
-
-    def set_model(self, model: Any) -> None:
-        """Check that the model is an MLModel or MLSystem, and store it. Keras calls this."""
-        check_whole(self, model)
-        super().set_model(model)
 
     def follow(self, callbacks: Any, epoch: Any) -> None:
         """Open the run in the tracker. See `BatchCallback`."""
@@ -112,15 +105,6 @@ class Log(BatchCallback):
         self._run = run  # from here on, `close` closes it
         if engine.replicas.count == 1:
             run.draw = self.samples
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Prepare to measure. See Keras."""
-        if self._run is None:
-            raise ValueError(
-                "Log needs the `fit` of an MLModel or MLSystem, and its callbacks as a list."
-            )
-        if self.gradients and engine.replicas.count == 1:
-            self._run.meter = Meter(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Describe the run before its first epoch. See Keras."""
@@ -150,24 +134,10 @@ class Log(BatchCallback):
         batches = self.kept["batches"]
         return bool((batches + count) // self.every > batches // self.every)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write the logs of the epoch. See Keras."""
-        self._now().end_epoch(logs or {})
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Write the best values. See Keras."""
-        self._now().end()
-
-    def close(self) -> None:
-        """Close the run in the tracker. See `BatchCallback`."""
-        run, self._run = self._run, None
-        if run is not None:
-            run.close()
-
     def _now(self) -> Run:
-        assert self._run is not None
-        self._run.kept = self.kept  # which a checkpoint may have replaced
-        return self._run
+        run: Run = super()._now()
+        run.kept = self.kept  # which a checkpoint may have replaced
+        return run
 
 
 def _check(every: Any, samples: Any) -> None:

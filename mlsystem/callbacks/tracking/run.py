@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mlsystem.callbacks.live.meter import Meter
 from mlsystem.callbacks.measured_steps import MeasuredSteps
+from mlsystem.callbacks.meter import Meter
 from mlsystem.callbacks.tracking import samples
 from mlsystem.callbacks.tracking.configuration import configuration
 from mlsystem.callbacks.tracking.point import Point, rates
