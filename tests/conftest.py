@@ -3,13 +3,17 @@
 import importlib
 import os
 import pkgutil
+import sys
 import zlib
+from pathlib import Path
 
 import pytest
 from alone import hide
 from quick import compile_quickly
 
 pytest.register_assert_rewrite("compared")  # whose assertions then say what they compare
+# `benchmarks` lies beside `tests`. Last, so that `mlsystem` is the one that is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 BACKENDS = ("jax", "torch", "tensorflow")
 # Where tests marked `once` run. Half of them run on torch, which compiles fastest.
 TURNS = ("torch", "jax", "torch", "tensorflow")
