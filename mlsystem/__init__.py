@@ -12,6 +12,7 @@
 - `tune`: suggests learning rates and batch sizes.
 - `setup`: prepares a system for training, from data.
 - `grad`: the gradient of a function with respect to its input, the same on every backend.
+- `without_adapters`: a context in which the LoRA adapters of a model are off.
 - `distribute`: trains on all devices and processes. `process_index`, `process_count` and `gather`
   are for scripts and losses that must know of them.
 """
@@ -34,6 +35,7 @@ from mlsystem.models.ensemble import Ensemble  # noqa: E402
 from mlsystem.models.model import MLModel  # noqa: E402
 from mlsystem.models.system import MLSystem  # noqa: E402
 from mlsystem.preparation.setup import setup  # noqa: E402
+from mlsystem.step.adapters import without_adapters  # noqa: E402
 from mlsystem.step.input_gradient import grad  # noqa: E402
 
 __version__ = "0.1.0"
@@ -54,6 +56,7 @@ __all__ = [
     "process_index",
     "setup",
     "tune",
+    "without_adapters",
 ]
 
 

@@ -28,7 +28,7 @@ def test_the_public_names():
     assert mlsystem.__all__ == [
         *("EMA", "Ensemble", "MLData", "MLModel", "MLSystem", "Streams"),
         *("balance", "callbacks", "distribute", "gather", "grad", "plot"),
-        *("process_count", "process_index", "setup", "tune"),
+        *("process_count", "process_index", "setup", "tune", "without_adapters"),
     ]
     assert all(getattr(mlsystem, name).__doc__ for name in mlsystem.__all__)
     assert mlsystem.balance.__all__ == ["Balance", "GradNorm", "PCGrad", "Uncertainty"]

@@ -14,6 +14,7 @@ from mlsystem.fit import call, data_arguments
 from mlsystem.fit.fit_options import FitOptions
 from mlsystem.fit.validation import Validation
 from mlsystem.preparation import lightning_hints
+from mlsystem.step import adapters
 
 
 class Trainer(_keras.Hooks):
@@ -156,12 +157,12 @@ class Trainer(_keras.Hooks):
         first_process.check_predict()
         given = bind(super().predict, x, *args, **kwargs)
         data_arguments.for_predict(self._mlsystem, given.arguments)
-        with engine.predict_scope(self):
+        with engine.predict_scope(self), adapters.predicting(self):
             return super().predict(*given.args[1:], **given.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the outputs of the model for one batch. See `keras.Model.predict_on_batch`."""
-        with engine.predict_scope(self):
+        with engine.predict_scope(self), adapters.predicting(self):
             return super().predict_on_batch(x)
 
     def get_compile_config(self) -> Any:
