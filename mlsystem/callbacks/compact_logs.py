@@ -47,6 +47,7 @@ def line(logs: Mapping[str, float], losses: Sequence[str], width: int) -> str:
 
     >>> line({"loss": 2.79, "a_loss": 2.31, "a_kl": 0.48}, ["a_loss"], 99)
     'loss 2.79  a 2.31'
+
     >>> many = {f"experts/{i}_loss": 1.8 + 0.1 * i for i in range(20)}
     >>> line({"loss": 41.2} | many, list(many), 99)
     'loss 41.2  experts 0-19: 1.80 to 3.70 (worst experts/19)'

@@ -49,7 +49,7 @@ class GradientReport(dict[str, dict[str, float]]):
             [
                 f"The norm of the gradient of each loss in each model of '{self.name}'",
                 *table(lines),
-                "(1.0) is not followed, 0.0! is followed and does not arrive.",
+                "(1.0): the model does not follow the loss. 0.0!: it does, but gets no gradient.",
                 f"Dead: {_listed(self.dead)}",
                 f"Unfollowed: {_listed(self.unfollowed)}",
             ]

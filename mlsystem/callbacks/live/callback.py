@@ -25,11 +25,9 @@ class Live(RunCallback):
     gan.fit(images, epochs=30, callbacks=[ml.callbacks.Live()])
     ```
 
-    | where | what it shows |
-    |---|---|
-    | a terminal | a table with a row for each model |
-    | a notebook | a figure with a panel for each model (needs matplotlib), and the table |
-    | a file or pipe | one line for each epoch |
+    - In a terminal: a table with a row for each model.
+    - In a notebook: a figure with a panel for each model (needs matplotlib), and the table.
+    - In a file or pipe: one line for each epoch.
 
     The numbers of a model are its loss with a curve, its terms and metrics, the learning rate, the
     number of updates (`steps`) and of `skipped` updates. A loss is its mean over the batches since

@@ -21,14 +21,14 @@ class Log(RunCallback):
     gan.fit(images, epochs=30, callbacks=[ml.callbacks.Log("tensorboard", "runs/gan")])
     ```
 
-    | `target` | `place` | needs |
-    |---|---|---|
-    | `"tensorboard"` | a folder, `runs/NAME` by default | `tensorboardX`, no TensorFlow |
-    | `"wandb"` | a project | `wandb` |
-    | `"mlflow"` | an experiment, at MLflow's tracking URI | `mlflow` |
-    | `"trackio"` | a project | `trackio` |
-    | `"comet"` | a project | `comet_ml` |
-    | an object with `log(values, step)` | none | nothing |
+    What `place` is, and which package is needed:
+
+    - `"tensorboard"`: a folder, `runs/NAME` by default. Needs `tensorboardX`, no TensorFlow.
+    - `"wandb"`: a project. Needs `wandb`.
+    - `"mlflow"`: an experiment, at MLflow's tracking URI. Needs `mlflow`.
+    - `"trackio"`: a project. Needs `trackio`.
+    - `"comet"`: a project. Needs `comet_ml`.
+    - An object with `log(values, step)`: no place, no package.
 
     The series of a model stand under its name: the log `generator_loss` is `generator/loss`, and
     `val_generator_loss` is `generator/val_loss`. Their axis is the number of batches. TensorBoard's
@@ -55,10 +55,11 @@ class Log(RunCallback):
         samples: a function without arguments that returns images, as
             `lambda: gan.generator(noise)`. Shapes and numbers are as in `ml.plot.samples`. They
             are drawn at the start and after each epoch, the first 64 as a grid.
-        gradients: whether to measure the norm of the gradient of each model (`gradient_norm`), and
-            the norm of an update divided by that of the weights (`update_ratio`), on the last batch
-            before a point, or on the first batch of an epoch. A measurement takes a forward pass,
-            the backward passes of a step, and a copy of the weights.
+        gradients: whether to measure the norm of the gradient of each model (`gradient_norm`). It
+            also measures the norm of an update divided by the norm of the weights
+            (`update_ratio`). It measures the last batch before a point, or the first batch of an
+            epoch. A measurement takes a forward pass, the backward passes of a step, and a copy of
+            the weights.
 
     Raises:
         ValueError: if an argument has another value, or the callback is not given to the `fit` of
