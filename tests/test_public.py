@@ -39,6 +39,7 @@ def test_the_public_names():
     assert mlsystem.tune.__all__ == [
         *("BatchSizes", "LearningRates", "RateCurve", "batch_size", "learning_rate"),
     ]
+    assert mlsystem.MLSystem.memory is mlsystem.MLModel.memory and mlsystem.MLModel.memory.__doc__
     for module in (mlsystem.balance, mlsystem.callbacks, mlsystem.plot, mlsystem.tune):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
@@ -254,6 +255,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
         "callbacks.for_model",
         "data.transform_generators",
         "diagnostics.gradient_report",
+        "diagnostics.wording",
         "metrics.validation_names",
         "optimizers.system_optimizer",
         "plot.colors",

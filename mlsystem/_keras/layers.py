@@ -20,6 +20,7 @@ Without these, what needs them raises `Changed` or an `AttributeError`:
 - `Layer._non_trainable_variables`: the statistics of one layer, without those of its sublayers.
 - `Layer._tracker`: replaces a member of a system; adds the averages to an `EMA` that was called.
 - `BatchNormalization._moments`: the statistics of the global batch, with several processes.
+- `Layer._remat_mode`: whether a layer was made in a `keras.RematScope`.
 - `Layer._called`: whether an `EMA` was called before.
 - `Layer._call_signature`, `call_signature_parameters`, `_call_has_training_arg`,
   `_call_has_context_arg`: a `forward` that was redefined in a notebook.
@@ -54,6 +55,7 @@ with needed():
 own_state = partial(attribute, "_non_trainable_variables")
 stored_dtype = partial(attribute, "_dtype")
 was_called = partial(attribute, "_called")
+remat_mode = partial(attribute, "_remat_mode")
 
 
 def read_signature(layer: Any) -> None:

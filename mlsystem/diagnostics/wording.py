@@ -28,6 +28,18 @@ def count(number: int) -> str:
     return str(number)
 
 
+def size(number: int) -> str:
+    """Return a number of bytes in short.
+
+    >>> [size(n) for n in (12, 1_536, 2**20, 3 * 2**30)]
+    ['12 B', '1.5 KiB', '1 MiB', '3 GiB']
+    """
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.4g} {unit}"
+    return f"{number} B"
+
+
 def value(number: float) -> str:
     """Return a value in short, with a minus sign as long as the plus sign.
 

@@ -34,6 +34,8 @@ class Engine(ABC):
     # The size of a state, in numbers, from which on a rehearsal computes no numbers, where the
     # backend can do that. It takes longer than to copy a smaller state.
     LARGE = 2**24
+    # Whether Keras divides one model over several devices.
+    shards_models = False
     # The replicas that train together. `ml.distribute` replaces it.
     replicas: Replicas = Replicas()
     # What `ml.distribute` has made: a distribution of Keras, a process group or a strategy.

@@ -133,6 +133,16 @@ def _rehearse_validation(learner: Learner, arguments: FitOptions) -> None:
         arguments.validation.start(learner.model, functools.partial(evaluate, learner))
 
 
+def step_memory(learner: Learner, batch: Any) -> int | None:
+    """Return the bytes that the compiled training step on a batch needs. See `Engine`.
+
+    The step is rehearsed first, as `fit` does, and is not run.
+    """
+    with running(learner, "train_step") as call:
+        call.ready([batch])
+        return engine.step_memory(learner.model, batch)
+
+
 def evaluate(learner: Learner, **given: Any) -> Any:
     """Call the `evaluate` below ours, on data as Keras takes them."""
     method = _evaluate_of_keras(learner)

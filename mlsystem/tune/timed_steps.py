@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem.callbacks.watched_step import WatchedStep
+from mlsystem.diagnostics.wording import size
 from mlsystem.engine import engine
 
 
@@ -32,7 +33,7 @@ class TimedSteps(keras.callbacks.Callback):
         """Check the memory that a step needs, and watch the steps. See Keras."""
         need = engine.step_memory(self.model, self.batch) if self.room else None
         if need is not None and self.room is not None and need > self.room:
-            raise TooLarge(f"a step needs {_gib(need)}, and there are {_gib(self.room)}.")
+            raise TooLarge(f"a step needs {size(need)}, and there are {size(self.room)}.")
         self.model.train_function = WatchedStep(self.model.train_function, self)
 
     def step(self, function: Any, *given: Any) -> Any:
@@ -47,7 +48,3 @@ class TimedSteps(keras.callbacks.Callback):
             self.seconds.append(time.perf_counter() - start)
         self.is_first = False
         return result
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"

@@ -10,7 +10,17 @@ import mlsystem as ml
 PUBLIC = {
     ml.MLModel: {
         *("apply_gradients", "configure_optimizer", "explain", "forward", "gradients", "key"),
-        *("log", "loss", "minimize", "optimizer", "optimizers", "picture", "setup", "update"),
+        *(
+            "log",
+            "loss",
+            "memory",
+            "minimize",
+            "optimizer",
+            "optimizers",
+            "picture",
+            "setup",
+            "update",
+        ),
     },
     ml.MLSystem: {
         *("balance", "compute_losses", "configure_optimizers", "data", "gradient_report"),

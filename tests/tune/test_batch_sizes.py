@@ -67,7 +67,7 @@ def test_a_step_that_would_not_fit_is_not_run(monkeypatch):
     monkeypatch.setattr(engine, "step_memory", lambda system, data: 2**30 * rows(data))
     sizes = ml.tune.batch_size(Pair(), (ones(3),), start=2, limit=64, steps=1)
     assert list(sizes) == [2]
-    assert sizes.end == "4 is too large: a step needs 4.00 GiB, and there are 3.00 GiB."
+    assert sizes.end == "4 is too large: a step needs 4 GiB, and there are 3 GiB."
 
 
 @pytest.mark.once

@@ -28,6 +28,7 @@ class JaxEngine(Engine):
     """See `Engine`."""
 
     name = "jax"
+    shards_models = True
 
     def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
         variables = state()
