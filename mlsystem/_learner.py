@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 # The step that runs in each thread.
@@ -56,7 +57,6 @@ class Wiring:
     """The members of a system, and their losses and metrics from `compile`."""
 
     direct: Mapping[str, Any]
-    nested: Mapping[str, Any]
     losses: Mapping[str, Any]
     metrics: Mapping[str, Any]
 
@@ -74,6 +74,21 @@ class Setup:
     phases: Sequence[Sequence[str]] = ()
     turns: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """What is known of a model's own loss until the model is compiled again.
+
+    Attributes:
+        exists: whether the model has a loss: a method, or a loss that was given to it.
+        compares: whether the loss was given, and compares the model's own targets and outputs.
+        adds_regularizers: whether the loss is an overridden `compute_loss`.
+    """
+
+    exists: bool = False
+    compares: bool = False
+    adds_regularizers: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,13 @@ class Learner:
         data: the result of the model's own method `data`.
         condition: the `when` of the current update, a boolean tensor.
         told: the names of attributes that are not read, about which the user was warned.
+        own_loss: whether the model has its own loss, and what kind of loss.
+        assigned: the variables that `forward` may assign, such as statistics and queues.
     """
+
+    # Known until the next configuration.
+    own_loss: OwnLoss
+    assigned: list[Any]
 
     shuffles_anew = False  # whether this library draws a new order of arrays in each epoch
 
@@ -166,6 +187,15 @@ class Learner:
         self.is_ready = self.is_current = False
         self.known = KnownLosses()
         self.compiled.reset()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what is known until the next configuration, also in the systems around."""
+        for name in list(vars(self)):
+            if isinstance(getattr(type(self), name, None), cached_property):
+                del vars(self)[name]
+        if self.role.outer is not None:
+            self.role.outer.forget()
 
     @property
     def step(self) -> Any:
@@ -234,34 +264,22 @@ class Learner:
 
     # Parts of a step -------------------------------------------------------------------------
 
-    def has_loss(self) -> bool:
-        """Return whether the model has its own loss: a method, or a loss that was given to it."""
-        raise NotImplementedError
-
-    def compares_targets(self) -> bool:
-        """Return whether the loss was given and compares the model's own targets and outputs."""
-        return False
-
-    def counts_layer_losses(self) -> bool:
-        """Return whether the loss is an overridden `compute_loss`, which adds regularizers."""
-        return False
-
     def find_losses(self, batch: Any, outputs: Any, training: bool) -> Any:
         """Compute the losses of one forward pass, and their named terms, as a `LossValues`."""
         raise NotImplementedError
 
-    def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+    def finite(self, step: Any, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Return, by model, whether its gradients are finite, a boolean tensor. None: unchecked."""
         return dict.fromkeys(gradients)
 
-    def forward_state(self, is_conditional: bool) -> list[Any]:
+    def restorable(self) -> list[Any]:
         """Return the variables to restore if the update of any of the models is skipped."""
-        raise NotImplementedError
+        return [] if self.condition is None else self.assigned
 
     def follow(self, updated: Mapping[str, Any]) -> None:
         """Update the copies that follow some models, if these were updated."""
 
-    def update_metrics(self, batch: Any, outputs: Any, updated: Mapping[str, Any] | None) -> None:
+    def update_metrics(self, step: Any, batch: Any, outputs: Any, updated: Any) -> None:
         """Update the metrics of the updated models, under their conditions, or of all models."""
         raise NotImplementedError
 
@@ -288,8 +306,9 @@ class Learner:
         raise NotImplementedError
 
     def close_step(self, step: Any) -> None:
-        """End a step: move its losses to the logs."""
-        self.to_logs(step)
+        """End a step: move the losses that are not in the logs yet."""
+        if step.ledger.counted:
+            self.to_logs(step)
 
     def epoch_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Return the logs of an epoch, from the logs of its last step."""
@@ -301,7 +320,18 @@ class Learner:
 
 
 class SystemBase(Learner):
-    """The learner of a system of several models."""
+    """The learner of a system of several models.
+
+    Attributes:
+        nested: the systems among the members.
+        with_losses: the members that have a loss, their own or one from `compile`.
+        layer_losses: what has losses of layers that count in the system itself.
+    """
+
+    # Known until the next configuration.
+    nested: Mapping[str, Any]
+    with_losses: Mapping[str, Any]
+    layer_losses: Any
 
 
 class CopyBase(Learner):

@@ -280,7 +280,7 @@ OWNERS = {
     "setup": {"preparation/configuration.py", "models/model_learner.py"},
     "is_ready": {"preparation/setup.py"},
     "known": {"step/forward.py"},
-    "condition": {"step/update_conditions.py"},
+    "condition": {"step/context.py"},
     "logs": {"diagnostics/gradient_measurement.py"},
 }
 HOLDERS = {"learner", "self.learner", "model._mlsystem", "self._mlsystem"}

@@ -83,11 +83,10 @@ class Balance(_keras.KerasSaveable):
 
 def log(learner: Any, weights: Mapping[str, Any]) -> None:
     """Log the weight of each loss in this step."""
-    this = learner.step
-    for name, weight in weights.items():
-        owner = f"the weight of the loss '{name}'"
-        size = this.batch.size if this else None
-        context.track(learner, f"{name}_weight", owner, weight, size)
+    if this := learner.step:
+        for name, weight in weights.items():
+            owner = f"the weight of the loss '{name}'"
+            context.track(this, f"{name}_weight", owner, weight, this.batch.size)
 
 
 def _names(losses: Any, owner: str) -> list[str]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mlsystem import _learner
-from mlsystem.metrics import member_metrics
 from mlsystem.routing import model_names
 
 # Attributes that a callback reads and sets on the system instead of the model.
@@ -31,7 +30,7 @@ class View:
     @property
     def metrics(self) -> list[Any]:
         """The metrics of the model. Keras reads from them whether higher is better."""
-        found = member_metrics.metrics_of(self.system)
+        found = self.system._mlsystem.metrics
         return [found[self.path]] if self.path in found else []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ have there. In a system, the names of losses and metrics also hold the names of 
 from typing import Any
 
 from mlsystem import _keras, _learner
-from mlsystem.metrics import member_metrics, validation_names
+from mlsystem.metrics import validation_names
 
 _LOSSES = ("the loss ", "the term ", "the sum of the losses")  # start of the names of log owners
 
@@ -43,6 +43,6 @@ def modes(model: Any) -> dict[str, str]:
 def _metrics(model: Any) -> dict[str, Any]:
     """Return the metrics of each model, by the prefix of their names in the logs."""
     if _learner.is_system(model):
-        return {f"{name}_": metrics for name, metrics in member_metrics.metrics_of(model).items()}
+        return {f"{name}_": metrics for name, metrics in model._mlsystem.metrics.items()}
     metrics = _keras.compile_metrics(model)
     return {} if metrics is None else {"": metrics}

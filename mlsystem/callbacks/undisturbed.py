@@ -11,7 +11,6 @@ from mlsystem import _keras
 from mlsystem.data.transforms import Transform
 from mlsystem.engine import engine, random_state
 from mlsystem.saving import data_position
-from mlsystem.step import nonfinite
 
 
 @contextlib.contextmanager
@@ -51,7 +50,7 @@ def sampling(model: Any, data: Any) -> Iterator[None]:
         model: the model that is trained.
         data: the training data, as in `undisturbed`.
     """
-    state, seed = nonfinite.forward_state(model), _keras.known_global_seed()
+    state, seed = model._mlsystem.assigned, _keras.known_global_seed()
     before = [engine.kept(variable.value) for variable in state]
     with undisturbed(model, data), engine.step_scope(()):
         try:

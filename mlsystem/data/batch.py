@@ -36,7 +36,7 @@ class Batch:
 def make_batch(data: Any) -> Batch:
     """Split a batch, `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras does."""
     parts = keras.utils.unpack_x_y_sample_weight(data)
-    return Batch(*(mapped(tensor, part) for part in parts))
+    return Batch(*(None if part is None else mapped(tensor, part) for part in parts))
 
 
 def mapped(fn: Callable[[Any], Any], structure: Any) -> Any:

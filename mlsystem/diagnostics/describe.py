@@ -208,10 +208,7 @@ def _phases(learner: Learner) -> list[tuple[str, list[str]]]:
 
 
 def _backward_passes(learner: Learner, rows: routing_table.Rows) -> int:
-    scaled = {
-        name: optimizer_properties.scale(optimizer) is not None
-        for name, optimizer in learner.optimizers.items()
-    }
+    scaled = optimizer_properties.scales_of(learner.optimizers, learner.optimizers)
     in_phases = [{m: rows[m] for m in models if m in rows} for models in learner.phases()]
     return sum(len(routing_table.groups(found, scaled)) for found in in_phases)
 

@@ -1,7 +1,7 @@
 """Measure the gradient norm of each loss in each model on one batch, without side effects."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -169,7 +169,7 @@ def norm(found: list[Any], scale: Any = 1.0) -> Any:
 class _Unheard(Logs):
     """Logs that store nothing."""
 
-    def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
+    def update(self, values: Mapping[str, tuple[str, Any, Any]]) -> None:
         pass
 
 

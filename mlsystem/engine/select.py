@@ -4,6 +4,7 @@ A branch with an assignment inside works on TensorFlow and in eager torch. On JA
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -43,11 +44,10 @@ def keep(
             variable.assign(ops.where(condition, variable.value, old))
 
 
-def both(a: Any, b: Any) -> Any:
-    """Return whether two conditions hold. None stands for a condition that always holds."""
-    if a is None or b is None:
-        return b if a is None else a
-    return ops.logical_and(a, b)
+def all_of(conditions: Iterable[Any]) -> Any:
+    """Return whether all conditions hold. None stands for a condition that always holds."""
+    known = [condition for condition in conditions if condition is not None]
+    return functools.reduce(ops.logical_and, known) if known else None
 
 
 def any_of(conditions: list[Any]) -> Any:

@@ -35,11 +35,9 @@ class ForwardLosses:
     """The data that losses share during one forward pass. Each pass starts with a new object.
 
     Attributes:
-        of_members: the losses of members by name, with their terms.
-        weighted: the names of the losses that already used the sample weights.
+        of_members: the losses of members by name, with their terms. They used the sample weights.
         taken: the losses of a model or system whose `loss` was called, for the system around it.
     """
 
     of_members: dict[str, Any] = field(default_factory=dict)
-    weighted: set[str] = field(default_factory=set)
     taken: LossValues | None = None

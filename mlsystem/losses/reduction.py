@@ -9,8 +9,9 @@ from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._errors import named_in_errors
-from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
+from mlsystem.losses import loss_method
+from mlsystem.losses.loss_values import ForwardLosses
 
 
 @dataclass
@@ -112,13 +113,12 @@ def _vector(sample_weight: Any, value: Any, where: str) -> Any:
     return ops.reshape(ops.cast(sample_weight, value.dtype), (-1,))
 
 
-def of_model(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool) -> Loss:
+def of_model(model: Any, key: str, batch: Batch, outputs: Any, training: bool) -> Loss:
     """Compute a model's `loss` as a scalar, with the named terms that sum to it."""
-    offered = extras(model.loss, sample_weight=sample_weight, training=training)
-    where = f"The loss of '{model.key}'"
-    with named_in_errors(where, outputs=outputs, y=y, x=x):
-        value = call_loss(model, "loss", (x, y, outputs), offered)
-    return reduced(value, where, x, sample_weight, "sample_weight" not in offered)
+    where, weight = f"The loss of '{key}'", batch.sample_weight
+    parts = (batch.x, batch.y, outputs)
+    value, is_weighted = loss_method.call(model, "loss", where, parts, weight, training)
+    return reduced(value, where, batch.x, weight, not is_weighted)
 
 
 def _sizes(x: Any) -> list[Any]:
@@ -176,10 +176,19 @@ def named_loss(loss: Any, key: str, y: Any, outputs: Any) -> Any:
     return named_in_errors(what, outputs=outputs, y=y)
 
 
-def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str, Loss]:
+def named(
+    given: Any, owner: str, batch: Batch, known: ForwardLosses, is_weighted: bool
+) -> dict[str, Loss]:
     """Reduce the result of `compute_losses` to scalars.
 
-    `weighted` holds the names of the losses that already used the sample weights.
+    A loss that has no terms and stands under a member's name gets the terms of that member's loss.
+
+    Args:
+        given: the result of `compute_losses`.
+        owner: the class of the system, for errors.
+        batch: the batch.
+        known: the losses of members. One that is returned unchanged is a scalar already.
+        is_weighted: whether `compute_losses` took the sample weights.
     """
     if not isinstance(given, dict):
         raise ValueError(
@@ -187,9 +196,16 @@ def named(given: Any, owner: str, batch: Batch, weighted: set[str]) -> dict[str,
         )
     found = {}
     for name, value in given.items():
+        own = known.of_members.get(name)
+        if own is not None and value is own.value:
+            found[name] = own
+            continue
         where = f"The loss '{name}' of {owner}.compute_losses"
-        ignored = name not in weighted
-        found[name] = reduced(value, where, batch.x, batch.sample_weight, ignored)
+        ignored = not is_weighted and own is None
+        found[name] = loss = reduced(value, where, batch.x, batch.sample_weight, ignored)
+        if own is not None and not loss.terms:
+            size = own.size if loss.size is None else loss.size
+            found[name] = Loss(loss.value, size, own.terms, own.sizes)
     return found
 
 

@@ -1,31 +1,73 @@
 """The losses of a system: of its members, of the system itself, and of its nested systems."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlsystem import _keras, _learner
-from mlsystem._errors import named_in_errors
 from mlsystem._learner import SystemBase
-from mlsystem._signature import call_loss, extras
 from mlsystem.data.batch import Batch, own_entry
-from mlsystem.losses import reduction
+from mlsystem.losses import loss_method, reduction
 from mlsystem.losses.loss_values import ForwardLosses, LossValues
 from mlsystem.losses.reduction import Loss
 from mlsystem.routing import members
 
 
+@dataclass(frozen=True)
+class LayerLosses:
+    """What has regularizers, or losses of `add_loss`, that count in a system itself.
+
+    Attributes:
+        members: the members whose own loss leaves them out.
+        layers: the layers that are no members, because they have no weights.
+        weights: the system's own weights with a regularizer.
+    """
+
+    members: Mapping[str, Any]
+    layers: list[Any]
+    weights: list[Any]
+
+
+def find(learner: SystemBase, batch: Batch, outputs: Any, training: bool) -> LossValues:
+    """Compute all losses after one forward pass, as scalars, with their named terms."""
+    system, of_layers = learner.model, _layer_losses(learner)
+    inside, owner = learner.nested, type(system).__name__
+    for part in (learner, *(inner._mlsystem for inner in inside.values())):
+        part.losses = ForwardLosses()
+    parts, where = (batch.x, batch.y, outputs), f"{owner}.compute_losses"
+    given, is_weighted = loss_method.call(
+        system, "compute_losses", where, parts, batch.sample_weight, training
+    )
+    found = reduction.named(given, owner, batch, learner.losses, is_weighted)
+    values = {name: loss.value for name, loss in found.items()}
+    for name, inner in inside.items():
+        was_asked = inner._mlsystem.losses.taken is not None
+        if not was_asked and (extra := _layer_losses(inner._mlsystem)):
+            of_layers[name] = reduction.total(list(extra.values()))
+    for name, extra in of_layers.items():
+        values[name] = values[name] + extra if name in values else extra
+    taken = _with_nested(inside, values, found)
+    learner.losses = ForwardLosses()  # keep nothing from a trace or a graph
+    taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
+    return taken
+
+
 def member_losses(learner: SystemBase, batch: Batch, outputs: Any, training: Any) -> dict[str, Any]:
     """Compute each member's loss, its own or the one from `compile`, under the member's name."""
     given = learner.wiring.losses if learner.wiring else {}
-    direct = members.direct(learner.model)
     found = {
-        name: _member_loss(name, direct[name], given.get(name), batch, outputs, training)
-        for name in direct
-        if name in given or has_own_loss(direct[name])
+        name: _member_loss(name, member, given.get(name), batch, outputs, training)
+        for name, member in learner.with_losses.items()
     }
     learner.losses.of_members |= found
-    learner.losses.weighted |= set(found)
     return {name: loss.value for name, loss in found.items()}
+
+
+def with_losses(learner: SystemBase) -> dict[str, Any]:
+    """Return the members that have a loss, their own or one from `compile`."""
+    given = learner.wiring.losses if learner.wiring else {}
+    direct = members.direct(learner.model)
+    return {name: m for name, m in direct.items() if name in given or has_own_loss(m)}
 
 
 def has_own_loss(member: Any) -> bool:
@@ -34,7 +76,7 @@ def has_own_loss(member: Any) -> bool:
     The loss of a plain Keras model does not count, because it may be for another purpose.
     """
     learner = _learner.of(member)
-    return learner is not None and learner.has_loss()
+    return learner is not None and learner.own_loss.exists
 
 
 def _member_loss(
@@ -50,73 +92,35 @@ def _member_loss(
         own = [own_entry(part, name) for part in (y, outputs, weight)]
         value, taken = member.loss(x, *own, training=training), learner.losses.taken
         return Loss(value, reduction.common(map(taken.sizes.get, taken.losses)))
-    found = reduction.of_model(member, x, y, outputs, weight, training)
-    if found.size is None and learner.compares_targets():
-        found.size = reduction.own_size(y, member.key)
+    found = reduction.of_model(member, name, batch, outputs, training)
+    if found.size is None and learner.own_loss.compares:
+        found.size = reduction.own_size(y, name)
     return found
-
-
-def find(learner: SystemBase, batch: Batch, outputs: Any, training: bool) -> LossValues:
-    """Compute all losses after one forward pass, as scalars, with their named terms."""
-    system = learner.model
-    of_layers, inside = _layer_losses(learner), members.nested(system)
-    for part in (learner, *(inner._mlsystem for inner in inside.values())):
-        part.losses = ForwardLosses()
-    offered = extras(system.compute_losses, sample_weight=batch.sample_weight, training=training)
-    with named_in_errors(
-        f"{type(system).__name__}.compute_losses", outputs=outputs, y=batch.y, x=batch.x
-    ):
-        given = call_loss(system, "compute_losses", (batch.x, batch.y, outputs), offered)
-    weighted = learner.losses.weighted if "sample_weight" not in offered else set(given)
-    found = reduction.named(given, type(system).__name__, batch, weighted)
-    of_members = learner.losses.of_members
-    found = {n: _with_terms(loss, of_members.get(n)) for n, loss in found.items()}
-    values = {name: loss.value for name, loss in found.items()}
-    for name, inner in inside.items():
-        was_asked = inner._mlsystem.losses.taken is not None
-        if not was_asked and (extra := _layer_losses(inner._mlsystem)):
-            of_layers[name] = reduction.total(list(extra.values()))
-    for name, extra in of_layers.items():
-        values[name] = values[name] + extra if name in values else extra
-    taken = _with_nested(inside, values, found)
-    learner.losses = ForwardLosses()  # keep nothing from a trace or a graph
-    taken.parts |= {f"{n}/": v for n, v in of_layers.items() if n in found and found[n].terms}
-    return taken
-
-
-def _with_terms(loss: Loss, of_member: Loss | None) -> Loss:
-    """Add the terms and the size of the member's own loss, unless the loss has its own terms."""
-    if of_member is None or loss.terms:
-        return loss
-    size = of_member.size if loss.size is None else loss.size
-    return Loss(loss.value, size, of_member.terms, of_member.sizes)
 
 
 def _layer_losses(learner: SystemBase) -> dict[str, Any]:
     """Return regularizers and `add_loss` of each member's layers, and of the system itself."""
-    by_member, others, own = _layers(learner.model)
-    found = {name: member.losses for name, member in by_member.items()}
+    known: LayerLosses = learner.layer_losses
+    found = {name: member.losses for name, member in known.members.items()}
     found["self"] = [
         *_keras.own_losses(learner.model),
-        *(loss for layer in others for loss in layer.losses),
-        *(weight.regularizer(weight) for weight in own if weight.trainable),
+        *(loss for layer in known.layers for loss in layer.losses),
+        *(weight.regularizer(weight) for weight in known.weights if weight.trainable),
     ]
     return {name: reduction.total(extra) for name, extra in found.items() if extra}
 
 
-def _layers(system: Any) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """Return the members whose layer losses count here, other layers, and regularized weights."""
-    direct, inside = members.direct(system), members.nested(system)  # nested ones count their own
+def layer_losses(learner: SystemBase) -> LayerLosses:
+    """Return what has losses of layers. Nested systems count their own."""
+    system = learner.model
+    direct, inside = members.direct(system), learner.nested
     known = {id(member) for member in direct.values()}
-    others = [layer for layer in system.layers if id(layer) not in known]  # without weights
-    held = {id(v) for layer in others for v in layer.weights}
-    own = [v for v in members.Own(system).weights if v.regularizer and id(v) not in held]
-    counted = {
-        name: member
-        for name, member in direct.items()
-        if name not in inside and not _counts_layer_losses(member)
-    }
-    return counted, others, own
+    others = [layer for layer in system.layers if id(layer) not in known]
+    held = {id(v) for layer in [*direct.values(), *others] for v in layer.variables}
+    own = [v for v in system.weights if v.regularizer and id(v) not in held]
+    learners = {n: _learner.of(member) for n, member in direct.items() if n not in inside}
+    adding = [n for n, inner in learners.items() if inner and inner.own_loss.adds_regularizers]
+    return LayerLosses({n: direct[n] for n in learners if n not in adding}, others, own)
 
 
 def _with_nested(
@@ -137,8 +141,3 @@ def _with_nested(
             owners |= {f"{name}/{n}": f"{name}/{owner}" for n, owner in taken.owners.items()}
             parts |= {f"{name}/{n}": value for n, value in taken.parts.items()}
     return LossValues(values, flat, owners, sizes, parts=parts)
-
-
-def _counts_layer_losses(member: Any) -> bool:
-    learner = _learner.of(member)
-    return learner is not None and learner.counts_layer_losses()

@@ -3,20 +3,22 @@
 from typing import Any
 
 from mlsystem import _keras, _learner
+from mlsystem._learner import SystemBase
 from mlsystem._tensors import describe
 from mlsystem.data.batch import own_entry
 from mlsystem.routing import members
 
 
-def metrics_of(system: Any) -> dict[str, Any]:
+def metrics_of(learner: SystemBase) -> dict[str, Any]:
     """Return by path the metrics of each member that has metrics, its own or from `compile`."""
-    own = {n: _keras.compile_metrics(m) for n, m in members.direct(system).items() if _learns(m)}
-    found = {n: metrics for n, metrics in own.items() if metrics is not None}
-    if (wiring := system._mlsystem.wiring) is not None:
-        found |= wiring.metrics
-    for name, inner in members.nested(system).items():
+    direct = members.direct(learner.model).items()
+    learners = [(n, m) for n, m in direct if _learner.of(m) and not _learner.is_copy(m)]
+    own = [(name, _keras.compile_metrics(member)) for name, member in learners]
+    found = {name: metrics for name, metrics in own if metrics is not None}
+    found |= learner.wiring.metrics if learner.wiring else {}
+    for name, inner in learner.nested.items():
         found.pop(name, None)
-        found |= {f"{name}/{n}": metrics for n, metrics in metrics_of(inner).items()}
+        found |= {f"{name}/{n}": metrics for n, metrics in inner._mlsystem.metrics.items()}
     return found
 
 
@@ -38,7 +40,3 @@ def entry(system: Any, structure: Any, path: str) -> Any:
         if path.startswith(f"{name}/"):
             return entry(inner, own_entry(structure, name), path.removeprefix(f"{name}/"))
     return own_entry(structure, path)
-
-
-def _learns(member: Any) -> bool:
-    return _learner.of(member) is not None and not _learner.is_copy(member)

@@ -1,6 +1,6 @@
 """`Logs`: the running mean of each loss, term and `self.log` value."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -38,11 +38,12 @@ class Logs:
                 f"Rename {'it, if it is another number' if twice else 'one of them'}."
             )
 
-    def update(self, name: str, owner: str, value: Any, weight: Any) -> None:
-        """Add one value to a running mean. The first value creates the mean."""
-        if name not in self.trackers or self.owners.get(name) != owner:
-            self.make(name, owner)
-        self.trackers[name].update_state(value, sample_weight=weight)
+    def update(self, values: Mapping[str, tuple[str, Any, Any]]) -> None:
+        """Add a value, with its weight, to running means. The first value creates the mean."""
+        for name, (owner, value, weight) in values.items():
+            if name not in self.trackers or self.owners.get(name) != owner:
+                self.make(name, owner)
+            self.trackers[name].update_state(value, sample_weight=weight)
 
     def make(self, name: str, owner: str) -> None:
         """Create the running mean of a name, if it does not exist."""

@@ -7,7 +7,7 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
-from mlsystem._learner import CopyBase
+from mlsystem._learner import CopyBase, OwnLoss
 from mlsystem.engine import select
 from mlsystem.engine.variable_scope import Scope
 from mlsystem.models.model import MLModel
@@ -18,11 +18,8 @@ from mlsystem.models.model_learner import ModelLearner
 class Copy(ModelLearner, CopyBase):
     """The learner of a copy. It stores the source where Keras does not see it."""
 
+    own_loss = OwnLoss()  # a copy does not learn
     source: Any = None
-
-    def has_loss(self) -> bool:
-        """Return False: a copy does not learn."""
-        return False
 
     def averaged_state(self) -> list[Any]:
         """Return the averages that a call in training mode changes, as in batch norm."""
@@ -146,7 +143,7 @@ class EMA(MLModel):
             momentum = momentum(self.updates.value)
         self.updates.assign_add(1 if updated is None else ops.cast(updated, "int32"))
         turn = ops.equal(self.updates.value % self.every, 0) if self.every > 1 else None
-        due = select.both(updated, turn)
+        due = select.all_of([updated, turn])
         for weight, average in zip(self.source.weights, self.averages, strict=True):
             new = _mixed(average, weight, momentum)
             average.assign(new if due is None else ops.where(due, new, average.value))

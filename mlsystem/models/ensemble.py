@@ -1,5 +1,6 @@
 """Ensemble: models of equal architecture, run as one vectorized program."""
 
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 from keras import ops, tree
 
 from mlsystem import _keras
+from mlsystem._learner import OwnLoss
 from mlsystem._signature import extras
 from mlsystem.data.batch import own_entry
 from mlsystem.engine import engine
@@ -26,9 +28,10 @@ class EnsembleLearner(ModelLearner):
     member_loss: Any = None
     is_batch_first: bool = False  # while Keras' `predict` joins batches along the first axis
 
-    def has_loss(self) -> bool:
-        """Return whether a loss was given, or a subclass has one."""
-        return self.member_loss is not None or type(self.model).loss is not Ensemble.loss
+    @cached_property
+    def own_loss(self) -> OwnLoss:  # type: ignore[override]
+        """A loss that was given, or that of a subclass."""
+        return OwnLoss(self.member_loss is not None or type(self.model).loss is not Ensemble.loss)
 
 
 @keras.saving.register_keras_serializable("mlsystem")

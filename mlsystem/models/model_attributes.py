@@ -66,10 +66,10 @@ class ModelAttributes(_keras.Hooks):
             # to track, and a search for them takes as long as a small step.
             object.__setattr__(self, name, value)
             return
-        is_private = name[0] == "_" and name not in GROUPS
-        if name in _TAKEN and members.has_layer(value):
+        is_built = value is True and name == "built"  # as Keras does in calls
+        if not is_built and name in _TAKEN and members.has_layer(value):
             raise ValueError(taken_name(self, name))
-        if is_private or (value is True and name == "built"):  # as Keras does in calls
+        if is_built or (name[0] == "_" and name not in GROUPS):
             super().__setattr__(name, value)
             return
         _check_name(self, name, value)

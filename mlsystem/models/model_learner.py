@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import keras
 
 from mlsystem import _keras
-from mlsystem._learner import Learner, Setup, variables_once
+from mlsystem._learner import Learner, OwnLoss, Setup, variables_once
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine
 from mlsystem.losses import reduction
@@ -94,25 +95,25 @@ class ModelLearner(Learner):
         weights, terms = self.given.loss_weights, self.known.parts
         return routing_table.read("sum", [self.key], losses, weights, terms=terms)
 
-    def has_loss(self) -> bool:
-        """Return whether the model has its own loss: a method, or a loss that was given to it."""
-        own = self.overrides("loss") or self.overrides("compute_loss")
-        return own or _keras.compile_loss(self.model) is not None
+    # Known until the next configuration ------------------------------------------------------
 
-    def compares_targets(self) -> bool:
-        """Return whether the loss was given and compares the model's own targets and outputs."""
-        return not self.overrides("loss") and _keras.compile_loss(self.model) is not None
+    @cached_property
+    def own_loss(self) -> OwnLoss:  # type: ignore[override]
+        """Whether the model has its own loss, and what kind of loss."""
+        has_method, computes = self.overrides("loss"), self.overrides("compute_loss")
+        is_given = _keras.compile_loss(self.model) is not None
+        exists = has_method or computes or is_given
+        return OwnLoss(exists, is_given and not has_method, computes and not has_method)
 
-    def counts_layer_losses(self) -> bool:
-        """Return whether the loss is an overridden `compute_loss`, which adds regularizers."""
-        return not self.overrides("loss") and self.overrides("compute_loss")
+    assigned = cached_property(nonfinite.forward_state)
 
     # Parts of a step -------------------------------------------------------------------------
 
     def compute_loss(self, x: Any, y: Any, outputs: Any, sample_weight: Any, training: Any) -> Any:
         """Compute the `loss` method plus the regularizers. Store the terms in `losses`."""
         extra = reduction.total(self.model.losses)  # before `loss`, which may call layers again
-        found = reduction.of_model(self.model, x, y, outputs, sample_weight, training)
+        batch = Batch(x, y, sample_weight)
+        found = reduction.of_model(self.model, self.key, batch, outputs, training)
         sizes = {self.key: found.size} | {f"{self.key}_{n}": s for n, s in found.sizes.items()}
         parts = found.terms | ({"": extra} if self.model.losses and found.terms else {})
         parts = {f"{self.key}/{name}": value for name, value in parts.items()}
@@ -121,7 +122,7 @@ class ModelLearner(Learner):
 
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
         """Compute the one loss of a model that is trained alone, with its terms."""
-        if not self.has_loss() and not self.model.losses:
+        if not self.own_loss.exists and not self.model.losses:
             return LossValues()
         self.losses = ForwardLosses()
         value = _keras.compute_loss(
@@ -138,20 +139,14 @@ class ModelLearner(Learner):
         owners = dict.fromkeys(terms, self.key)
         return LossValues({self.key: loss}, terms, owners, taken.sizes, parts=taken.parts)
 
-    def forward_state(self, is_conditional: bool) -> list[Any]:
-        """Return the variables to restore if the condition of an update skips it."""
-        if not is_conditional:
-            return []
-        return nonfinite.forward_state(self.model)
-
-    def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
+    def update_metrics(self, step: Any, batch: Batch, outputs: Any, updated: Any) -> None:
         """Update the metrics by Keras' `compute_metrics`. A step returns its logs."""
-        if this := self.step:
-            with replica_means.summed(self._measured()):
+        if step is not None:
+            with replica_means.summed(self._measured):
                 logs = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
             # With other replicas, the logs are read once more.
             is_whole = self.condition is None and not engine.replicas.reduces
-            this.logs = logs if is_whole else None
+            step.logs = logs if is_whole else None
 
     def _measured(self) -> list[Any]:
         """Return the variables of the metrics of `compile`."""
@@ -183,9 +178,9 @@ class ModelLearner(Learner):
         means, owners = step.ledger.means(), step.ledger.owners
         for name in means:
             if name in owners:
-                context.track(self, name, f"The term '{name}' of the loss", *means[name])
+                context.track(step, name, f"The term '{name}' of the loss", *means[name])
             elif name != self.key:
-                context.track(self, f"{name}_loss", f"the loss '{name}'", *means[name])
+                context.track(step, f"{name}_loss", f"the loss '{name}'", *means[name])
         if top := [means[name] for name in means if name not in owners]:
             total, weight = summed(top)
             _keras.loss_tracker(self.model).update_state(total, sample_weight=weight)

@@ -156,7 +156,7 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
         learner = self._mlsystem
         taken = system_losses.find(learner, Batch(x, y, sample_weight), outputs, bool(training))
         learner.losses = ForwardLosses(taken=taken)
-        names = system_routing.top(self, taken.losses)
+        names = system_routing.top(learner.nested, taken.losses)
         return sum((taken.losses[name] for name in names), ops.zeros(()))
 
     def data(self) -> Any:
@@ -321,7 +321,7 @@ class MLSystem(SystemAttributes, SystemSaving, MLModel):
     def metrics(self) -> list[Any]:
         """The trackers of losses and logs, the members' metrics, and metrics set as attributes."""
         own = _keras.own_metrics(self)
-        return [*self._mlsystem.logs.metrics(), *self._mlsystem.metrics().values(), *own]
+        return [*self._mlsystem.logs.metrics(), *self._mlsystem.metrics.values(), *own]
 
     def reset_metrics(self) -> None:
         """Reset the running means. Called by Keras at the start of each epoch."""

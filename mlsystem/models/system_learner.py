@@ -1,12 +1,13 @@
 """The learner of a system: losses, metrics, state, and epoch logs with learning rates."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem._learner import SystemBase, variables_once
+from mlsystem._learner import OwnLoss, SystemBase, variables_once
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine, select
@@ -92,12 +93,17 @@ class SystemLearner(SystemBase, ModelLearner):
         return self.setup.phases
 
     def rows(self, losses: Sequence[str]) -> routing_table.Rows:
-        """Return the losses that each model follows, with their weights."""
-        return system_routing.rows(self, losses)
+        """Return the losses that each model follows, with their weights.
 
-    def metrics(self) -> dict[str, Any]:
-        """Return the metrics of each member that has metrics, by path."""
-        return member_metrics.metrics_of(self.model)
+        A table may be changed in place, and is read again in each step.
+        """
+        routing = self.model.routing
+        if not isinstance(routing, str) or self.given.loss_weights is not None or self.nested:
+            return system_routing.rows(self, losses)
+        key = routing, tuple(losses), tuple(self.known.parts), tuple(self.models())
+        if key not in self.known_rows:
+            self.known_rows[key] = system_routing.rows(self, losses)
+        return self.known_rows[key]
 
     @property
     def balance(self) -> Any:
@@ -111,56 +117,71 @@ class SystemLearner(SystemBase, ModelLearner):
         found: Mapping[str, Any] = {} if optimizer is None else optimizer.by_model
         return found
 
-    def has_loss(self) -> bool:
-        """Return True: a system always has a loss, the sum of its losses."""
-        return True
+    # Known until the next configuration ------------------------------------------------------
+
+    own_loss = OwnLoss(exists=True)  # the sum of the losses of the system
+    nested = cached_property(lambda learner: members.nested(learner.model))
+    with_losses = cached_property(system_losses.with_losses)
+    layer_losses = cached_property(system_losses.layer_losses)
+    metrics = cached_property(member_metrics.metrics_of)
+
+    @cached_property
+    def copies(self) -> list[Any]:
+        """The copies among the members."""
+        return [copy for copy in self.members().values() if _learner.is_copy(copy)]
+
+    @cached_property
+    def known_rows(self) -> dict[Any, routing_table.Rows]:
+        """The rows of the routing, by the losses and models for which they were read."""
+        return {}
 
     # Parts of a step -------------------------------------------------------------------------
 
     def find_losses(self, batch: Batch, outputs: Any, training: bool) -> LossValues:
         """Compute the losses of all members, and of the system itself."""
         taken = system_losses.find(self, batch, outputs, training)
-        if self.step and not self.logs.sealed:
+        if not self.logs.sealed and self.step:
             # A mean for every loss: a loss that no model follows now may be followed later.
             for name in taken.losses:
-                self.logs.make(f"{name}_loss", _owner(name, is_term=False))
+                self.logs.make(f"{name}_loss", f"the loss '{name}'")
             for name in taken.terms:
-                self.logs.make(name, _owner(name, is_term=True))
+                self.logs.make(name, f"the term '{name}'")
         return taken
 
-    def finite(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+    def finite(self, step: context.Running, gradients: Mapping[str, Any]) -> dict[str, Any]:
         """Return whether the gradients of each model are finite, as `nonfinite` requires."""
-        return nonfinite.finite(self, gradients)
+        return nonfinite.finite(self, step, gradients)
 
-    def forward_state(self, is_conditional: bool) -> list[Any]:
+    def restorable(self) -> list[Any]:
         """Return the variables to restore if an update is skipped, conditional or not finite."""
-        return super().forward_state(is_conditional or self.model.nonfinite != "keep")
+        return self.assigned if self.model.nonfinite != "keep" else super().restorable()
 
     def follow(self, updated: Mapping[str, Any]) -> None:
         """Update the copies of the models that were updated."""
+        if not self.copies:
+            return
         models = self.members()
-        copies = [copy for copy in models.values() if _learner.is_copy(copy)]
         conditions = {id(v): c for n, c in updated.items() for v in models[n].trainable_weights}
-        for copy in copies:
+        for copy in self.copies:
             weights = copy.source.trainable_weights
             if found := [conditions[id(v)] for v in weights if id(v) in conditions]:
                 copy.follow(select.any_of(found))
 
-    def update_metrics(self, batch: Batch, outputs: Any, updated: Mapping[str, Any] | None) -> None:
+    def update_metrics(self, step: Any, batch: Batch, outputs: Any, updated: Any) -> None:
         """Update the metrics of each member that was updated, or of all members."""
-        trained, this = self.models(), self.step
-        for name, metrics in self.metrics().items():
+        trained = self.models() if self.metrics else {}
+        for name, metrics in self.metrics.items():
             mine = [] if updated is None else [c for n, c in updated.items() if _is_in(n, name)]
             if updated is None or mine or not model_names.named(name, trained):
                 self._measure(name, metrics, batch, outputs, select.any_of(mine) if mine else None)
-                if this:
-                    this.measured.add(name)
+                if step is not None:
+                    step.measured.add(name)
 
     def _measure(self, name: str, metrics: Any, batch: Batch, outputs: Any, condition: Any) -> None:
         parts = (batch.y, outputs, batch.sample_weight)
         how = engine.kept, engine.changed
         held = metrics.variables
-        with select.only(condition, held, *how), replica_means.summed(held):
+        with select.only(condition, held, *how), replica_means.summed(lambda: held):
             own = (member_metrics.entry(self.model, part, name) for part in parts)
             member_metrics.measure(name, metrics, *own)
 
@@ -183,24 +204,27 @@ class SystemLearner(SystemBase, ModelLearner):
         ledger = step.ledger
         means, owners = ledger.means(), ledger.owners
         logs = {name: name if name in owners else f"{name}_loss" for name in means}
-        for name, log in logs.items():
-            self.logs.update(log, _owner(name, name in owners), *means[name])
-        step.touched |= dict.fromkeys(logs.values())
+        values = {
+            log: (f"the {'term' if name in owners else 'loss'} '{name}'", *means[name])
+            for name, log in logs.items()
+        }
         is_gated = self.condition is not None
-        self.logs.gated |= {log for name, log in logs.items() if is_gated or name in ledger.gated}
-        top = system_routing.top(self.model, [name for name in means if name not in owners])
+        gated = {log for name, log in logs.items() if is_gated or name in ledger.gated}
+        top = system_routing.top(self.nested, [name for name in means if name not in owners])
         if not step.training:
             self.logs.evaluated |= {logs[name]: None for name in top}
         if top:
-            total, weight = summed([means[name] for name in top])
-            is_gated = ledger.gated.issuperset(top)
-            context.track(self, "loss", "the sum of the losses", total, weight, is_gated)
+            values["loss"] = "the sum of the losses", *summed([means[name] for name in top])
+            gated |= {"loss"} if is_gated or ledger.gated.issuperset(top) else set()
+        self.logs.update(values)
+        self.logs.gated |= gated
+        step.touched |= dict.fromkeys(values)
 
     def close_step(self, step: context.Step) -> None:
         """End a step: move its losses to the logs, and count the batch."""
         super().close_step(step)
-        if step.training and self.model.optimizer is not None:
-            self.model.optimizer.count_batch()
+        if step.training and (optimizer := self.model.optimizer) is not None:
+            optimizer.count_batch()
 
     def results(self) -> dict[str, Any]:
         """Return the running means: in a step the updated ones, else all that have a value."""
@@ -211,17 +235,17 @@ class SystemLearner(SystemBase, ModelLearner):
         if "loss" in logs and self._is_evaluated(this):
             logs["loss"] = self.logs.total(self.logs.evaluated)
         logs = loss_first(logs)
-        for name, metric in self.metrics().items():
+        for name, metric in self.metrics.items():
             if this is None or name in this.measured:
                 logs |= {f"{name}_{n}": value for n, value in metric.result().items()}
         return logs | {metric.name: metric.result() for metric in _keras.own_metrics(self.model)}
 
-    def _is_evaluated(self, this: context.Step | None) -> bool:
+    def _is_evaluated(self, this: context.Running) -> bool:
         if this is not None:
             return not this.training
         return self.call is not None and self.call.step == "test_step"
 
-    def _logged(self, this: context.Step | None) -> Iterable[str] | None:
+    def _logged(self, this: context.Running) -> Iterable[str] | None:
         """Return the names that a step logged. TensorFlow needs a name even if no model was due."""
         if this is None or this.touched or not this.training:
             return this.touched if this else None
@@ -239,16 +263,12 @@ class SystemLearner(SystemBase, ModelLearner):
 
     def metric_names(self) -> set[str]:
         """Return the names in the logs that belong to metrics."""
-        found = member_metrics.metrics_of(self.model).items()
         own = {metric.name for metric in _keras.own_metrics(self.model)}
-        return own | {f"{name}_{n}" for name, metric in found for n in metric.result()}
-
-
-def _owner(name: str, is_term: bool) -> str:
-    """Return the owner of the log of a loss or term, in words."""
-    return f"the {'term' if is_term else 'loss'} '{name}'"
+        return own | {
+            f"{name}_{n}" for name, metric in self.metrics.items() for n in metric.result()
+        }
 
 
 def _is_in(model: str, member: str) -> bool:
     """Return whether a model is a member or inside it."""
-    return bool(routing_table.followed([{model: ()}], [member]))
+    return bool(routing_table.followed([model], [member]))

@@ -1,5 +1,6 @@
 """Tell whether an optimizer scales the loss or accumulates gradients."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -38,6 +39,11 @@ def accumulates(optimizer: Any) -> bool:
 def wants_all(optimizer: Any) -> bool:
     """Return whether an optimizer needs gradients for all of its weights in each update."""
     return isinstance(optimizer, _SPECIAL[1:])
+
+
+def scales_of(optimizers: Mapping[str, Any], models: Iterable[str]) -> dict[str, Any]:
+    """Return the scale of the losses for the optimizer of each model that scales them."""
+    return {n: found for n in models if (found := scale(optimizers[n])) is not None}
 
 
 def scale(optimizer: Any) -> Any:

@@ -22,6 +22,9 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     Args:
         optimizers: the optimizer of each model, a dict.
 
+    Attributes:
+        by_model: the optimizer of each model. Keras uses the name `optimizers` differently.
+
     >>> inner = {"a": keras.optimizers.SGD(0.1), "b": keras.optimizers.SGD(0.2)}
     >>> optimizer = SystemOptimizer(inner)
     >>> optimizer.learning_rate = 0.01
@@ -32,14 +35,9 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
         super().__init__(learning_rate=0.0, name=name)
         # No dict or list: Keras would search it for more objects to save.
-        self._by_model = MappingProxyType(dict(optimizers))
+        self.by_model: Mapping[str, Any] = MappingProxyType(dict(optimizers))
         self._ratios = [1.0] * len(optimizers)
         self.built = True
-
-    @property
-    def by_model(self) -> Mapping[str, Any]:
-        """The Keras optimizer of each model. Keras uses the name `optimizers` differently."""
-        return self._by_model
 
     @property
     def variables(self) -> list[Any]:
@@ -57,7 +55,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        if not hasattr(self, "_by_model"):
+        if not hasattr(self, "by_model"):
             return  # Keras' own constructor sets the rate before the optimizers exist
         self._check_settable(value)
         rates = [float(inner.learning_rate) for inner in self.by_model.values()]
@@ -92,8 +90,8 @@ class SystemOptimizer(keras.optimizers.Optimizer):
 
     def take(self, optimizers: Mapping[str, Any]) -> None:
         """Replace the optimizers, for example when a model is unfrozen."""
-        ratios = dict(zip(self._by_model, self._ratios, strict=True))
-        self._by_model = MappingProxyType(dict(optimizers))
+        ratios = dict(zip(self.by_model, self._ratios, strict=True))
+        self.by_model = MappingProxyType(dict(optimizers))
         self._ratios = [ratios.get(name, 1.0) for name in optimizers]
 
     def count_batch(self) -> None:

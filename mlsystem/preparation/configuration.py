@@ -77,8 +77,9 @@ def _wire(learner: SystemBase) -> None:
     """Read the losses and metrics given to `compile`, also for nested systems."""
     direct, nested = members.direct(learner.model), members.nested(learner.model)
     losses = _losses(learner, direct)
-    learner.wiring = Wiring(direct, nested, losses, _metrics(learner, direct, losses))
+    learner.wiring = Wiring(direct, losses, _metrics(learner, direct, losses))
     learner.is_current = True
+    learner.forget()
     for inner in nested.values():
         _wire(inner._mlsystem)
 

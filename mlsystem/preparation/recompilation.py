@@ -53,7 +53,8 @@ def see(learner: Learner) -> None:
 def _start_anew(learner: Learner) -> None:
     model = learner.model
     for layer in _keras.flat_layers(model):
-        if _learner.of(layer) is not None:
+        if (inner := _learner.of(layer)) is not None:
+            inner.forget()
             _keras.read_signature(layer)
     learner.reset()
     learner.logs.owners.clear()

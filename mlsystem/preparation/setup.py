@@ -241,6 +241,7 @@ def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
         random_state.restore(before)
     logs.check(learner.metric_names())
     logs.sealed = True
+    learner.forget()  # the step may have made variables
     _empty_new_metrics(learner, {id(variable) for variable in state})
 
 

@@ -76,9 +76,6 @@ def direct(system: Any) -> dict[str, Any]:
 
 def nested(system: Any) -> dict[str, Any]:
     """Return the systems among the members of a system."""
-    learner = system._mlsystem
-    if learner.wiring is not None and learner.is_current:
-        return dict(learner.wiring.nested)
     return {n: m for n, m in direct(system).items() if _learner.is_system(m)}
 
 

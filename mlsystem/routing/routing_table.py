@@ -11,7 +11,7 @@ multiply to the weight of that loss for that model.
 """
 
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlsystem.routing.model_names import by_name, named
@@ -220,20 +220,21 @@ def _substitute(row: Row, loss: str, inner_row: Row) -> Row:
     return substituted
 
 
-def followed(rows: Iterable[Row], losses: Iterable[str]) -> set[str]:
-    """Return the losses that some of the rows follow, including the sum of a nested system."""
-    names = {name for row in rows for name in row}
-    return {loss for loss in losses if named(loss, names)}
+def followed(row: Iterable[str], losses: Iterable[str]) -> set[str]:
+    """Return the losses that a row follows, including the sum of a nested system."""
+    paths = [name.split("/") for name in row]
+    names = {"/".join(path[: i + 1]) for path in paths for i in range(len(path))}
+    return names.intersection(losses)
 
 
-def groups(rows: Rows, scaled: Mapping[str, bool]) -> list[tuple[Row, list[str]]]:
+def groups(rows: Rows, scaled: Container[str]) -> list[tuple[Row, list[str]]]:
     """Return the distinct rows, each with the models that share it. Each needs one backward pass.
 
     A model whose optimizer scales the loss shares a row only with other such models.
     """
     shared: dict[Any, tuple[Row, list[str]]] = {}
     for model, row in rows.items():
-        key = (frozenset((n, *map(_identity, f)) for n, f in row.items()), scaled.get(model))
+        key = (frozenset((n, *map(_identity, f)) for n, f in row.items()), model in scaled)
         shared.setdefault(key, (row, []))[1].append(model)
     return list(shared.values())
 

@@ -15,7 +15,7 @@ from mlsystem._learner import Learner
 from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
 from mlsystem.distribution import batch_norm
-from mlsystem.engine import engine
+from mlsystem.engine import engine, select
 from mlsystem.step import replica_means
 from mlsystem.step.loss_ledger import LossLedger
 
@@ -51,64 +51,49 @@ class Step:
         self.leaves = tree.flatten(self.given)
         self.ledger = LossLedger(self.batch)
 
-    def is_of(self, given: Any) -> bool:
-        """Return whether `given` is the batch of this step, with no leaf replaced."""
-        if given is not self.given:
-            return False
-        leaves = tree.flatten(given)
-        same = len(leaves) == len(self.leaves)
-        return same and all(map(operator.is_, leaves, self.leaves))
+
+Running = Step | None  # None outside of a step
 
 
-def running() -> Step | None:
+def running() -> Running:
     """Return the step that runs in this thread, or None."""
     return getattr(_running, "step", None)
 
 
-def batch_of(learner: Learner, given: Any) -> Batch:
+def batch_of(this: Running, given: Any) -> Batch:
     """Return data as a batch. The data of the running step are not converted again."""
-    this = learner.step
-    if this is not None and this.is_of(given):
-        return this.batch
+    if this is not None and given is this.given:
+        leaves = tree.flatten(given)
+        if len(leaves) == len(this.leaves) and all(map(operator.is_, leaves, this.leaves)):
+            return this.batch  # no leaf was replaced
     check_data(given, "The batch given to a step")
     return make_batch(given)
 
 
-def check_branch(learner: Learner) -> None:
-    """Raise an error if the update is inside a branch or loop that the backend traces."""
-    this = learner.step
-    if this is not None and this.trace != engine.trace():
-        raise ValueError(
-            f"'{learner.name}' is updated inside `ops.cond`, or a loop such as `ops.scan`, where "
-            "weights cannot change. Update it outside, with the condition as `when=`: "
-            "`self.update(data, when=condition)`. `minimize` and `apply_gradients` take `when` "
-            "too. Write loops in Python."
-        )
+def track(this: Step, name: str, owner: str, value: Any, weight: Any) -> None:
+    """Add a value to the running mean of a name. The condition of an update may mask it."""
+    this.learner.logs.update({name: (owner, value, weight)})
+    this.touched[name] = None
+    if this.learner.condition is not None:
+        this.learner.logs.gated.add(name)
+
+
+def when(learner: Learner, given: Any) -> contextlib.AbstractContextManager[None]:
+    """Update, and log anything inside, only if a condition holds. None stands for no condition."""
+    return contextlib.nullcontext() if given is None else _only_when(learner, given)
 
 
 @contextlib.contextmanager
-def differentiated(learner: Learner) -> Iterator[None]:
-    """Record, while the context is open, that losses are computed for a gradient."""
-    this = learner.step
-    if this is None:
-        yield
-        return
-    this.depth += 1
+def _only_when(learner: Learner, given: Any) -> Iterator[None]:
+    kept = engine.kept
+    condition = select.scalar(given, "The condition `when` given to update")
+    learner.condition = kept(replica_means.all_true(condition))
+    before = [(variable, kept(variable.value)) for variable in learner.counted_variables()]
     try:
         yield
+        select.keep(learner.condition, before, engine.changed)
     finally:
-        this.depth -= 1
-
-
-def track(
-    learner: Learner, name: str, owner: str, value: Any, weight: Any, gated: bool = False
-) -> None:
-    """Add a value to the running mean of a name. A gated value may be masked by a condition."""
-    learner.logs.update(name, owner, value, weight)
-    if this := learner.step:
-        this.touched[name] = None
-        if gated or learner.condition is not None:
-            learner.logs.gated.add(name)
+        learner.condition = None
 
 
 def make(training: bool) -> Callable[[Any], Any]:
@@ -152,7 +137,7 @@ def _run(fn: Callable[[Any, Any], Any], learner: Learner, given: Any, training: 
             given = transform.inside(given, training)
         _running.step = this = Step(learner, given, training)
         try:
-            with replica_means.summed(learner.updated_by_hand()):
+            with replica_means.summed(learner.updated_by_hand):
                 logs = fn(learner.model, given)
             if not isinstance(logs, Mapping):
                 found = "None" if logs is None else f"a {type(logs).__name__}, and no logs"

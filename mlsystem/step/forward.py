@@ -67,9 +67,10 @@ def one_loss(loss_fn: Any, name: str) -> LossValues:
 
 def observe(learner: Learner, data: Any, training: bool) -> None:
     """Run `forward` and log all losses and metrics, without an update."""
-    batch = context.batch_of(learner, data)
+    this = learner.step
+    batch = context.batch_of(this, data)
     taken, outputs = forward_losses(learner, batch, training)
-    if this := learner.step:
-        taken = replica_means.of_losses(taken, batch.size)
+    if this is not None:
+        taken = replica_means.of_losses(taken, batch)
         this.ledger.count(taken, dict.fromkeys(taken.losses))
-    learner.update_metrics(batch, outputs, None)
+    learner.update_metrics(this, batch, outputs, None)

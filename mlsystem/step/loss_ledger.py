@@ -43,14 +43,14 @@ class LossLedger:
             taken.before = list({id(v): (v, old) for v, old in both}.values())
         known = list(taken.losses)
         self.pending |= {
-            model: (routing_table.followed([row], known), taken) for model, row in rows.items()
+            model: (routing_table.followed(row, known), taken) for model, row in rows.items()
         }
 
-    def settle(self, updated: Mapping[str, Any]) -> list[tuple[LossValues, Any]]:
+    def settle(self, updated: Mapping[str, Any]) -> list[tuple[LossValues, list[Any]]]:
         """Count the losses that waited for the update of some models, with their conditions.
 
-        Returns the losses of each forward pass, with the condition under which at least one of
-        the models was updated.
+        Returns the losses of each forward pass, with the conditions under which its models were
+        updated.
         """
         waited = [(*self.pending.pop(n), c) for n, c in updated.items() if n in self.pending]
         passes = list({id(taken): taken for _, taken, _ in waited}.values())
@@ -60,7 +60,7 @@ class LossLedger:
                 for name in losses if other is taken else ():
                     conditions.setdefault(name, []).append(condition)
             self.count(taken, {name: select.any_of(found) for name, found in conditions.items()})
-        return [(t, select.any_of([c for _, o, c in waited if o is t])) for t in passes]
+        return [(taken, [c for _, other, c in waited if other is taken]) for taken in passes]
 
     def count(self, taken: LossValues, losses: Mapping[str, Any]) -> None:
         """Count some losses and their terms once more, each if its condition holds."""
@@ -78,14 +78,16 @@ class LossLedger:
     def means(self) -> dict[str, tuple[Any, Any]]:
         """Return each loss' and term's mean over the phases, with its weight. Empty the counts."""
         weights: dict[Any, Any] = {}
-        means = {name: self._mean(name, weights) for name in self.counted}
+        sizes = self.sizes
+        if not self.counted.keys() <= sizes.keys():
+            sizes = dict.fromkeys(self.counted, self.batch.size) | sizes
+        means = {name: self._mean(name, sizes[name], weights) for name in self.counted}
         self.counted.clear()
         return means
 
-    def _mean(self, name: str, weights: dict[Any, Any]) -> tuple[Any, Any]:
+    def _mean(self, name: str, size: Any, weights: dict[Any, Any]) -> tuple[Any, Any]:
         values, conditions = zip(*self.counted[name], strict=True)
-        total, size = sum(values[1:], values[0]), self.sizes.get(name)
-        size = self.batch.size if size is None else size
+        total = sum(values[1:], values[0])
         if all(condition is None for condition in conditions):
             return total / len(values) if len(values) > 1 else total, size
         one = ops.ones((), total.dtype)

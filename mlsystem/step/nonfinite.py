@@ -8,29 +8,25 @@ import keras
 from keras import ops
 
 from mlsystem import _keras, _learner
-from mlsystem._learner import CopyBase, SystemBase
+from mlsystem._learner import CopyBase, Learner, SystemBase, variables_once
 from mlsystem.engine import engine
 from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
 
 
-def finite(learner: SystemBase, gradients: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def finite(learner: SystemBase, this: context.Running, gradients: Mapping[str, Any]) -> Any:
     """Return, by model, a boolean tensor: whether its gradients are finite. None if unchecked."""
     if learner.model.nonfinite == "keep":
         return dict.fromkeys(gradients)
-    found = {name: _all_finite(mine) for name, mine in gradients.items()}
-    if this := learner.step:
+    known = {name: [g for g in mine if g is not None] for name, mine in gradients.items()}
+    found = {name: engine.all_finite(mine) if mine else None for name, mine in known.items()}
+    if this is not None:
         optimizers = learner.optimizers
         for name, condition in found.items():
             if condition is not None:
                 _count(learner, this, name, optimizers[name], condition)
     return found
-
-
-def _all_finite(gradients: Sequence[Any]) -> Any:
-    known = [g for g in gradients if g is not None]
-    return engine.all_finite(known) if known else None
 
 
 def _count(learner: SystemBase, this: context.Step, name: str, optimizer: Any, finite: Any) -> None:
@@ -46,13 +42,13 @@ def _count(learner: SystemBase, this: context.Step, name: str, optimizer: Any, f
     counter.assign_add(ops.cast(skipped, counter.dtype))
 
 
-def forward_state(system: Any) -> list[Any]:
+def forward_state(learner: Learner) -> list[Any]:
     """Return the variables that `forward` may assign, such as statistics and queues.
 
-    They belong to the system and all of its layers. Random generators and metrics are left out.
+    They belong to the model and all of its layers. Random generators and metrics are left out.
     """
-    found = [variable for layer in _keras.flat_layers(system) for variable in _own_state(layer)]
-    return list({id(variable): variable for variable in found}.values())
+    layers = _keras.flat_layers(learner.model)
+    return variables_once(variable for layer in layers for variable in _own_state(layer))
 
 
 def _own_state(layer: Any) -> list[Any]:

@@ -4,27 +4,28 @@ Where a backend computes with the whole batch, nothing happens either.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from keras import ops
 
+from mlsystem.data.batch import Batch
 from mlsystem.engine import engine
 from mlsystem.losses.loss_values import LossValues
 
 
-def of_losses(taken: LossValues, size: Any) -> LossValues:
+def of_losses(taken: LossValues, batch: Batch | None) -> LossValues:
     """Return losses and terms of the global batch, with its numbers of samples.
 
-    `size` is the number of samples in the batch of this replica. A loss without a number of
-    samples has this one.
+    A loss without a number of samples has that of `batch`, the batch of this replica.
     """
     if not engine.replicas.reduces:
         return taken
     values = taken.losses | taken.terms
     if not values:
         return taken
+    size = 1 if batch is None else batch.size
     known = {n: size if taken.sizes.get(n) is None else taken.sizes[n] for n in values}
     means, sizes = _means(list(values.values()), list(known.values()))
     found = dict(zip(values, means, strict=True))
@@ -62,15 +63,14 @@ def all_true(condition: Any) -> Any:
     return ops.equal(replicas.total(ops.cast(condition, "int32")), replicas.size)
 
 
-@contextlib.contextmanager
-def summed(variables: Iterable[Any]) -> Iterator[None]:
+def summed(variables: Callable[[], Iterable[Any]]) -> contextlib.AbstractContextManager[None]:
     """Add up what each replica adds to variables inside the context, such as those of metrics."""
-    replicas = engine.replicas
-    if not replicas.reduces:
-        yield
-        return
-    variables = list(variables)
+    return _summed(list(variables())) if engine.replicas.reduces else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _summed(variables: list[Any]) -> Iterator[None]:
     before = [engine.kept(variable.value) for variable in variables]
     yield
     for variable, old in zip(variables, before, strict=True):
-        variable.assign(old + replicas.total(variable.value - old))
+        variable.assign(old + engine.replicas.total(variable.value - old))

@@ -57,14 +57,20 @@ class Gradients(dict[str, Any]):
 class _Losses:
     """The losses of one forward pass, in the form that an engine needs, with their extras."""
 
-    def __init__(self, learner: Learner, forward: Forward) -> None:
-        self.learner, self.forward = learner, forward
+    def __init__(self, this: context.Running, forward: Forward) -> None:
+        self.this, self.forward = this, forward
         self.taken = LossValues()
 
     def __call__(self) -> Any:
         """Run the forward pass. Return the losses with their parts, and the auxiliary values."""
-        with context.differentiated(self.learner):
+        if self.this is None:
             self.taken, outputs = self.forward()
+        else:
+            self.this.depth += 1  # losses are computed for a gradient
+            try:
+                self.taken, outputs = self.forward()
+            finally:
+                self.this.depth -= 1
         return self.taken.losses | self.taken.parts, (self.taken.terms, outputs)
 
     def names(self, losses: Mapping[str, Any]) -> list[str]:
@@ -78,101 +84,85 @@ class _Losses:
 
 
 def take(
-    learner: Learner, forward: Forward, rows: Rows, models: Sequence[str], balance: Any = None
+    learner: Learner,
+    this: context.Running,
+    forward: Forward,
+    rows: Rows,
+    models: Mapping[str, Any],
+    balance: Any = None,
 ) -> Gradients:
     """Run `forward` once and compute, for each model, the gradient of the losses in its row.
 
     Args:
         learner: the learner of the model or system.
+        this: its running step. None outside of a step.
         forward: runs the forward pass and returns its losses and outputs.
         rows: returns the row of each model, from the names of the losses.
-        models: the names of the models.
+        models: the models by name.
         balance: chooses the backward passes and merges their gradients. None for no balance.
     """
-    found = _Losses(learner, forward)
+    found = _Losses(this, forward)
     passes: list[Pass] = []
     table: routing_table.Rows = {}
-    optimizers, members = learner.optimizers, learner.members()
-    weights = {name: members[name].trainable_weights for name in models}
-    scales = {name: optimizer_properties.scale(optimizers[name]) for name in models}
+    weights = {name: model.trainable_weights for name, model in models.items()}
+    scales = optimizer_properties.scales_of(learner.optimizers, models)
+
+    def weighed(one: Pass, losses: dict[str, Any]) -> dict[str, Any]:
+        start, seen = _least(scales, one), learner.batches_seen
+        row = one.row.items()
+        return {n: loss_weights.product(factors, start, seen, losses[n]) for n, factors in row}
+
+    def into(one: Pass) -> list[Any]:
+        return [weight for name in one.models for weight in weights[name]]
 
     def plan(losses: dict[str, Any]) -> Any:
         known = found.names(losses)
         followed = rows(known)
         table.update({name: followed[name] for name in models})
-        groups = routing_table.groups(table, {n: s is not None for n, s in scales.items()})
-        made = [Pass(row, group) for row, group in groups]
+        made = [Pass(row, group) for row, group in routing_table.groups(table, scales)]
         passes.extend(made if balance is None else balance.passes(made, known))
-        return [(_weighed(learner, one, scales, losses), _joined(weights, one)) for one in passes]
+        return [(weighed(one, losses), into(one)) for one in passes]
 
-    state = learner.forward_state(learner.condition is not None)
+    state = learner.restorable()
     before = [(variable, engine.kept(variable.value)) for variable in state]
     losses, (terms, outputs), rows_of = engine.gradients(found, plan, learner.state_variables)
     taken = replace(found.computed(losses, terms), before=before)
-    taken = replica_means.of_losses(taken, learner.step.batch.size if learner.step else 1)
-    parts = [
-        _by_model(weights, one, _least(scales, one), row)
-        for one, row in zip(passes, rows_of, strict=True)
-    ]
-    merged = (
-        balance.merged(learner, passes, parts, taken) if balance is not None else _merged(parts)
-    )
+    taken = replica_means.of_losses(taken, None if this is None else this.batch)
+    pairs = zip(passes, rows_of, strict=True)
+    parts = [_by_model(one, weights, scales, row) for one, row in pairs]
+    if balance is not None:
+        merged = balance.merged(learner, passes, parts, taken)
+    else:
+        merged = {name: mine for part in parts for name, mine in part.items()}
     gradients = _filled(learner, weights, merged, taken, outputs)
-    _note(learner, gradients, table)
+    if this is not None and not this.depth:  # else they are differentiated, and not applied
+        this.zeros += gradients.zeros
+        this.ledger.pend(gradients.taken, table)
     return gradients
 
 
-def _note(learner: Learner, found: Gradients, table: routing_table.Rows) -> None:
-    """Remember the losses, to log them when the gradients are applied.
-
-    A gradient that is computed inside a loss, to be differentiated again, is not applied.
-    """
-    this = learner.step
-    if this and not this.depth:
-        this.zeros += found.zeros
-        this.ledger.pend(found.taken, table)
-
-
 def _least(scales: Mapping[str, Any], one: Pass) -> Any:
-    """Return the scale of the losses of a backward pass, or None.
+    """Return the scale of the losses of a backward pass.
 
     Of several scales it is the smallest. A gradient that is finite at its own scale is finite here.
     """
-    found = [scales[name] for name in one.models if scales[name] is not None]
-    return functools.reduce(ops.minimum, found) if found else None
-
-
-def _weighed(
-    learner: Learner, one: Pass, scales: Mapping[str, Any], losses: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the weight of each loss in a row, times the loss scale of the models' optimizers."""
-    scale, batches = _least(scales, one), learner.batches_seen
-    start = 1.0 if scale is None else scale
-    return {
-        name: loss_weights.product(factors, start, batches, losses[name])
-        for name, factors in one.row.items()
-    }
-
-
-def _joined(weights: Mapping[str, list[Any]], one: Pass) -> list[Any]:
-    return [weight for name in one.models for weight in weights[name]]
+    found = [scales[name] for name in one.models if name in scales]
+    return functools.reduce(ops.minimum, found) if found else 1.0
 
 
 def _by_model(
-    weights: Mapping[str, list[Any]], one: Pass, scale: Any, found: list[Any]
+    one: Pass, weights: Mapping[str, list[Any]], scales: Mapping[str, Any], found: list[Any]
 ) -> dict[str, list[Any]]:
     """Split the gradients of a backward pass by model, unscaled. None: no loss reaches a weight."""
-    models, left = {}, iter(found)
-    for name in one.models:
-        mine = [next(left) for _ in weights[name]]
-        models[name] = [
-            g if scale is None or g is None else g / ops.cast(scale, g.dtype) for g in mine
-        ]
-    return models
-
-
-def _merged(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    return {name: mine for part in parts for name, mine in part.items()}
+    left = iter(found)
+    models = {name: [next(left) for _ in weights[name]] for name in one.models}
+    if not scales.keys() & models.keys():
+        return models
+    scale = _least(scales, one)
+    return {
+        name: [g if g is None else g / ops.cast(scale, g.dtype) for g in mine]
+        for name, mine in models.items()
+    }
 
 
 def _filled(

@@ -13,14 +13,7 @@ from keras import ops
 from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.losses.loss_values import LossValues
-from mlsystem.step import (
-    context,
-    forward,
-    model_updates,
-    replica_means,
-    routed_gradients,
-    update_conditions,
-)
+from mlsystem.step import context, forward, model_updates, replica_means, routed_gradients
 from mlsystem.step.routed_gradients import Gradients
 
 
@@ -100,16 +93,15 @@ class TrainStep(_keras.Hooks):
             `(outputs, losses)`: the result of `forward`, and the losses and their named terms as
             scalars. If no model was due, `(None, {})`: read losses under `if losses:`.
         """
-        learner = self._mlsystem
-        due = model_updates.due(learner, models)
+        learner, this = self._mlsystem, self._mlsystem.step
+        due = model_updates.due(learner, this, models)
         if not due:
             return None, NoLosses()
-        with update_conditions.when(learner, when):
-            batch = context.batch_of(learner, data)
-            found = self.gradients(data, due, phase=phase)  # forward, losses, routed gradients
-            due = [name for name in due if name in found]  # `gradients` may be overridden
-            updated = model_updates.apply(learner, found, due)
-            learner.update_metrics(batch, found.outputs, updated)
+        with context.when(learner, when):
+            batch = context.batch_of(this, data)
+            found = self.gradients(data, list(due), phase=phase)  # forward, losses, gradients
+            updated = model_updates.apply(learner, this, found, due)
+            learner.update_metrics(this, batch, found.outputs, updated)
         return found.outputs, {**found.taken.losses, **found.taken.terms}
 
     def gradients(self, data: Any, models: Any = None, phase: int | None = None) -> Gradients:
@@ -125,16 +117,16 @@ class TrainStep(_keras.Hooks):
             gradient is zero if the losses do not depend on the weight. `apply_gradients` leaves
             such a weight alone, unless you replace the zero by another gradient.
         """
-        learner = self._mlsystem
-        names = model_updates.named(learner, models)
+        learner, this = self._mlsystem, self._mlsystem.step
+        named = model_updates.named(learner, models)
         if callable(data):
-            return _gradients_of(learner, data, names, None)
-        batch = context.batch_of(learner, data)
+            return _gradients_of(learner, this, data, named, None)
+        batch = context.batch_of(this, data)
 
         def run() -> tuple[LossValues, Any]:
             return forward.forward_losses(learner, batch, True, phase)
 
-        return routed_gradients.take(learner, run, learner.rows, names, learner.balance)
+        return routed_gradients.take(learner, this, run, learner.rows, named, learner.balance)
 
     def minimize(
         self, loss_fn: Any, models: Any = None, name: str | None = None, when: Any = None
@@ -151,13 +143,13 @@ class TrainStep(_keras.Hooks):
         Returns:
             The loss, a scalar tensor. None if there is no model to update on this batch.
         """
-        learner = self._mlsystem
-        due = model_updates.due(learner, models)
+        learner, this = self._mlsystem, self._mlsystem.step
+        due = model_updates.due(learner, this, models)
         if not due:
             return None
-        with update_conditions.when(learner, when):
-            found = _gradients_of(learner, loss_fn, due, name)
-            model_updates.apply(learner, found, due)
+        with context.when(learner, when):
+            found = _gradients_of(learner, this, loss_fn, due, name)
+            model_updates.apply(learner, this, found, due)
         [loss] = found.taken.losses.values()
         return loss
 
@@ -174,11 +166,11 @@ class TrainStep(_keras.Hooks):
             gradients: the result of `gradients`, or other gradients of the same shapes.
             when: as in `update`.
         """
-        learner = self._mlsystem
+        learner, this = self._mlsystem, self._mlsystem.step
         model_updates.check_table(gradients)
-        due = model_updates.due(learner, gradients)
-        with update_conditions.when(learner, when):
-            model_updates.apply(learner, gradients, due)
+        due = model_updates.due(learner, this, gradients)
+        with context.when(learner, when):
+            model_updates.apply(learner, this, gradients, due)
 
     def log(self, name: str, value: Any) -> None:
         """Log the mean over the epoch of a value that is not a loss.
@@ -198,18 +190,20 @@ class TrainStep(_keras.Hooks):
         if this is not None:
             value = ops.mean(ops.cast(value, "float32"))
             value, size = replica_means.of_value(value, this.batch.size)
-            context.track(this.learner, name, f"self.log('{name}')", value, size)
+            context.track(this, name, f"self.log('{name}')", value, size)
 
 
-def _gradients_of(learner: Learner, loss_fn: Any, names: list[str], name: str | None) -> Gradients:
+def _gradients_of(
+    learner: Learner, this: context.Running, loss_fn: Any, models: dict[str, Any], name: Any
+) -> Gradients:
     """Compute the gradients of one loss that all of the models follow."""
-    name = name or "_".join(names)
+    name = name or "_".join(models)
 
     def run() -> tuple[LossValues, Any]:
         return forward.one_loss(loss_fn, name), None
 
-    rows: Any = {model: {name: (1.0,)} for model in names}
-    return routed_gradients.take(learner, run, lambda _: rows, names)
+    rows: Any = {model: {name: (1.0,)} for model in models}
+    return routed_gradients.take(learner, this, run, lambda _: rows, models)
 
 
 def _step_logs(learner: Learner) -> Any:
