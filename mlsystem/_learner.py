@@ -30,6 +30,7 @@ class Given:
     loss_weights: Any = None
     auto_scale_loss: bool = True
     jit_compile: Any = "auto"
+    groups_steps: bool = False  # compile got steps_per_execution="auto"
     optimized: Mapping[str, list[int]] = field(default_factory=dict)
 
 

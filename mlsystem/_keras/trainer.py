@@ -180,7 +180,7 @@ class _Followed(EpochIterator):
     """Lets a `position` know of each iterator over the data, and of each step it is read for."""
 
     position: Any = None
-    loop: Any = None  # groups steps, and makes the batches of arrays for them
+    loop: Any = None  # groups steps, and makes the batches for them
     steps_per_execution: int
 
     def _get_iterator(self) -> Any:

@@ -55,6 +55,10 @@ class IndexedBatches:
         self.move(1)
         return batch
 
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Return an iterator of the parts of the next group with equal shapes: all of it."""
+        return iter([(0, self.group)])
+
     def peek(self) -> Any:
         """Return the next batch and stay before it. None at the end of the data."""
         if not self._read(1):

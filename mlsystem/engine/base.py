@@ -36,6 +36,8 @@ class Engine(ABC):
     LARGE = 2**24
     # Whether Keras divides one model over several devices.
     shards_models = False
+    # Whether one program can hold several kinds of steps: see `switched`.
+    SWITCHES = False
     # The replicas that train together. `ml.distribute` replaces it.
     replicas: Replicas = Replicas()
     # What `ml.distribute` has made: a distribution of Keras, a process group or a strategy.
@@ -103,6 +105,13 @@ class Engine(ABC):
     @abstractmethod
     def train_function(self, system: Any) -> Callable[..., Any]:
         """Compile the training step into the function that Keras' `fit` calls."""
+
+    def switched(self, steps: list[Any]) -> Callable[..., Any]:
+        """Join training steps for different models to one program.
+
+        It takes a group of batches, and as `kinds` the number of the step for each of them.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def test_function(self, system: Any) -> Callable[..., Any]:
@@ -250,6 +259,17 @@ class Engine(ABC):
     def no_loop(self, system: Any) -> str:
         """Say why steps of a system cannot run in a loop on the device. Empty if they can."""
         return "a loop on the device needs jax so far"
+
+    def no_groups(self, system: Any) -> str:
+        """Say why steps of a system on any data cannot run in groups. Empty if they can."""
+        return "its steps run one at a time on this backend"
+
+    def grouped(self, dataset: Any) -> Any:
+        """Return an iterator over a data set of the backend, for groups of steps.
+
+        None if batches are stacked for a group.
+        """
+        return None
 
     def gatherer(self, arrays: Any) -> Callable[[Any], Any]:
         """Return a function of row numbers that gathers these rows of arrays on the device."""

@@ -81,14 +81,13 @@ class Call:
             if self.step == "train_step":
                 with engine.replicas.alone():
                     _rehearse_validation(self.learner, self.arguments)
-        on_device = arguments.on_device if (arguments := self.arguments) else False
-        if self.step == "train_step" and on_device:
-            loop.check(self, epoch, on_device)
+        if self.step == "train_step":
+            loop.check(self, epoch)
         if self.callbacks is not None:
             engine.replicas.share(self.learner.state_variables())
             self.callbacks.start(self.learner.model, epoch)
-        if self.step == "train_step" and on_device and not loop.obstacle(self, epoch):
-            epoch.loop = loop.Loop(self, epoch)
+        if self.step == "train_step":
+            epoch.loop = loop.made(self, epoch)
 
 
 @contextlib.contextmanager

@@ -26,20 +26,25 @@ class Trainer(_keras.Hooks):
     test_function: Any
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Configure training. See `keras.Model.compile`."""
+        """Configure training. See `keras.Model.compile`.
+
+        `steps_per_execution` may also be "auto": as many steps as take 20 to 40 ms run as one
+        program, on JAX and TensorFlow. PyTorch takes one step at a time.
+        """
         jit_compile = kwargs.get("jit_compile", "auto")
         if not isinstance(jit_compile, bool) and jit_compile != "auto":
             raise ValueError(
                 f"compile got jit_compile={jit_compile!r}; give True, False or 'auto'."
             )
-        if not is_count(steps := kwargs.get("steps_per_execution", 1)):
+        steps = kwargs.get("steps_per_execution", 1)
+        if steps != "auto" and not is_count(steps):
             raise ValueError(
-                f"compile got steps_per_execution={steps!r}; give a whole number from 1."
+                f"compile got steps_per_execution={steps!r}; give a whole number from 1, or 'auto'."
             )
-        learner = self._mlsystem
-        # Keras resolves "auto" to False on torch.
-        learner.given = replace(learner.given, jit_compile=jit_compile)
-        super().compile(*args, **kwargs)
+        learner, groups = self._mlsystem, steps == "auto"
+        # Keras resolves "auto" to False on torch, and has no "auto" for steps.
+        learner.given = replace(learner.given, jit_compile=jit_compile, groups_steps=groups)
+        super().compile(*args, **kwargs | ({"steps_per_execution": 1} if groups else {}))
 
     def fit(
         self,
@@ -167,6 +172,7 @@ class Trainer(_keras.Hooks):
 
     def get_compile_config(self) -> Any:
         """Return the arguments of `compile`, as Keras saves them."""
-        config = _keras.portable(super().get_compile_config())
+        config, given = _keras.portable(super().get_compile_config()), self._mlsystem.given
         # Keras resolves "auto" for this backend in its config.
-        return config and {**config, "jit_compile": self._mlsystem.given.jit_compile}
+        steps = {"steps_per_execution": "auto"} if given.groups_steps else {}
+        return config and {**config, "jit_compile": given.jit_compile, **steps}

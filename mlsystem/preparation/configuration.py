@@ -45,7 +45,7 @@ def _check_executions(system: Any, setup: Setup) -> None:
         raise ValueError(
             f"'{system.name}' has {' and '.join(given)}, so that its steps differ, and "
             f"steps_per_execution={system.steps_per_execution}. Only equal steps can run as one "
-            "execution. Compile with steps_per_execution=1."
+            "execution of fixed length. Compile with steps_per_execution='auto'."
         )
 
 

@@ -1,11 +1,16 @@
 """`phases`, `update_every`, `update_start`, `update_end`: when each model is updated."""
 
+import functools
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlsystem.routing import model_names
+
+MOST_PERIOD = 1000
+MOST_VARIANTS = 8
 
 
 def read_phases(phases: Any, models: Sequence[str]) -> list[list[str]]:
@@ -101,6 +106,28 @@ def read_conditions(update_when: Any, models: Sequence[str]) -> dict[str, Any]:
                 f"`lambda losses: losses['{model}'] > 0.5`."
             )
     return conditions
+
+
+@functools.lru_cache
+def variants(
+    turns: tuple[tuple[str, Turn], ...], models: tuple[str, ...]
+) -> tuple[frozenset[str], ...]:
+    """Return all sets of models that are ever due. Empty if they are many.
+
+    Between two starts or ends, the sets repeat after the least common multiple of `every`.
+
+    >>> found = variants((("critic", Turn(start=3)), ("actor", Turn(every=2))), ("critic", "actor"))
+    >>> [sorted(models) for models in found]
+    [[], ['actor'], ['actor', 'critic'], ['critic']]
+    """
+    known = dict(turns)
+    period = math.lcm(*(turn.every for turn in known.values()))
+    if period > MOST_PERIOD:
+        return ()
+    starts = {0}.union(*({turn.start, turn.end or 0} for turn in known.values()))
+    every = [due(known, models, start + i) for start in sorted(starts) for i in range(period)]
+    found = tuple(dict.fromkeys(every))
+    return found if len(found) <= MOST_VARIANTS else ()
 
 
 def due(turns: Mapping[str, Turn], models: Sequence[str], seen: int) -> frozenset[str]:

@@ -84,6 +84,8 @@ class Position:
         """Count a finished step. A step that finds the end of the data does not count."""
         self.is_unread = False
         self.batch, count = self.step
+        missing = getattr(self.iterator, "missing", 0)  # if the data ended within a group
+        self.batch, count = self.batch - missing, count - missing
         self.drawn, self.total = self.drawn + count, self.total + count
 
     def _start(self, iterator: Any) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 from mlsystem import _keras
 from mlsystem._learner import Learner, SystemBase
 from mlsystem._long_work import announced
-from mlsystem.data.indexed_batches import IndexedBatches
 from mlsystem.engine import engine
 from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
@@ -26,18 +25,18 @@ def check_rehearsed(learner: Learner, step: str) -> None:
         raise _keras.Changed("call of `_symbolic_build` before a step in its trainer")
 
 
-def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any) -> Any:
+def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any, **given: Any) -> Any:
     """Run a step for the first time. If that takes long, say that it compiles."""
     how = engine.compiler(learner.model, step)
     whose = f"{what} of '{learner.name}'"
     work = f"Compiling the {whose} by {how}" if how else f"Running the first {whose}"
     with announced(work, learner.call is not None and learner.call.shows):
-        return step(*args)
+        return step(*args, **given)
 
 
 def taken(batches: Any, steps: int) -> int:
-    """Return how many batches the next step takes, of those that Keras' trainer gives it."""
-    return batches.group if isinstance(batches, IndexedBatches) else steps
+    """Return how many batches a step takes, of those that Keras' trainer gives it."""
+    return getattr(batches, "group", steps)  # of batches that `fit` groups
 
 
 class FirstTest:
@@ -102,11 +101,11 @@ class SystemTrainFunction(TrainFunction):
         compiled = self.learner.compiled
         self._see_what_is_frozen()
         compiled.due = self.due(compiled.batches)
-        count = taken(args[-1], self.learner.model.steps_per_execution)
+        step = self._switched(args[-1]) or self._step()
         try:
-            result = self._visible(self._step()(*args))
+            result = self._visible(step(*args))
             # At the end of the data the step raises, and no batch is counted.
-            compiled.batches += count
+            compiled.batches += taken(args[-1], self.learner.model.steps_per_execution)
             nonfinite.check(self.learner)
             return result
         finally:
@@ -118,6 +117,34 @@ class SystemTrainFunction(TrainFunction):
         if setup is None or not setup.turns:
             return None
         return update_schedule.due(setup.turns, list(self.learner.models()), batch)
+
+    def variants(self) -> tuple[frozenset[str], ...]:
+        """Return the sets of models that are ever due, if one program can hold a step for each."""
+        setup = self.learner.setup
+        if setup is None or not setup.turns or not engine.SWITCHES:
+            return ()
+        return update_schedule.variants(tuple(setup.turns.items()), tuple(self.learner.models()))
+
+    def _switched(self, batches: Any) -> Callable[..., Any] | None:
+        """Return the program of all steps, for the next group. None if steps do not differ."""
+        every = self.variants()
+        if not every or not hasattr(batches, "group"):
+            return None
+        kind = "all", self.learner.compiled.trained
+        batch = self.learner.compiled.batches
+        kinds = [every.index(self.due(batch + i) or frozenset()) for i in range(batches.group)]
+        if kind in self.steps:
+            return functools.partial(self.steps[kind], kinds=kinds)
+        self.steps[kind] = step = engine.switched([self._made(models) for models in every])
+        return functools.partial(first, self.learner, "training step", step, kinds=kinds)
+
+    def _made(self, due: Any) -> Callable[..., Any]:
+        compiled = self.learner.compiled
+        before, compiled.due = compiled.due, due
+        try:
+            return engine.train_function(self.learner.model)
+        finally:
+            compiled.due = before
 
     def _visible(self, result: Any) -> Any:
         if isinstance(result, tuple):  # jax: (logs, state)

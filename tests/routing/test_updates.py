@@ -7,6 +7,7 @@ from keras import ops
 from toys import Critics, Pair, TinyGAN, approx, number, ones
 
 import mlsystem as ml
+from mlsystem.routing.update_schedule import Turn, due, variants
 
 NAMES = ("generator", "discriminator")
 
@@ -222,13 +223,23 @@ def test_steps_per_execution_are_refused_with_turns():
     pair = Pair()
     pair.update_start = {"a": 2}
     pair.compile(steps_per_execution=2)
-    with pytest.raises(ValueError, match=r"update_start.*steps_per_execution=2"):
+    with pytest.raises(ValueError, match=r"update_start.*steps_per_execution=2.*'auto'"):
         pair.fit(ones(), verbose=0)
 
 
 def test_a_step_is_compiled_for_each_set_of_models_that_is_due():
     gan = TinyGAN()
     gan.update_every = {"generator": 2, "discriminator": 2}
-    gan.fit(np.ones((4, 1), "float32"), batch_size=1, verbose=0)
+    gan.fit(np.ones((4, 1), "float32"), batch_size=1, verbose=0, on_device=False)
     steps = {due: None for due, _ in gan.train_function.steps}
     assert list(steps) == [frozenset(), frozenset(NAMES)]
+
+
+@pytest.mark.once
+def test_all_sets_of_models_that_are_ever_due():
+    turns = (("a", Turn(every=2)), ("b", Turn(every=3, start=7, end=20)), ("c", Turn(start=30)))
+    models = ("a", "b", "c", "d")
+    seen = {due(dict(turns), models, batch) for batch in range(100)}
+    assert set(variants(turns, models)) == seen
+    assert variants((("a", Turn(every=1001)),), models) == ()
+    assert variants(tuple((str(i), Turn(every=i)) for i in (2, 3, 5, 7)), tuple("2357")) == ()

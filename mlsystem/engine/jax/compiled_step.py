@@ -1,12 +1,14 @@
 """The compiled step on JAX: it reads its state from the variables and writes it back in each call.
 
-Several steps per execution are one program too: a scan over their stacked batches. Batches of
-arrays run in a loop over a window of them: see `looped_step.py`.
+A number of steps per execution is one program too: a scan over their stacked batches. Groups of
+batches, as `fit` makes them, run in a loop over a window of them: see `looped_step.py`.
 """
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +31,7 @@ class CompiledStep:
     ) -> None:
         self.state, self.no_state = state, no_state
         self.steps = system.steps_per_execution
+        self.learner, self.due = system._mlsystem, system._mlsystem.compiled.due
         self.remainders: dict[Any, int] = {}
         self.step: Any = stateless(step, self.state)
         self.scan: Any = None
@@ -37,16 +40,12 @@ class CompiledStep:
             shardings = _shardings(self.state)
             compiled = functools.partial(jax.jit, donate_argnums=0, out_shardings=shardings)
             self.step, self.scan = compiled(self.step), compiled(_scanned(self.step))
-            self.loop = LoopedStep(self.step)
+            self.loop = LoopedStep([self])
 
     def __call__(self, _: Any, batches: Any) -> Any:
         """Run the steps. Return the logs of the last and an empty state."""
-        if self.loop is not None and hasattr(batches, "current"):
-            values = _own_values(self.state)
-            self.loop.prepare(values, batches)
-            logs, values = self.loop(values, batches)
-            _keras.set_values(self.state, values)
-            return logs, self.no_state
+        if self.loop is not None and hasattr(batches, "runs"):
+            return run_loop(self.loop, self.state, batches), self.no_state
         drawn = [next(batches), *itertools.islice(batches, self.steps - 1)]
         for program, data in self._executions(drawn):
             logs, values = program(_own_values(self.state), data)
@@ -72,9 +71,60 @@ class CompiledStep:
             return length > 1
         return self.remainders.setdefault(shapes, length) == length
 
+    def trace(self, values: list[Any], data: Any) -> Any:
+        """Trace the step for a batch."""
+        with self._of_its_models():
+            return self.step.trace(values, data)
+
+    def run(self, values: list[Any], data: Any) -> Any:
+        """Run the step on a batch. Return the logs and the new values."""
+        with self._of_its_models():
+            return self.step(values, data)
+
+    @contextlib.contextmanager
+    def _of_its_models(self) -> Iterator[None]:
+        """Let the models be due in this context that were due when the step was made."""
+        compiled = self.learner.compiled
+        before, compiled.due = compiled.due, self.due
+        try:
+            yield
+        finally:
+            compiled.due = before
+
     def lower(self, data: Any) -> Any:
         """Lower the step for a batch with JAX, to look at it."""
         return self.step.lower(_own_values(self.state), data)
+
+
+class SwitchedStep:
+    """Compiled steps for different models, as one program. It runs one of them on each batch.
+
+    Args:
+        steps: the compiled steps, with the same state.
+    """
+
+    def __init__(self, steps: Sequence[CompiledStep]) -> None:
+        self.state, self.no_state = steps[0].state, steps[0].no_state
+        self.loop = LoopedStep(steps)
+
+    def __call__(self, _: Any, batches: Any, kinds: Sequence[int]) -> Any:
+        """Run a group of batches, each with the step of a number. Return logs and empty state."""
+        return run_loop(self.loop, self.state, batches, kinds), self.no_state
+
+
+def run_loop(loop: LoopedStep, state: list[Any], batches: Any, kinds: Sequence[int] = ()) -> Any:
+    """Run a group of batches, which is one run of equal shapes or several. Return the logs."""
+    every: dict[str, Any] = {}
+    runs, start = batches.runs(), time.perf_counter()
+    kinds = kinds or [0] * batches.group
+    for first, last in runs:
+        values = _own_values(state)
+        loop.prepare(values, batches)
+        logs, values = loop(values, batches, kinds[first:last])
+        _keras.set_values(state, values)
+        every |= logs if isinstance(logs, dict) else {}
+    batches.most = loop.see(start, batches.group, logs)
+    return every or logs
 
 
 def stateless(step: Callable[[Any], Any], state: list[Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
-from mlsystem.engine.jax.compiled_step import CompiledStep, stateless
+from mlsystem.engine.jax.compiled_step import CompiledStep, SwitchedStep, stateless
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
 from mlsystem.engine.jax.looped_step import gatherer
 from mlsystem.engine.variable_scope import Scope
@@ -29,6 +29,7 @@ class JaxEngine(Engine):
 
     name = "jax"
     shards_models = True
+    SWITCHES = True
 
     def gradients(self, fn: Forward, plan: Plan, state: State) -> Routed:
         variables = state()
@@ -91,6 +92,9 @@ class JaxEngine(Engine):
         state = system._mlsystem.state_variables()
         return CompiledStep(system, system.train_step, state, no_state=((), (), (), ()))
 
+    def switched(self, steps: list[Any]) -> Callable[..., Any]:
+        return SwitchedStep(steps)
+
     def test_function(self, system: Any) -> Callable[..., Any]:
         state = _tested(system)
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
@@ -144,6 +148,9 @@ class JaxEngine(Engine):
         if keras.distribution.distribution() is not None or jax.process_count() > 1:
             return "it trains on several devices"
         return ""
+
+    def no_groups(self, system: Any) -> str:
+        return self.no_loop(system)
 
     def gatherer(self, arrays: Any) -> Callable[[Any], Any]:
         return gatherer(arrays)

@@ -1,12 +1,13 @@
 """A step in a loop over a window of batches: one program runs any number of steps.
 
 The number of steps is an argument of the program. So the way in which steps are grouped changes no
-bit of the result.
+bit of the result. Where steps differ, as with `update_every`, the program holds all kinds of steps,
+and another argument says which of them runs on which batch.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,55 +22,70 @@ Program = Callable[..., Any]
 
 
 class LoopedStep:
-    """The programs that run a step in a loop, one for each shape of a window.
+    """The programs that run steps in a loop, one for each shape of a window.
 
     Args:
-        step: the compiled step, a function of the values of its state and a batch.
+        steps: the kinds of compiled steps. Their methods `run` and `trace` take the values of the
+            state and a batch.
     """
 
-    def __init__(self, step: Any) -> None:
-        self.step = step
+    def __init__(self, steps: Sequence[Any]) -> None:
+        self.steps = steps
         self.programs: dict[Any, Program | None] = {}
+        self.names: dict[Any, list[list[str]]] = {}  # of the logs, for each kind of step
         self.most = 1  # the number of steps of a group, which grows while groups are short
         self.is_new = True
 
-    def __call__(self, values: list[Any], batches: Any) -> Any:
-        """Run the next group of batches. Return the logs of the last, and the values."""
-        program, count = self.programs[_shapes(batches)], batches.group
+    def __call__(self, values: list[Any], batches: Any, kinds: Sequence[int]) -> Any:
+        """Run the next batches, each with a kind of step. Return the logs and the values."""
+        shapes = _shapes(batches)
+        program, count = self.programs[shapes], len(kinds)
         if program is None or not batches.ready():
-            batches.most = 1 if program is None else batches.most
-            return self._one_by_one(values, batches)
+            return self._one_by_one(values, batches, kinds)
         window, first = batches.current()
-        start = time.perf_counter()
-        logs, values = program(values, window, np.int32(first), np.int32(count))
+        which = np.zeros(batches.size, "int32")
+        which[:count] = kinds
+        logs, values = program(values, window, which, np.int32(first), np.int32(count))
         batches.move(count)
-        self._see(start, count, logs)
-        batches.most = self.most
-        return logs, values
+        return self._of_kinds(logs, shapes, kinds), values
 
-    def _one_by_one(self, values: list[Any], batches: Any) -> Any:
-        for _ in range(batches.group):
-            logs, values = self.step(values, next(batches))
-        return logs, values
+    def _one_by_one(self, values: list[Any], batches: Any, kinds: Sequence[int]) -> Any:
+        every: dict[str, Any] = {}
+        for kind in kinds:
+            logs, values = self.steps[kind].run(values, next(batches))
+            every |= logs if isinstance(logs, dict) else {}
+        return every or logs, values
 
-    def _see(self, start: float, count: int, logs: Any) -> None:
-        """Let the next group be longer, if one of the longest so far was short."""
+    def _of_kinds(self, logs: Any, shapes: Any, kinds: Sequence[int]) -> Any:
+        """Return the logs without those of the kinds of steps that did not run."""
+        if len(self.steps) == 1:
+            return logs
+        names = {name for kind in set(kinds) for name in self.names[shapes][kind]}
+        return {name: log for name, log in logs.items() if name in names}
+
+    def see(self, start: float, count: int, logs: Any) -> int:
+        """Return the most batches of the next group: more if one of the longest was short."""
+        if not any(self.programs.values()):
+            return 1
         if count == self.most and not self.is_new:
             jax.block_until_ready(logs)  # type: ignore[no-untyped-call]
             self.most *= 1 + (time.perf_counter() - start < LONG)
         self.is_new = False
+        return self.most
 
     def prepare(self, values: list[Any], batches: Any) -> None:
-        """Make the program for the shapes of some batches, from one trace of the step."""
+        """Make the program for the shapes of some batches, from one trace of each kind of step."""
         shapes = _shapes(batches)
         if shapes in self.programs:
             return
         self.is_new, self.programs[shapes] = True, None
         if batches.size > 1:
-            traced = self.step.trace(values, batches.peek())
+            traces = [step.trace(values, batches.peek()) for step in self.steps]
             is_wanted = batches.insists or jax.default_backend() != "cpu"
-            if is_wanted or _is_light(traced.jaxpr.jaxpr):
-                self.programs[shapes] = jax.jit(_looped(traced), donate_argnums=0)
+            fits = len(traces) == 1 or _is_alike([trace.out_info[0] for trace in traces])
+            if fits and (is_wanted or all(_is_light(trace.jaxpr.jaxpr) for trace in traces)):
+                self.programs[shapes] = jax.jit(_looped(traces), donate_argnums=0)
+                self.names[shapes] = [list(trace.out_info[0]) for trace in traces[1:] and traces]
 
 
 def _shapes(batches: Any) -> Any:
@@ -78,20 +94,44 @@ def _shapes(batches: Any) -> Any:
     return structure, each, batches.batch_size, batches.size, batches.insists
 
 
-def _looped(traced: Any) -> Program:
-    """Make a traced step a loop over a number of batches of a window, with the last logs."""
-    step, outputs = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+def _is_alike(logs: Sequence[Any]) -> bool:
+    """Return whether the logs of several kinds of steps are dicts that can be joined."""
+    if not all(isinstance(one, dict) for one in logs):
+        return False
+    every = [(name, log.shape, log.dtype) for one in logs for name, log in one.items()]
+    return len(set(every)) == len({name for name, *_ in every})
 
-    def looped(values: list[Any], window: Any, first: Any, count: Any) -> Any:
+
+def _looped(traces: Sequence[Any]) -> Program:
+    """Make traced steps a loop over a number of batches of a window, with the latest logs."""
+    steps = [_step(trace) for trace in traces]
+    every = traces[0].out_info[0]
+    for trace in traces[1:]:
+        every = every | trace.out_info[0]
+
+    def looped(values: list[Any], window: Any, kinds: Any, first: Any, count: Any) -> Any:
         def one(i: Any, carry: Any) -> Any:
             batch = jax.tree.map(lambda leaf: _row(leaf, first + i), window)
-            found = step(*jax.tree.leaves((carry[1], batch)))
-            return jax.tree.unflatten(outputs, [strong(leaf) for leaf in found])
+            if len(steps) == 1:
+                return steps[0](*carry, batch)
+            return jax.lax.switch(kinds[i], steps, *carry, batch)
 
-        logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), traced.out_info[0])
+        logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), every)
         return jax.lax.fori_loop(0, count, one, (logs, [strong(value) for value in values]))
 
     return looped
+
+
+def _step(traced: Any) -> Callable[..., Any]:
+    """Make a traced step a function of all logs, values and a batch, to new logs and values."""
+    step, outputs = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+
+    def one(logs: Any, values: list[Any], batch: Any) -> Any:
+        found = [strong(leaf) for leaf in step(*jax.tree.leaves((values, batch)))]
+        new, values = jax.tree.unflatten(outputs, found)
+        return logs | new if isinstance(new, dict) else new, values
+
+    return one
 
 
 def _row(window: Any, index: Any) -> Any:

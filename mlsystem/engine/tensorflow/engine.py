@@ -15,6 +15,7 @@ from mlsystem import _keras
 from mlsystem._tensors import tensor
 from mlsystem.engine import select
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file, weighted_sum
+from mlsystem.engine.tensorflow.grouped_iterator import GroupedFunction, GroupedIterator
 from mlsystem.engine.variable_scope import Deferred
 
 # Operations that read a variable and do not write to it.
@@ -114,6 +115,7 @@ class TensorFlowEngine(Engine):
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
+        batches = getattr(batches, "iterator", batches)  # of one in groups
         if isinstance(batches, tf.distribute.DistributedIterator):
             raise ValueError("Gradients are measured on one device, not on those of a strategy.")
         drawn = list(itertools.islice(batches, system.steps_per_execution))
@@ -121,6 +123,15 @@ class TensorFlowEngine(Engine):
             return None, given
         is_own = isinstance(batches, tf.data.Iterator)
         return drawn[0], (iter(_dataset(drawn, batches.element_spec) if is_own else drawn),)
+
+    def no_groups(self, system: Any) -> str:
+        if not self.compiler(system):
+            return "its steps run eagerly"
+        is_one = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        return "" if is_one else "it trains on several devices"
+
+    def grouped(self, dataset: Any) -> Any:
+        return GroupedIterator(dataset)
 
     def reads_ahead(self) -> bool:
         return True
@@ -183,9 +194,12 @@ def _dense(gradient: Any) -> Any:
 
 
 def _in_python(function: Callable[..., Any], system: Any) -> Callable[..., Any]:
-    """Let Keras' function notice the end of batches that are read in Python."""
+    """Let Keras' function notice the end of batches that are read in Python, and take groups."""
+    grouped = GroupedFunction(system, lambda: _keras.made_function(system, "train"))
 
     def run(iterator: Any) -> Any:
+        if isinstance(iterator, GroupedIterator):
+            return grouped(iterator) if iterator.ready() > 1 else run(iterator.iterator)
         if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
             return function(iterator)
         batches = list(itertools.islice(iterator, system.steps_per_execution))

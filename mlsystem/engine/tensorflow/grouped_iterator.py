@@ -1,0 +1,93 @@
+"""Groups of steps on TensorFlow: Keras' loop over an iterator, with a number that may change."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+MOST = 128
+LONG = 0.02  # seconds from which on a group of steps is long enough
+
+
+class GroupedIterator:
+    """An iterator over a data set of TensorFlow, with the number of batches of the next step.
+
+    Attributes:
+        group: the number of batches of the next step.
+        most: the largest number of batches that are worth it in one group.
+
+    Args:
+        dataset: the data set, or batches that are read in Python.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.iterator = iter(dataset)
+        self.group = self.most = 1
+        self.is_new = True
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next batch, as Keras does."""
+        return next(self.iterator)
+
+    def ready(self) -> int:
+        """Return how many of the next batches may form a group. 1 if they are read in Python."""
+        return MOST if isinstance(self.iterator, tf.data.Iterator) else 1
+
+    def see(self, seconds: float) -> None:
+        """Let the next group be longer, if one of the longest so far was short."""
+        if self.group == self.most and not self.is_new:
+            self.most *= 1 + (seconds < LONG)
+        self.is_new = False
+
+
+class Steps:
+    """A number of steps per execution that Keras reads in the graph, where it may change.
+
+    It is no plain number, so that Keras makes a loop, of which one turn is one step.
+    """
+
+    def __init__(self) -> None:
+        self.variable = tf.Variable(1, trainable=False, dtype="int32")
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        """Return the number as a tensor. See `tf.types.experimental.TensorProtocol`."""
+        return tf.convert_to_tensor(self.variable, dtype, name=name)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
+
+
+class GroupedFunction:
+    """The function of Keras for a group of steps of a system.
+
+    Args:
+        system: the system.
+        make: makes the function of Keras.
+    """
+
+    def __init__(self, system: Any, make: Callable[[], Callable[..., Any]]) -> None:
+        self.system, self.make = system, make
+        self.function: Any = None
+        self.steps = Steps()
+
+    def __call__(self, batches: GroupedIterator) -> Any:
+        """Run a group of steps. Return the logs of the last."""
+        system, start = self.system, time.perf_counter()
+        self.function = self.function or self.make()
+        self.steps.variable.assign(batches.group)
+        before, system.steps_per_execution = system.steps_per_execution, self.steps
+        try:
+            logs = self.function(batches.iterator)
+        finally:
+            system.steps_per_execution = before
+        batches.see(time.perf_counter() - start)
+        return logs
