@@ -77,12 +77,13 @@ class GroupedFunction:
     def __init__(self, system: Any, make: Callable[[], Callable[..., Any]]) -> None:
         self.system, self.make = system, make
         self.function: Any = None
-        self.steps = Steps()
+        self.steps: Any = None
 
     def __call__(self, batches: GroupedIterator) -> Any:
         """Run a group of steps. Return the logs of the last."""
         system, start = self.system, time.perf_counter()
-        self.function = self.function or self.make()
+        if self.function is None:
+            self.function, self.steps = self.make(), Steps()
         self.steps.variable.assign(batches.group)
         before, system.steps_per_execution = system.steps_per_execution, self.steps
         try:
