@@ -17,6 +17,7 @@ class _CannotTrain:
     """Stands in for an engine on a backend that has no gradients."""
 
     as_layer, predict_scope, replicas = Engine.as_layer, Engine.predict_scope, Engine.replicas
+    initial_values = Engine.initial_values
 
     def __init__(self, name: str) -> None:
         self.name = name

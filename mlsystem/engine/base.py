@@ -100,6 +100,10 @@ class Engine(ABC):
         """Return a function that returns a tensor as an array. It waits for that tensor only."""
         return lambda: ops.convert_to_numpy(value)
 
+    def read(self, values: list[Any]) -> Any:
+        """Return scalar tensors of one dtype as an array. Each read of one may wait."""
+        return ops.convert_to_numpy(ops.stack(values))
+
     # Steps
 
     @abstractmethod
@@ -174,6 +178,10 @@ class Engine(ABC):
         """Discard what code that runs eagerly inside assigns to variables."""
         with Scope([], learner._mlsystem.state_variables()):
             yield
+
+    def initial_values(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which optimizers and running means get their first values."""
+        return contextlib.nullcontext()
 
     def rehearse(self, step: Any, data: Any, state: list[Any]) -> None:
         """Run one step, a method of a learner, and leave the state unchanged."""

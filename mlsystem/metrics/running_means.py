@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mlsystem import _keras
+from mlsystem.engine import engine
 
 
 class Logs:
@@ -64,9 +65,8 @@ class Logs:
         """Return how many updates of each model were skipped since the logs were reset."""
         if not self.skips:
             return {}
-        # Read all at once: each read may wait for the device.
-        totals = ops.stack([total.total.value for total in self.skips.values()])
-        return dict(zip(self.skips, map(int, ops.convert_to_numpy(totals)), strict=True))
+        totals = engine.read([total.total.value for total in self.skips.values()])
+        return dict(zip(self.skips, map(int, totals), strict=True))
 
     def _new(self, name: str) -> Any:
         if self.sealed:
@@ -94,7 +94,8 @@ class Logs:
     def results(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Return the running means of some names, or of all names that have a value."""
         if names is None:
-            names = [name for name, tracker in self.trackers.items() if _filled(tracker)]
+            known = {name: _mean(tracker) for name, tracker in self.trackers.items()}
+            return {name: mean for name, mean in known.items() if mean is not None}
         return {name: self.trackers[name].result() for name in names}
 
     def total(self, names: Iterable[str]) -> Any:
@@ -120,6 +121,15 @@ def loss_first(logs: dict[str, Any]) -> dict[str, Any]:
     if next(iter(logs), "") == "loss":
         return logs
     return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
+
+
+def _mean(tracker: Any) -> Any:
+    """Return a running mean outside of a step. None if it is empty.
+
+    NumPy divides: JAX would compile programs for it.
+    """
+    total, count = (ops.convert_to_numpy(v.value) for v in (tracker.total, tracker.count))
+    return ops.convert_to_tensor(total / count) if count > 0 else None
 
 
 def _filled(tracker: Any) -> bool:

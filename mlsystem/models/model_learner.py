@@ -191,6 +191,10 @@ class ModelLearner(Learner):
 
     def metric_names(self) -> set[str]:
         """Return the names in the logs that belong to metrics."""
-        results = {metric.name: metric.result() for metric in keras.Model.metrics.fget(self.model)}
-        nested = [name for r in results.values() if isinstance(r, dict) for name in r]
-        return {*results, *nested}
+        found = keras.Model.metrics.fget(self.model)
+        # The result of a mean is one number, under the name of the metric.
+        others = [
+            metric for metric in found if type(metric).result is not keras.metrics.Mean.result
+        ]
+        results = [result for m in others if isinstance(result := m.result(), dict)]
+        return {metric.name for metric in found}.union(*results)

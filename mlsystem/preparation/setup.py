@@ -139,7 +139,8 @@ def build(learner: Learner, *batches: Any) -> None:
             if not all(layer.built for layer in [model, *model.layers]):
                 _build_weights(learner, batch)
     _keras.register_weights(model)
-    learner.finish_build()
+    with engine.initial_values():
+        learner.finish_build()
     learner.is_ready = True
 
 
@@ -222,7 +223,7 @@ def rehearse(learner: Learner, step: str, batch: Any, where: str = "") -> None:
     transform = learner.call.transform
     kept = contextlib.nullcontext() if transform is None else transform.kept()
     try:
-        with kept:
+        with kept, engine.initial_values():
             engine.rehearse(getattr(learner.model, step), batch, state)
     except Exception as error:
         logs.sealed = was_sealed

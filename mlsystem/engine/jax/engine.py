@@ -15,6 +15,7 @@ from keras import ops
 from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
 from mlsystem.engine.jax.compiled_step import CompiledStep, SwitchedStep, stateless
+from mlsystem.engine.jax.host_zeros import host_zeros
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
 from mlsystem.engine.jax.looped_step import gatherer
 from mlsystem.engine.variable_scope import Scope
@@ -87,6 +88,12 @@ class JaxEngine(Engine):
 
     def changed(self, value: Any, old: Any) -> bool:
         return value is not old
+
+    def read(self, values: list[Any]) -> Any:
+        return jax.device_get(values)
+
+    def initial_values(self) -> contextlib.AbstractContextManager[Any]:
+        return host_zeros()
 
     def train_function(self, system: Any) -> Callable[..., Any]:
         state = system._mlsystem.state_variables()
