@@ -31,7 +31,7 @@ if __name__ == "__main__":
         layout = keras.distribution.LayoutMap(mesh)
         layout["dense.*kernel"], layout["dense.*bias"] = (None, "model"), ("model",)
         layouts = {member: layout}
-    ml.distribute(layouts)
+    ml.distribute(layouts, batch_norm=os.environ.get("BATCH_NORM", "sync"))
 
 import numpy as np
 import parity_systems as parity
@@ -160,8 +160,30 @@ def fit(name, folder=None, seed=7, epochs=EPOCHS, **given):
     return parity.numbers(system), np.concatenate(state), np.frombuffer(text.encode(), "u1")
 
 
+def predicted():
+    """Predicts batches that do not divide, and one batch."""
+    model, (x, _) = made("contrast"), data_of("contrast", 2 * parity.BATCH + 5)
+    first = model.predict(x, batch_size=parity.BATCH, verbose=0)
+    return np.concatenate([first, model.predict_on_batch(x[:3])])
+
+
+def unlike():
+    """A batch whose halves have different means and variances."""
+    x = np.random.default_rng(5).normal(size=(8, 3)).astype("float32")
+    return np.concatenate([x[:4], 3 * x[4:] + 5])
+
+
+def normalized():
+    """Trains a batch norm for one step. Returns its weights and its statistics."""
+    layer, x = layers.BatchNormalization(momentum=0.5), unlike()
+    model = ml.MLModel(keras.Sequential([layer]), loss="mse", optimizer=keras.optimizers.SGD(0.1))
+    model.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    found = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    return np.stack([ops.convert_to_numpy(variable) for variable in found])
+
+
 def main(folder, names):
-    index, found = ml.process_index(), {}
+    index, found = ml.process_index(), {"predicted": predicted(), "normalized": normalized()}
     for name in names:
         numbers = fit(name, Path(folder), seed=7 + index)
         found |= {f"{name}_{i}": array for i, array in enumerate(numbers)}

@@ -97,6 +97,14 @@ class TorchReplicas(Replicas):
         dist.all_gather_object(found, value)
         return found
 
+    def any(self, value: bool) -> bool:
+        if self.is_alone:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        number = torch.tensor(int(value), device=device)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return bool(number)
+
     @contextlib.contextmanager
     def noise(self, system: Any) -> Iterator[None]:
         # Layers may draw from torch's own generator, which also decides the order of the data.
