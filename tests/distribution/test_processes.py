@@ -115,6 +115,13 @@ def test_the_first_process_writes_and_shows(folder, texts):
     assert {path.name for path in (folder / "runs").iterdir()} == set(NAMES)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="threads of a process group")
+def test_no_thread_of_an_exchange_is_left_at_exit(texts):
+    for text in texts:
+        [line] = [line for line in text.splitlines() if line.startswith("threads:")]
+        assert "gloo" not in line
+
+
 @pytest.mark.once
 def test_one_process_resumes_what_two_have_written(folder, both):
     longer = apart.fit("gan", epochs=3)

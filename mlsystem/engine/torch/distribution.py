@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mlsystem import _keras
+from mlsystem.engine import engine
 from mlsystem.engine.meeting_errors import check_count, unreachable
 from mlsystem.engine.replicas import FAR, Replicas, buckets, fold_noise
 
@@ -259,6 +260,8 @@ def _connect(launch: Any, timeout: float) -> None:
 
 
 def _leave() -> None:
+    """End the threads of the process group. They live for as long as somebody holds the group."""
+    engine.distributed = None
     if dist.is_initialized():
         dist.destroy_process_group()
 
