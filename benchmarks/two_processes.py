@@ -3,9 +3,11 @@
     KERAS_BACKEND=torch python -m benchmarks.two_processes --rounds 5
 
 One process with half the batch computes as much as each of the two, and exchanges nothing. So the
-efficiency of two processes is the time of one process divided by their time. Each round measures
-one process and then two, on one thread each. Give the machine two idle cores. If it has other
-work, the CPU seconds of a step tell what the exchange costs, without the time of waiting.
+efficiency of two processes is the time of one process divided by their time. Two processes apart
+do not know of each other, and show what they lose because they share memory and caches. Each round
+measures one process, two apart, and two together, on one thread each. Give the machine two idle
+cores. If it has other work, the CPU seconds of a step tell what the exchange costs, without the
+time of waiting.
 """
 
 import argparse
@@ -51,12 +53,13 @@ def worker() -> None:
     print(json.dumps([statistics.median(column) for column in zip(*found, strict=True)]))
 
 
-def measure(count: int) -> tuple[float, float]:
+def measure(count: int, apart: bool = False) -> tuple[float, float]:
     """Return the seconds and the CPU seconds of a step of some processes: the largest of them."""
     ports = [free_port() for _ in range(count)]
+    known = ports[:1] if apart else ports
     command = [sys.executable, "-m", "benchmarks.two_processes", "--worker"]
     started = [
-        subprocess.Popen(command, env=os.environ | told(i, ports), stdout=subprocess.PIPE)
+        subprocess.Popen(command, env=os.environ | told(i, known), stdout=subprocess.PIPE)
         for i in range(count)
     ]
     texts = [process.communicate(timeout=600)[0].decode() for process in started]
@@ -84,16 +87,19 @@ def free_port() -> int:
 
 def main(rounds: int) -> None:
     """Measure in turns and print the medians."""
-    walls, cpus = [], []
+    ratios: dict[str, list[tuple[float, ...]]] = {"one": [], "two apart": []}
     for _ in range(rounds):
-        (one, one_cpu), (two, two_cpu) = measure(1), measure(2)
-        walls.append(one / two)
-        cpus.append(one_cpu / two_cpu)
-        print(
-            f"one {one:.3f} s (CPU {one_cpu:.3f}), two {two:.3f} s (CPU {two_cpu:.3f})", flush=True
-        )
-    for name, found in (("efficiency", walls), ("of CPU seconds", cpus)):
-        print(f"{name}: {statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})")
+        found = {"one": measure(1), "two apart": measure(2, apart=True), "two": measure(2)}
+        for name, all_ratios in ratios.items():
+            pairs = zip(found[name], found["two"], strict=True)
+            all_ratios.append(tuple(before / after for before, after in pairs))
+        texts = [f"{name} {wall:.3f} s (CPU {cpu:.3f})" for name, (wall, cpu) in found.items()]
+        print(", ".join(texts), flush=True)
+    for name, rounds_of in ratios.items():
+        for i, what in enumerate(("seconds", "CPU seconds")):
+            values = [ratio[i] for ratio in rounds_of]
+            spread = f"({min(values):.2f} to {max(values):.2f})"
+            print(f"{what} of {name} / two: {statistics.median(values):.2f} {spread}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ Without these, what needs them raises `Changed` or an `AttributeError`:
 - `CallbackList._async_train`, `_async_test`, `_futures`: callbacks are called in turn on torch on a
   CPU, and have all been called before a validation inside an epoch.
 - `EpochIterator._epoch_iterator`: the groups of batches on torch.
+- `JAXEpochIterator` in `keras.src.backend.jax.trainer`: the batches of `predict`, where several
+  devices share them.
 
 What happens without these differs:
 
@@ -36,9 +38,11 @@ What happens without these differs:
   them when it is asked for parameters.
 """
 
+import contextlib
+import importlib
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -202,6 +206,23 @@ class _Followed(EpochIterator):
         if self.loop is not None:
             steps = self.loop.grouped(steps)
         return steps if self.position is None else self.position.follow(steps)
+
+
+@contextlib.contextmanager
+def global_batches(adapter_of: Callable[[Any], Any]) -> Iterator[None]:
+    """Let Keras' `predict` on JAX read global batches, which another data adapter makes."""
+    trainer = importlib.import_module("keras.src.backend.jax.trainer")
+    kept: Any = attribute("JAXEpochIterator", trainer)
+
+    class Global(kept):
+        def _get_iterator(self) -> Any:
+            return adapter_of(self.data_adapter).get_global_iterator()
+
+    trainer.JAXEpochIterator = Global  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        trainer.JAXEpochIterator = kept  # type: ignore[attr-defined]
 
 
 class _Groups(EpochIterator):

@@ -54,16 +54,6 @@ def _inner(callback: Any) -> Any:
     return getattr(callback, "callback", callback)  # of an ml.callbacks.For
 
 
-def check_predict() -> None:
-    """Raise an error where the rows of a prediction would be on several processes."""
-    replicas = engine.replicas
-    if replicas.count > 1 and not replicas.reduces:
-        raise RuntimeError(
-            f"predict needs one process on JAX, and there are {replicas.count}. Save the weights "
-            "on process 0, and load and predict in another script."
-        )
-
-
 def writes(callback: Any) -> bool:
     """Return whether only the first process has a callback, because it writes or draws."""
     return isinstance(_inner(callback), _WRITE)
@@ -71,13 +61,13 @@ def writes(callback: Any) -> bool:
 
 def on_any(value: bool) -> bool:
     """Return whether a value is true on one of several processes. Alone, return False."""
-    return engine.replicas.count > 1 and any(engine.replicas.collect(value))
+    return engine.replicas.count > 1 and engine.replicas.any(value)
 
 
 def agree_to_stop(model: Any) -> None:
     """Stop training on all processes if one of them stops."""
     if engine.replicas.count > 1:
-        model.stop_training = any(engine.replicas.collect(bool(model.stop_training)))
+        model.stop_training = engine.replicas.any(bool(model.stop_training))
 
 
 def decides(value: Any) -> Any:

@@ -3,6 +3,7 @@
 All processes read the same batches in the same order. Each keeps its own rows.
 """
 
+import contextlib
 import itertools
 import warnings
 import zlib
@@ -80,6 +81,13 @@ def of_arguments(given: dict[str, Any]) -> None:
     if not divides(batch, replicas.size):
         raise ValueError(_indivisible(least(batch), replicas.size))
     given.update(own(batch, replicas.shard, replicas.shards))
+
+
+def predicted() -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which Keras' `predict` reads batches that several devices share."""
+    if engine.replicas.size == 1 or engine.replicas.reduces:
+        return contextlib.nullcontext()
+    return _keras.global_batches(lambda adapter: OwnRows(adapter, False, lambda: None))
 
 
 def _check_size(adapter: Any, size: int) -> None:

@@ -70,6 +70,10 @@ class Replicas:
         """Return the Python objects that all processes give, in the order of the processes."""
         return [value]
 
+    def any(self, value: bool) -> bool:
+        """Return whether a value is true on one of the processes. It is asked after each batch."""
+        return value
+
     def vary_noise(self) -> None:
         """Let generators of devices, which no seed variable sets, differ between processes."""
 

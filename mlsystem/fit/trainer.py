@@ -159,10 +159,9 @@ class Trainer(_keras.Hooks):
             args: the other arguments of `keras.Model.predict`.
             kwargs: the other arguments of `keras.Model.predict`.
         """
-        first_process.check_predict()
         given = bind(super().predict, x, *args, **kwargs)
         data_arguments.for_predict(self._mlsystem, given.arguments)
-        with engine.predict_scope(self), adapters.predicting(self):
+        with engine.predict_scope(self), adapters.predicting(self), rows.predicted():
             return super().predict(*given.args[1:], **given.kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:

@@ -6,6 +6,7 @@ Each process leaves what it has in FOLDER/INDEX.npz. Noise comes with the data, 
 do not depend on the number of processes.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -25,13 +26,20 @@ import keras
 import mlsystem as ml
 
 if __name__ == "__main__":
+
+    def say_threads():
+        """Says which threads of a backend are left when the interpreter exits."""
+        found = Path("/proc/self/task").glob("*/comm")
+        print("threads:", *sorted({path.read_text().strip() for path in found}))
+
+    atexit.register(say_threads)  # runs after what ml.distribute registers
     layouts = None
     if member := os.environ.get("SHARDED"):
         mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
         layout = keras.distribution.LayoutMap(mesh)
         layout["dense.*kernel"], layout["dense.*bias"] = (None, "model"), ("model",)
         layouts = {member: layout}
-    ml.distribute(layouts)
+    ml.distribute(layouts, batch_norm=os.environ.get("BATCH_NORM", "sync"))
 
 import numpy as np
 import parity_systems as parity
@@ -160,8 +168,30 @@ def fit(name, folder=None, seed=7, epochs=EPOCHS, **given):
     return parity.numbers(system), np.concatenate(state), np.frombuffer(text.encode(), "u1")
 
 
+def predicted():
+    """Predicts batches that do not divide, and one batch."""
+    model, (x, _) = made("contrast"), data_of("contrast", 2 * parity.BATCH + 5)
+    first = model.predict(x, batch_size=parity.BATCH, verbose=0)
+    return np.concatenate([first, model.predict_on_batch(x[:3])])
+
+
+def unlike():
+    """A batch whose halves have different means and variances."""
+    x = np.random.default_rng(5).normal(size=(8, 3)).astype("float32")
+    return np.concatenate([x[:4], 3 * x[4:] + 5])
+
+
+def normalized():
+    """Trains a batch norm for one step. Returns its weights and its statistics."""
+    layer, x = layers.BatchNormalization(momentum=0.5), unlike()
+    model = ml.MLModel(keras.Sequential([layer]), loss="mse", optimizer=keras.optimizers.SGD(0.1))
+    model.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    found = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    return np.stack([ops.convert_to_numpy(variable) for variable in found])
+
+
 def main(folder, names):
-    index, found = ml.process_index(), {}
+    index, found = ml.process_index(), {"predicted": predicted(), "normalized": normalized()}
     for name in names:
         numbers = fit(name, Path(folder), seed=7 + index)
         found |= {f"{name}_{i}": array for i, array in enumerate(numbers)}

@@ -6,7 +6,7 @@ import pytest
 
 import mlsystem as ml
 from mlsystem._keras import data_adapter
-from mlsystem.distribution import first_process, launch, rows
+from mlsystem.distribution import first_process, launch, rows, start
 from mlsystem.engine import engine
 from mlsystem.engine.replicas import Replicas
 
@@ -99,6 +99,15 @@ def test_a_model_must_not_be_older(monkeypatch):
     with pytest.raises(RuntimeError, match=r"after a model of the class .* was made"):
         ml.distribute(coordinator_address="127.0.0.1:9", num_processes=2, process_id=1, timeout=0)
     del model
+
+
+def test_batch_norm_of_a_part_needs_parts(monkeypatch):
+    whole = Two()
+    whole.reduces = False
+    monkeypatch.setattr(start, "_start", lambda *given: ("a distribution", whole))
+    with pytest.raises(ValueError, match="On JAX, a step computes with the global batch"):
+        ml.distribute(batch_norm="local")
+    assert engine.replicas.size == 1
 
 
 def test_every_row_is_read_once():

@@ -64,6 +64,44 @@ def test_two_processes_train_as_one(both, name):
     check(name, first)
 
 
+def test_all_processes_predict_all_rows(both):
+    for found in both:
+        check_predicted(found)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="batch norm sees the global batch")
+def test_batch_norm_uses_the_rows_of_each_process(tmp_path):
+    run("systems_apart.py", tmp_path, BATCH_NORM="local")
+    halves = np.split(apart.unlike().astype("float64"), 2)
+    for index in (0, 1):
+        found = np.load(tmp_path / f"{index}.npz")["normalized"]
+        np.testing.assert_allclose(found, normalized(halves), rtol=1e-4, atol=1e-6)
+
+
+def test_batch_norm_uses_the_global_batch(both):
+    for found in both:
+        expected = normalized([apart.unlike().astype("float64")])
+        np.testing.assert_allclose(found["normalized"], expected, rtol=1e-4, atol=1e-5)
+
+
+def normalized(parts):
+    """What a batch norm is after one step of SGD, where each part has statistics of its own."""
+    means, variances = ([f(part, axis=0) for part in parts] for f in (np.mean, np.var))
+    outputs = [
+        (x - mean) / np.sqrt(variance + 1e-3)
+        for x, mean, variance in zip(parts, means, variances, strict=True)
+    ]
+    out = np.concatenate(outputs)
+    errors = 2 * (out - np.concatenate(parts)) / out.size
+    gamma, beta = 1 - 0.1 * (errors * out).sum(0), -0.1 * errors.sum(0)
+    mean, variance = np.mean(means, axis=0), np.mean(variances, axis=0)
+    return np.stack([gamma, beta, 0.5 * mean, 0.5 + 0.5 * variance])
+
+
+def check_predicted(found):
+    np.testing.assert_allclose(found["predicted"], apart.predicted(), rtol=1e-5, atol=1e-6)
+
+
 def test_the_first_process_writes_and_shows(folder, texts):
     assert texts[0].count("Epoch 1/2") == len(NAMES)
     assert "Epoch" not in texts[1] and "s/step" not in texts[1]
@@ -75,6 +113,13 @@ def test_the_first_process_writes_and_shows(folder, texts):
         assert list(scalars["loss"]) == [5, 10, 15, 20]
     # A second run would have a folder of its own.
     assert {path.name for path in (folder / "runs").iterdir()} == set(NAMES)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="threads of a process group")
+def test_no_thread_of_an_exchange_is_left_at_exit(texts):
+    for text in texts:
+        [line] = [line for line in text.splitlines() if line.startswith("threads:")]
+        assert "gloo" not in line
 
 
 @pytest.mark.once
@@ -97,4 +142,6 @@ def test_one_process_does_not_wait_for_ever():
 def test_one_process_trains_on_four_devices(tmp_path, name, sharded):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     run("systems_apart.py", tmp_path, name, count=1, XLA_FLAGS=flags, SHARDED=sharded)
-    check(name, numbers(dict(np.load(tmp_path / "0.npz")), name))
+    found = dict(np.load(tmp_path / "0.npz"))
+    check(name, numbers(found, name))
+    check_predicted(found)

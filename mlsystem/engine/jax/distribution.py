@@ -67,6 +67,18 @@ class JaxReplicas(Replicas):
             pickle.loads(row[: int(size)].tobytes()) for row, size in zip(rows, sizes, strict=True)
         ]
 
+    def any(self, value: bool) -> bool:
+        return value if self.count == 1 else bool(multihost_utils.process_allgather(value).any())
+
+    def everywhere(self, x: Any) -> Any:
+        """Give all devices the whole of an array, so that each process can read it."""
+        mesh, constrain = (
+            self.distribution.device_mesh.backend_mesh,
+            jax.lax.with_sharding_constraint,
+        )
+        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())  # type: ignore
+        return jax.tree.map(lambda leaf: constrain(leaf, whole), x)  # type: ignore
+
     def share(self, variables: list[Any]) -> None:
         whole = [v for v, x in zip(variables, _keras.values(variables), strict=True) if _whole(x)]
         values = [np.asarray(value) for value in _keras.values(whole)]

@@ -3,9 +3,9 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import keras
@@ -19,6 +19,9 @@ from mlsystem.engine.jax.host_zeros import host_zeros
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
 from mlsystem.engine.jax.looped_step import gatherer
 from mlsystem.engine.variable_scope import Scope
+
+if TYPE_CHECKING:
+    from mlsystem.engine.jax.distribution import JaxReplicas
 
 _place = core if hasattr(core, "get_opaque_trace_state") else jax.core  # in older versions
 
@@ -105,6 +108,23 @@ class JaxEngine(Engine):
     def test_function(self, system: Any) -> Callable[..., Any]:
         state = _tested(system)
         return CompiledStep(system, system.test_step, state, no_state=((), (), ()))
+
+    @contextlib.contextmanager
+    def predict_scope(self, system: Any) -> Iterator[None]:
+        if self.replicas.count == 1:
+            yield
+            return
+        step, replicas = system.predict_step, cast("JaxReplicas", self.replicas)
+
+        def readable_everywhere(*given: Any) -> Any:
+            outputs, state = step(*given)
+            return replicas.everywhere(outputs), state
+
+        vars(system)["predict_step"] = readable_everywhere
+        try:
+            yield
+        finally:
+            del vars(system)["predict_step"]
 
     def compiler(self, system: Any, step: Any = None) -> str:
         return "jax.jit" if system.jit_compile and not system.run_eagerly else ""

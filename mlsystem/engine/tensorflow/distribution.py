@@ -105,6 +105,9 @@ class TensorFlowReplicas(Replicas):
         rows = self.rows(tf.constant(padded)).numpy().astype("uint8")
         return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
+    def any(self, value: bool) -> bool:
+        return bool(self.total(tf.constant(int(value))) > 0)
+
     def share(self, variables: list[Any]) -> None:
         for variable in variables:
             value = tf.convert_to_tensor(_keras.values([variable])[0])

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mlsystem import _keras
+from mlsystem.engine import engine
 from mlsystem.engine.meeting_errors import check_count, unreachable
 from mlsystem.engine.replicas import FAR, Replicas, buckets, fold_noise
 
@@ -96,6 +97,14 @@ class TorchReplicas(Replicas):
         found: list[Any] = [None] * self.count
         dist.all_gather_object(found, value)
         return found
+
+    def any(self, value: bool) -> bool:
+        if self.is_alone:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        number = torch.tensor(int(value), device=device)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return bool(number)
 
     @contextlib.contextmanager
     def noise(self, system: Any) -> Iterator[None]:
@@ -251,6 +260,8 @@ def _connect(launch: Any, timeout: float) -> None:
 
 
 def _leave() -> None:
+    """End the threads of the process group. They live for as long as somebody holds the group."""
+    engine.distributed = None
     if dist.is_initialized():
         dist.destroy_process_group()
 
