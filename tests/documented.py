@@ -169,7 +169,8 @@ NAMES = {
 }
 GANS = (
     *("batch_size", "distribute", "gradients", "history", "learning_rate"),
-    *("For", "GradientNorms", "Live", "Log", "Profile", "explain", "gradient_report", "picture"),
+    *("For", "GradientNorms", "Live", "Log", "Profile", "explain", "gradient_report", "memory"),
+    "picture",
 )
 BALANCES = ("GradNorm", "PCGrad", "Uncertainty")
 

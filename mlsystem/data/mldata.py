@@ -5,6 +5,7 @@ from typing import Any
 
 from mlsystem import _keras
 from mlsystem._checks import is_count
+from mlsystem.data import precomputed
 from mlsystem.data.adapter import BatchAdapter
 from mlsystem.data.source import Source, is_function, read
 from mlsystem.data.transforms import Transform, Transformed
@@ -71,13 +72,25 @@ class MLData:
             noise in a step with a `keras.random.SeedGenerator`. Before a step, a generator of NumPy
             or Python works too. Checkpoints save the generators in attributes of the MLData, and
             in the functions and objects of the transform.
+        precompute: frozen models by name, such as `{"embeddings": encoder}`. Each runs once over
+            the arrays of a part, in inference mode, when the part is first used. Its outputs are
+            kept in memory. x becomes a dict with them: `x["embeddings"]`. An x that is no dict is
+            `x["x"]` then. A model takes all of x, or one entry of a dict: `(encoder, "image")`.
+            The transform comes afterwards, and gets the dict. Make a new MLData after you change
+            the weights of the model.
 
     Attributes:
-        batch_size: as above, like `transform_on_device`. A subclass may set both in its class.
+        batch_size: as above, like `transform_on_device` and `precompute`. A subclass may set them
+            in its class.
+
+    Raises:
+        TypeError: `precompute` is not a dict of models, or the data are no arrays.
+        ValueError: such a model has trainable weights, or gives other outputs each time.
     """
 
     batch_size: int | None = None
     transform_on_device: bool = False
+    precompute: Mapping[str, Any] = {}
     _given: Mapping[str, Any] = {}
 
     def __init__(
@@ -89,6 +102,7 @@ class MLData:
         batch_size: int | None = None,
         transform: Any = None,
         transform_on_device: bool | None = None,
+        precompute: Mapping[str, Any] | None = None,
     ) -> None:
         given = {"train": train, "validation": validation, "test": test, "transform": transform}
         self._given = {name: value for name, value in given.items() if value is not None}
@@ -106,6 +120,9 @@ class MLData:
             )
         if transform_on_device is not None:
             self.transform_on_device = transform_on_device
+        if precompute is not None:
+            self.precompute = precompute
+        precomputed.check(self.precompute)
 
     # Methods to override ---------------------------------------------------------------------
 
@@ -145,9 +162,17 @@ class MLData:
         made = self.__dict__.setdefault("_made", {})
         if name not in made:
             self._prepare()
-            part = getattr(self, name)()
-            made[name] = _called(part)
+            part = _called(getattr(self, name)())
+            made[name] = self._with_outputs(name, part) if self.precompute else part
         return made[name]
+
+    def _with_outputs(self, name: str, part: Any) -> Any:
+        """Return a part with the outputs of the models of `precompute`."""
+        what = f"The {name} data of {type(self).__name__}"
+        given = self.precompute, what, self.batch_size
+        if part is None or not _has_sets(part):
+            return None if part is None else precomputed.with_outputs(part, *given)
+        return {key: precomputed.with_outputs(_called(one), *given) for key, one in part.items()}
 
     def _prepare(self) -> None:
         if "_prepared" not in self.__dict__:
@@ -159,7 +184,7 @@ class MLData:
         part = self.part(name)
         if part is None:
             return {}
-        if not isinstance(part, Mapping) or not any(map(_is_set, part.values())):
+        if not _has_sets(part):
             return {None: part}
         return {name: _called(one) for name, one in part.items()}
 
@@ -243,6 +268,11 @@ def _check_class_weight(data: Any, what: str, class_weight: Any) -> None:
             f"{what} are {kind}, to which fit cannot apply class_weight={class_weight!r}. Give the "
             "weight of each sample with the data: (x, y, sample_weight)."
         )
+
+
+def _has_sets(part: Any) -> bool:
+    """Return whether a part is a dict of several sets."""
+    return isinstance(part, Mapping) and any(map(_is_set, part.values()))
 
 
 def _is_set(value: Any) -> bool:

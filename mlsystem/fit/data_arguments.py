@@ -94,7 +94,9 @@ def _train_set(data: MLData) -> Any:
 
 def _validation(data: MLData, given: Any, asked: Any, default: Any) -> Any:
     """Return the validation data as Keras takes them, or a dict of several sets by name."""
-    sets = (data if given is None else MLData(validation=given))._sets("validation")
+    sets = (data if given is None else MLData(validation=given, precompute=data.precompute))._sets(
+        "validation"
+    )
     on_host = not data.transform_on_device
     parts = {
         name: data._read("validation", part, on_host, asked, default) for name, part in sets.items()
