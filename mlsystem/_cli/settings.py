@@ -41,8 +41,10 @@ def _set(system: Any, text: str) -> None:
     try:
         if isinstance(before, keras.Variable):
             before.assign(new)
-        elif isinstance(owner, (dict, list)):
-            owner[last if isinstance(owner, dict) else int(last)] = new
+        elif isinstance(owner, dict):
+            owner[last] = new
+        elif isinstance(owner, list):
+            owner[int(last)] = new
         else:
             setattr(owner, last, new)
     except (AttributeError, ValueError) as error:
