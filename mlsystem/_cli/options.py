@@ -1,136 +1,95 @@
 """The options of a command: read from the command line and from `--config`, by jsonargparse."""
 
+import argparse
 import inspect
-import itertools
 import re
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from mlsystem._cli import named
 from mlsystem._cli.mistake import Mistake, near
-from mlsystem._cli.settings import Setting
+from mlsystem.models.model import MLModel
 
 _MISSING = (
     "The command line reads its options by jsonargparse, which is not installed: "
     "python -m pip install 'mlsystem[cli]'. `mlsystem doctor` needs nothing."
 )
+_SYSTEM = "file.py:NAME of a system, its class, or a function"
+_EXITS = ("-h", "--help", "--print_config")
 
 
-def parser(command: str, function: Any) -> Any:
-    """Make a parser of a command, with the options that all commands have."""
+def read(name: str, command: Callable[..., Any], words: list[str]) -> tuple[Any, Any, Any]:
+    """Return the options, the system and the data.
+
+    The words are read twice. The first time finds the system: if that is a class or a function, its
+    arguments are options of the second time, `--model.NAME`.
+    """
+    first, made = parser(name, command), parser(name, command)
+    first.add_argument("--model", type=dict)
+    word = _parsed(first, [each for each in words if not each.startswith(_EXITS)]).get("system")
+    target = None if word is None else named.find(str(word), "system")
+    if is_maker := named.is_maker(target):
+        add = made.add_class_arguments if inspect.isclass(target) else made.add_function_arguments
+        add(target, "model", fail_untyped=False)
+    found = _parsed(made, words)
+    if word is None:
+        raise Mistake(f"Name the system first: {name} file.py:NAME, such as gan.py:gan.")
+    data = data_of(found.data, "--data")
+    system = _made(target, made, found) if is_maker else target
+    if not isinstance(system, MLModel):
+        raise Mistake(
+            f"system: {word} is a {type(system).__name__}. Name an MLSystem or MLModel, a class of "
+            "one, or a function that returns one."
+        )
+    return found, system, data
+
+
+def data_of(word: str | None, what: str) -> Any:
+    """Return the data that an option names, or None. A function is called."""
+    data = None if word is None else named.find(word, what)
+    return data() if named.is_maker(data) else data
+
+
+def parser(name: str, command: Callable[..., Any]) -> Any:
+    """Make a parser of a command: the options that all commands have, and its own arguments."""
     try:
         import jsonargparse
     except ImportError:
         raise Mistake(_MISSING) from None
-
-    class Parser(jsonargparse.ArgumentParser):  # type: ignore[misc, unused-ignore]
-        def error(self, message: str, ex: Exception | None = None) -> Any:
-            raise Mistake(_short(message, self)) from ex
-
-    made = Parser(prog=f"mlsystem {command}", description=function.__doc__)
-    made.add_argument(
-        "system",
-        nargs="?",
-        type=str | None,
-        help="file.py:NAME of a system, its class, or a function",
-    )
+    made = jsonargparse.ArgumentParser(prog=f"mlsystem {name}", exit_on_error=False)
+    made.description = (command.__doc__ or "").splitlines()[0]
+    # Without a default, the parser takes the system of `--config` where the words name none.
+    made.add_argument("system", nargs="?", default=argparse.SUPPRESS, help=_SYSTEM)
     made.add_argument("--config", action="config", help="a YAML file with these options")
     made.add_argument("--set", action="append", metavar="PATH=VALUE", help="set an attribute")
     made.add_argument("--data", type=str | None, help="file.py:NAME of the data, or a function")
+    if name != "fit":
+        made.add_argument("--weights", type=str | None, help="file, or folder of checkpoints")
+    made.add_function_arguments(command, as_group=False, skip={"system", "data"})
     return made
 
 
-def read(made: Any, words: list[str]) -> Any:
-    """Read the options. Those of a class or function named by `system` are `--model.NAME`."""
-    if not any(":" in word for word in _positional(words)):
-        words = [*_configured(words), *words]  # the parser prefers a missing word to the file's
-    word = next((word for word in _positional(words) if ":" in word), None)
-    made_from = None if word is None else named.find(word, "system")
-    if is_maker(made_from):
-        kind = "class" if inspect.isclass(made_from) else "function"
-        getattr(made, f"add_{kind}_arguments")(made_from, "model", fail_untyped=False)
-    found = made.parse_args(words)
-    if found.system is None:
-        raise Mistake("Name the system first: file.py:NAME, such as gan.py:gan.")
-    found.settings = [Setting(text) for text in found.set or []]
-    return found
-
-
-def system_of(found: Any) -> Any:
-    """Return the system that the options name. A class or function is called with `model`."""
-    from mlsystem.models.model import MLModel
-
-    target = named.find(found.system, "system")
-    arguments = found.get("model") if is_maker(target) else None
-    given = vars(arguments) if arguments else {}
-    for name, each in inspect.signature(target).parameters.items() if given else ():
-        if given.get(name, each) is None and each.default is each.annotation is each.empty:
-            raise Mistake(f"--model.{name} is missing. {found.system} needs it.")
-    made = target(**given) if is_maker(target) else target
-    if not isinstance(made, MLModel):
-        raise Mistake(
-            f"system: {found.system} is a {type(made).__name__}. Name an MLSystem or MLModel, a "
-            "class of one, or a function that returns one."
-        )
-    return made
-
-
-def data_of(found: Any, word: str = "data") -> Any:
-    """Return the data that an option names, or None. A function is called."""
-    text = found.get(word)
-    if text is None:
-        return None
-    data = named.find(text, f"--{word}")
-    return data() if inspect.isfunction(data) or inspect.isclass(data) else data
-
-
-def is_maker(target: Any) -> bool:
-    """Return whether a target is a class or a function, and not a system."""
-    return inspect.isclass(target) or inspect.isfunction(target)
-
-
-def weights_of(text: str, what: str) -> Path:
-    """Return a file of weights, or the best or newest of a folder of checkpoints."""
-    path = Path(text).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("step-*.weights.h5"))
-    if (path / "best.weights.h5").is_file():
-        files.append(path / "best.weights.h5")
-    if not files:
-        expected = "a file, or a folder with checkpoints (step-*.weights.h5)"
-        raise Mistake(f"{what} is '{text}', which is not {expected}.")
-    return files[-1]
-
-
-def _positional(words: list[str]) -> list[str]:
-    """Return the words that are neither flags nor their values."""
-    flags = [i for i, word in enumerate(words) if word.startswith("-")]
-    alone = ("-h", "--help", "--print_config")
-    values = {i + 1 for i in flags if "=" not in words[i] and words[i] not in alone}
-    return [word for i, word in enumerate(words) if i not in values.union(flags)]
-
-
-def _configured(words: list[str]) -> list[str]:
-    """Return the system that the file of `--config` names, if it names one."""
-    import yaml  # comes with jsonargparse
-
-    found = [b for a, b in itertools.pairwise(words) if a == "--config"]
-    found += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    if not found or not Path(found[-1]).is_file():
-        return []
+def _parsed(made: Any, words: list[str]) -> Any:
     try:
-        options = yaml.safe_load(Path(found[-1]).read_text())
-    except yaml.YAMLError as error:
-        raise Mistake(f"--config {found[-1]}: {' '.join(str(error).split())}") from None
-    if not isinstance(options, dict):
-        raise Mistake(f"--config {found[-1]} holds no options. Write lines such as epochs: 2.")
-    return [str(options["system"])] if options.get("system") is not None else []
+        return made.parse_args(words)
+    except argparse.ArgumentError as error:
+        raise Mistake(_short(str(error), made)) from error
 
 
 def _short(message: str, made: Any) -> str:
     """Write the message of the parser in one line, with the nearest option to an unknown one."""
-    line = " ".join(message.split())
+    line = re.sub(r"<class '(.*?)'>", r"\1", " ".join(message.split()))
     line = re.sub(r'^Parser key "(.*?)": ', r"--\1: ", line)  # name the flag, not the key
-    line = re.sub(r"<class '(.*?)'>", r"\1", line)
+    line += ". Write lines such as epochs: 2." if line.startswith("Unexpected config") else ""
     unknown = re.match(r"(?:unrecognized arguments: --|Option ')([^\s='\"]+)", line, re.IGNORECASE)
     known = [option for action in made._actions for option in action.option_strings]
     return f"{line}.{near('--' + unknown[1], known)}" if unknown else line
+
+
+def _made(target: Callable[..., Any], made: Any, found: Any) -> Any:
+    """Call a class or function with its options. Python names an argument without a value."""
+    given = vars(
+        made.instantiate(found, instantiate_groups=False).get("model", argparse.Namespace())
+    )
+    defaults = {name: made.get_default(f"model.{name}") for name in given}
+    return target(**{k: v for k, v in given.items() if (v, defaults[k]) != (None, None)})

@@ -1,7 +1,9 @@
 """`--set generator.optimizer.learning_rate=1e-4`: set attributes of a system by their path."""
 
-import ast
-from collections.abc import Mapping, Sequence
+import argparse
+import functools
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -9,72 +11,44 @@ import keras
 from mlsystem._cli.mistake import Mistake, near
 
 
-class Setting:
-    """One `PATH=VALUE`. A path begins with a member, by the name in the logs, or an attribute."""
+def apply(texts: Iterable[str], system: Any, data: Any) -> None:
+    """Apply settings. Those of optimizers come last, after the system is set up.
 
-    def __init__(self, text: str) -> None:
-        self.path, equals, value = text.partition("=")
-        if not equals or not self.path.strip("./"):
-            raise Mistake(f"--set got '{text}'. Write PATH=VALUE, such as net.dropout.rate=0.1.")
-        self.value = _literal(value)
-
-    def is_of_optimizer(self) -> bool:
-        """Return whether the path goes through an optimizer, which exists after `setup` only."""
-        return ".optimizer" in f".{self.path}"
-
-    def apply(self, system: Any) -> None:
-        """Set the attribute.
-
-        Raises:
-            Mistake: there is no such attribute, or its value is of another kind.
-        """
-        *inside, last = self._parts()
-        owner = system
-        for i, name in enumerate(inside):
-            owner = _got(owner, name, ".".join(inside[:i]) or type(system).__name__, self.path)
-        before = _got(owner, last, ".".join(inside) or type(system).__name__, self.path)
-        self._check(before)
-        try:
-            if isinstance(owner, dict):
-                owner[last] = self.value
-            elif isinstance(owner, list) and last.isdigit():
-                owner[int(last)] = self.value
-            else:
-                setattr(owner, last, self.value)
-        except AttributeError as error:
-            raise Mistake(f"--set {self.path} cannot be set: {error}.") from error
-
-    def _parts(self) -> list[str]:
-        # A member in a list has a name such as `critics/0`.
-        return [part for part in self.path.replace("/", ".").split(".") if part]
-
-    def _check(self, before: Any) -> None:
-        expected = _kind(before)
-        is_bool = isinstance(self.value, bool) and bool not in (expected or ())
-        if expected is None or (isinstance(self.value, expected) and not is_bool):
-            return
-        names = " or ".join(kind.__name__ for kind in expected).replace("bool", "True or False")
-        now = before.numpy() if isinstance(before, keras.Variable) else repr(before)
-        raise Mistake(f"--set {self.path}={self.value!r}: it is {now} now. Give {names}.")
+    Raises:
+        Mistake: there is no such attribute, or its value is of another type.
+    """
+    for text in sorted(texts, key=_is_of_optimizer):
+        if _is_of_optimizer(text):
+            system.setup(data)
+        _set(system, text)
 
 
-def apply(settings: Sequence[Setting], system: Any, data: Any) -> None:
-    """Apply settings, those of optimizers after the system is set up."""
-    for setting in settings:
-        if not setting.is_of_optimizer():
-            setting.apply(system)
-    late = [setting for setting in settings if setting.is_of_optimizer()]
-    if late:
-        system.setup(data)
-    for setting in late:
-        setting.apply(system)
+def _is_of_optimizer(text: str) -> bool:
+    return ".optimizer" in f".{text.partition('=')[0]}"
 
 
-def _literal(text: str) -> Any:
+def _set(system: Any, text: str) -> None:
+    path, equals, value = text.partition("=")
+    # A member in a list has a name such as `critics/0`.
+    names = [part for part in path.replace("/", ".").split(".") if part]
+    if not equals or not names:
+        raise Mistake(f"--set got '{text}'. Write PATH=VALUE, such as net.dropout.rate=0.1.")
+    owner, before, where = None, system, type(system).__name__
+    for i, last in enumerate(names):
+        owner, before = before, _got(before, last, where, path)
+        where = ".".join(names[: i + 1])
+    new = _value(value, before, path)
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        if isinstance(before, keras.Variable):
+            before.assign(new)
+        elif isinstance(owner, dict):
+            owner[last] = new
+        elif isinstance(owner, list):
+            owner[int(last)] = new
+        else:
+            setattr(owner, last, new)
+    except (AttributeError, ValueError) as error:
+        raise Mistake(f"--set {path} cannot be set: {error}") from error
 
 
 def _got(owner: Any, name: str, where: str, path: str) -> Any:
@@ -89,16 +63,37 @@ def _got(owner: Any, name: str, where: str, path: str) -> Any:
     raise Mistake(f"--set {path}: {where} has no '{name}'.{near(name, known)}")
 
 
-def _kind(before: Any) -> tuple[type, ...] | None:
-    if isinstance(before, bool):
-        return (bool,)
-    if isinstance(before, (int, float, keras.Variable)) or _is_schedule(before):
-        return (int, float)
-    if callable(before):
-        name, kind = getattr(before, "__name__", before), type(before).__name__
-        raise Mistake(f"--set: '{name}' is a {kind}, not a value.")
-    return None if before is None else (type(before),)
+def _value(text: str, before: Any, path: str) -> Any:
+    """Read a value of the type that the attribute has now."""
+    import jsonargparse
+
+    kind = _type(before, path)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        return parser.parse_args([f"--value={text}"]).value
+    except argparse.ArgumentError:
+        now = before.numpy() if isinstance(before, keras.Variable) else repr(before)
+        wanted = str(kind).replace(" | ", " or ").replace("<class 'bool'>", "True or False")
+        raise Mistake(f"--set {path}={text}: it is {now} now. Give {wanted}.") from None
 
 
-def _is_schedule(value: Any) -> bool:
-    return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
+def _type(before: Any, path: str) -> Any:
+    """Return the type that a new value must have. A list or dict holds what it holds now."""
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    if isinstance(before, (bool, str)):
+        return type(before)
+    if isinstance(before, (int, float, schedule)) or getattr(before, "shape", None) == ():
+        return int | float
+    if isinstance(before, (list, tuple)):
+        item = _any(before, path)
+        return list[item] if isinstance(before, list) else tuple[item, ...]  # type: ignore[valid-type]
+    if isinstance(before, Mapping):
+        return dict[str, _any(before.values(), path)]  # type: ignore[misc]
+    if before is None or isinstance(before, keras.Variable):
+        return Any
+    raise Mistake(f"--set {path}: it is of type {type(before).__name__}, not a value.")
+
+
+def _any(values: Iterable[Any], path: str) -> Any:
+    return functools.reduce(operator.or_, [_type(each, path) for each in values] or [Any])

@@ -10,8 +10,10 @@ from keras import ops, tree
 from mlsystem import _keras
 from mlsystem._learner import OwnLoss
 from mlsystem._signature import extras
+from mlsystem._tensors import describe
 from mlsystem.data.batch import own_entry
 from mlsystem.engine import engine
+from mlsystem.losses.reduction import check_targets
 from mlsystem.models import stacked_weights
 from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS
@@ -97,6 +99,18 @@ class Ensemble(MLModel):
         self._mlsystem.net = net
         self._mlsystem.member_loss = _as_loss(keras.losses.get(loss))
 
+    def build(self, input_shape: Any) -> None:
+        """Create the weights of all members.
+
+        Args:
+            input_shape: the shape of a batch that all members get, such as `(None, 3)`.
+        """
+        if not self.stacked:
+            _keras.unlock(self)
+            spec = stacked_weights.spec_of_shape(input_shape)
+            stacked_weights.make(self, self._mlsystem.net, spec)
+        self.built = True
+
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         """Call all members. The first call creates their weights."""
         if not self.stacked:
@@ -176,13 +190,20 @@ class Ensemble(MLModel):
         self, x: Any, y: Any, outputs: Any, sample_weight: Any = None, training: Any = None
     ) -> Any:
         """Return the sum of the members' losses, a scalar tensor."""
-        own = [own_entry(part, self.key) for part in (y, outputs, sample_weight)]
         loss = self._mlsystem.member_loss
         if loss is None:
             raise NotImplementedError(
                 f"'{self.key}' has no loss. Override `loss`, or give `loss=`."
             )
-        y, outputs, sample_weight = own
+        check_targets(self.key, y)
+        y, outputs, sample_weight = (
+            own_entry(each, self.key) for each in (y, outputs, sample_weight)
+        )
+        if tree.is_nested(outputs):
+            raise ValueError(
+                f"The loss given to '{self.key}' takes one output, and its network returns "
+                f"{describe(outputs)}. Give a network of one output, or override `loss`."
+            )
         losses = ops.vectorized_map(lambda one: loss(y, one, sample_weight), outputs)
         return ops.sum(losses)
 

@@ -62,6 +62,11 @@ class Members:
         _check_frozen(self.ensemble)
         if isinstance(index, slice):
             raise TypeError(f"members[{index}] got a slice. Give the index of one member.")
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"'{self.ensemble.name}' has {len(self)} members, and members[{index}] does not "
+                f"exist. Give an index from 0 to {len(self) - 1}."
+            )
         return range(len(self))[index]
 
 
@@ -97,6 +102,15 @@ def spec(inputs: Any, own: bool) -> Any:
         return keras.KerasTensor(x.shape[1:] if own else x.shape, _dtype(x))
 
     return tree.map_structure(one, inputs)
+
+
+def spec_of_shape(shape: Any) -> Any:
+    """Return what `spec` does for a shape, or a list or dict of shapes."""
+    if isinstance(shape, dict):
+        return {name: spec_of_shape(each) for name, each in shape.items()}
+    if any(isinstance(each, (list, tuple, dict)) for each in shape):
+        return [spec_of_shape(each) for each in shape]
+    return keras.KerasTensor(tuple(shape))
 
 
 def make(ensemble: Any, net: Any, inputs: Any) -> None:

@@ -36,6 +36,9 @@ class BatchSizes(Mapping[int, float]):
         self.fastest = max(self._speeds, key=lambda size: self._speeds[size])
 
     def __getitem__(self, size: int) -> float:
+        if size not in self._speeds:
+            known = ", ".join(map(str, self._speeds))
+            raise KeyError(f"The batch size {size!r} was not measured. Those that were: {known}.")
         return self._speeds[size]
 
     def __iter__(self) -> Any:

@@ -42,13 +42,20 @@ def learning_rate(
     the other models change it too. The suggestion is the rate in the middle of the fall of this
     difference, on the logarithmic scale.
 
-    In a game, another model works against this loss, and its curve says little. There, and where
-    the loss does not fall, the suggestion is the rate at which an update has 0.01 of the size of
-    the weights, as first updates of Adam often have. `source` and `reason` say which of the two it
-    is. It is a rule of thumb: in a game, the proportion of the rates matters most.
+    Where the loss does not fall, the suggestion is the rate at which an update has 0.01 of the size
+    of the weights, as first updates of Adam often have. `source` and `reason` say which of the two
+    it is.
+
+    In a game, another model works against this loss, and its curve says little. Whether training
+    converges is decided there by the rates of all players together (Heusel et al. 2017; Mescheder
+    et al. 2017), and a sweep of one model cannot find them. `rate` is then by the size of an
+    update, for comparison only: `rival` names the other player, and `apply()` keeps the present
+    rate.
 
     The sweep trains on new batches, so a rate that is too high only later is not found. Source:
-    Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), arXiv:1506.01186.
+    Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), arXiv:1506.01186. On
+    games: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (2017), arXiv:1706.08500,
+    and Mescheder et al., "The Numerics of GANs" (2017), arXiv:1705.10461.
 
     Args:
         system: an `MLModel` or `MLSystem`. It is set up first if necessary.
@@ -131,10 +138,12 @@ def _curve(name: str, now: float, points: Points, still: Points, rival: str | No
         reason = "The rate is in the middle of the fall of its loss."
     else:
         rate, source = suggestion.at_ratio(rates, ratios), "update ratio"
-        why = "Its loss fell by less than its noise"
+        size = f"where an update is {suggestion.START_RATIO:g} of the weights"
+        reason = f"Its loss fell by less than its noise, so the rate is {size}."
         if rival is not None:
-            why = f"Its loss is part of a game, which '{rival}' moves too"
-        reason = (
-            f"{why}, so the rate is where an update is {suggestion.START_RATIO:g} of the weights."
-        )
-    return RateCurve(name, rate, source, reason, now, rates, losses, base, ratios, points.end)
+            reason = (
+                f"Its loss is part of a game, which '{rival}' moves too, and the rates of both "
+                f"decide together. The rate is only a hint, {size}: `apply()` keeps {now:.2g}."
+            )
+    end = points.end
+    return RateCurve(name, rate, source, reason, now, rates, losses, base, ratios, end, rival)

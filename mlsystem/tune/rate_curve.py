@@ -30,6 +30,8 @@ class RateCurve:
         base: the same with all updates at the lowest rate, on the same batches.
         ratios: the norm of each update, divided by the norm of the weights.
         end: why the sweep ended, in a sentence.
+        rival: the other model of a game, which moves this loss too. None outside of games. The rate
+            of a model in a game is only a hint, and `LearningRates.apply` leaves it out.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RateCurve:
     base: np.ndarray
     ratios: np.ndarray
     end: str
+    rival: str | None = None
 
     def plot(self) -> Any:
         """Return a matplotlib `Figure` of the curves. It needs the extra `plot`."""
@@ -72,10 +75,17 @@ class LearningRates(Mapping[str, RateCurve]):
     def __len__(self) -> int:
         return len(self._curves)
 
-    def apply(self) -> None:
-        """Set the learning rate of each model that was swept to the suggested one."""
-        for name, curve in self.items():
-            self._system._mlsystem.optimizers[name].learning_rate = curve.rate
+    def apply(self) -> dict[str, float]:
+        """Set the suggested learning rates, and return those that were set, by model.
+
+        A model in a game keeps its rate, because a sweep of one model cannot find the rates of a
+        game. Set it yourself to try the hint:
+        `gan.optimizers["generator"].learning_rate = found["generator"].rate`.
+        """
+        rates = {name: curve.rate for name, curve in self.items() if curve.rival is None}
+        for name, rate in rates.items():
+            self._system._mlsystem.optimizers[name].learning_rate = rate
+        return rates
 
     def plot(self) -> Any:
         """Return a matplotlib `Figure` with a panel for each model. It needs the extra `plot`."""
@@ -87,7 +97,12 @@ class LearningRates(Mapping[str, RateCurve]):
     def __str__(self) -> str:
         rows = [["model", "rate now", "suggested", "from"]]
         rows += [
-            [name, f"{curve.before:.2g}", f"{curve.rate:.2g}", f"its {curve.source}"]
+            [
+                name,
+                f"{curve.before:.2g}",
+                f"{curve.rate:.2g}",
+                f"its {curve.source}{'' if curve.rival is None else ' (a hint)'}",
+            ]
             for name, curve in self.items()
         ]
         reasons = [f"{name}: {curve.reason} {curve.end}" for name, curve in self.items()]

@@ -1,5 +1,6 @@
 """`Log` writes what a run logs, and leaves training as it is."""
 
+import concurrent.futures
 import contextlib
 import copy
 import importlib.util
@@ -17,6 +18,7 @@ from trained import after, approx, train, weights
 
 import mlsystem as ml
 from mlsystem.callbacks import Checkpoint, GradientNorms, Log
+from mlsystem.callbacks.tracking import tensorboard
 from mlsystem.callbacks.tracking.samples import grid
 from mlsystem.callbacks.tracking.targets import TARGETS
 
@@ -367,3 +369,21 @@ def test_samples_that_fail_do_so_before_training():
     with pytest.raises(ValueError, match="got no images"):
         train(model, Log(Logger(), samples=lambda: np.zeros((0, 2, 2))))
     assert weights(model) == [2.0, 3.0]
+
+
+def fails():
+    raise OSError("no images today")
+
+
+@pytest.mark.once
+def test_samples_that_fail_leave_no_folder(tmp_path):
+    with pytest.raises(OSError, match="no images today"):
+        train(eager(), Log("tensorboard", tmp_path / "runs", samples=fails))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.once
+def test_runs_that_start_at_once_take_different_folders(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(tensorboard._taken, [tmp_path / "runs"] * 8))
+    assert sorted(taken) == list(range(1, 9))

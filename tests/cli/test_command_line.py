@@ -102,7 +102,7 @@ MISTAKES = [
     (["fit", "gam.py:gan"], "no file 'gam.py'. Did you mean 'gan.py'?"),
     (["fit", "gan.py"], "Write file.py:NAME"),
     (["fit", "gan.py:gam"], "has no 'gam'. Did you mean 'gan'?"),
-    (["fit", "gam:gan"], "no module 'gam'. Write a file with its ending: gam.py:NAME."),
+    (["fit", "gam:gan"], "No module named 'gam'"),
     (["fit", "gan.py:np"], "is a module. Name an MLSystem"),
     (["fit", "gan.py:gan"], "has no data of its own"),
     ([*FIT, "--epoks", "2"], "unrecognized arguments: --epoks 2. Did you mean '--epochs'?"),
@@ -113,7 +113,7 @@ MISTAKES = [
     ([*FIT, "--set", "latent"], "Write PATH=VALUE"),
     ([*FIT, "--set", "latnt=3"], "GAN has no 'latnt'. Did you mean 'latent'?"),
     ([*FIT, "--set", "latent=abc"], "it is 8 now. Give int or float"),
-    ([*FIT, "--set", "fit=3"], "'fit' is a method"),
+    ([*FIT, "--set", "fit=3"], "--set fit: it is of type method, not a value"),
     ([*FIT, "--set", "generator.optimizr.learning_rate=1"], "Did you mean 'optimizer'?"),
     ([*FIT, "--set", "generator.optimizer.learning_rat=1"], "Did you mean 'learning_rate'?"),
     ([*FIT, "--resume", "."], "not a file, or a folder with checkpoints"),
@@ -121,18 +121,21 @@ MISTAKES = [
     (["report", *FIT[1:], "--weights", "gan.py"], "gan.py"),
     ([*FIT, "--set", "..=3"], "Write PATH=VALUE"),
     ([*FIT, "--set", "latent=True"], "it is 8 now. Give int or float"),
-    ([*FIT, "--set", "generator.trainable=false"], "Give True or False"),
-    ([*FIT, "--set", "generator=None"], "is a Generator, not a value"),
+    ([*FIT, "--set", "generator.trainable=3"], "it is True now. Give True or False"),
+    ([*FIT, "--set", "generator=None"], "it is of type Generator, not a value"),
     ([*FIT, "--set", "metrics_names=[]"], "metrics_names cannot be set"),
-    ([*FIT, "--set", "generator.optimizer=sgd"], "Give Adam"),
+    ([*FIT, "--set", "generator.optimizer=sgd"], "it is of type Adam, not a value"),
     ([*FIT, "--save", "none/a.weights.h5"], "there is no folder 'none'"),
     ([*FIT, "--save", "a.txt"], "End it in .keras or .weights.h5"),
-    (["fit", "--config", "broken.yaml"], "--config broken.yaml: while parsing"),
-    (["fit", "--config", "list.yaml"], "--config list.yaml holds no options"),
+    (["fit", "--config", "broken.yaml"], "Problems parsing config: while parsing"),
+    (
+        ["fit", "--config", "list.yaml"],
+        "Unexpected config: - system. Write lines such as epochs: 2.",
+    ),
     (["fit", "--config", "number.yaml"], "mlsystem: "),
     (["fit", "--config", "unknown.yaml"], "'epoks' is not accepted. Did you mean '--epochs'?"),
-    (["fit", "untyped.py:make", *FIT[2:]], "--model.latent is missing"),
-    (["export", *FIT[1:]], "Name a folder to write to"),
+    (["fit", "untyped.py:make", *FIT[2:]], "missing 1 required positional argument: 'latent'"),
+    (["export", *FIT[1:]], "arguments are required: folder"),
     (["-v"], "'-v' is no command"),
     (["doctor", "--jsn"], "It takes --json only"),
 ]
@@ -146,6 +149,49 @@ def test_a_mistake_is_one_line_and_writes_nothing(words, says, folder, capfd):
     assert error.startswith("mlsystem: ") and says in error, error
     assert "Traceback" not in error
     assert {path.name for path in folder.iterdir()} <= before
+
+
+TYPED = """
+
+gan.sizes, gan.rates, gan.kind, gan.pair = {"a": 1, "b": {"c": 0.5}}, [1, 0.5], "relu", (1, 2)
+gan.heat = keras.Variable(1.0, trainable=False, name="heat")
+gan.shifts = keras.Variable([1.0, 2.0], trainable=False, name="shifts")
+"""
+
+WRONG_TYPES = [
+    ("sizes.b.c=x", "--set sizes.b.c=x: it is 0.5 now. Give int or float."),
+    ("sizes={'a': x}", "now. Give dict[str, "),
+    ("rates.0=x", "--set rates.0=x: it is 1 now. Give int or float."),
+    ("rates=[1, x]", "--set rates=[1, x]: it is [1, 0.5] now. Give list[int or float]."),
+    ("rates=3", "Give list[int or float]."),
+    ("rates.7=3", "rates has no '7'"),
+    ("pair=[1, x]", "it is (1, 2) now. Give tuple[int or float, ...]."),
+    ("pair.0=3", "--set pair.0 cannot be set"),
+    ("heat=warm", "--set heat=warm: it is 1.0 now. Give int or float."),
+    ("shifts=[1, 2, 3]", "--set shifts cannot be set"),
+    ("shifts=x", "--set shifts cannot be set"),
+    ("generator.optimizer.learning_rate=fast", "now. Give int or float."),
+    ("generator.optimizer.learning_rate=[1]", "now. Give int or float."),
+]
+
+
+@pytest.mark.parametrize(("setting", "says"), WRONG_TYPES)
+def test_a_setting_of_a_wrong_type_is_one_line(setting, says, folder, capfd):
+    (folder / "gan.py").write_text((folder / "gan.py").read_text() + TYPED)
+    assert main([*FIT, "--set", setting]) == 2
+    error = capfd.readouterr().err.strip()
+    assert error.startswith("mlsystem: --set ") and says in error and len(error.splitlines()) == 1
+
+
+def test_a_setting_has_the_type_of_the_attribute(folder):
+    (folder / "gan.py").write_text((folder / "gan.py").read_text() + TYPED)
+    words = ["kind=3", "sizes.b.c=1e-3", "rates=[3, 4]", "pair=[3, 4]", "heat=0.5", "shifts=[3, 4]"]
+    assert main(["summary", *FIT[1:], *(f"--set={word}" for word in words)]) == 0
+    gan = sys.modules["gan"].gan
+    assert (gan.kind, gan.sizes["b"]["c"]) == ("3", 1e-3)
+    assert (list(gan.rates), gan.pair) == ([3, 4], (3, 4))
+    assert isinstance(gan.heat, keras.Variable) and float(gan.heat) == 0.5
+    assert np.array(gan.shifts).tolist() == [3, 4]
 
 
 @pytest.mark.parametrize("word", ["wrong.py:gan", "wrong:gan"])

@@ -141,9 +141,18 @@ def arrays(name):
     return INPUTS[name]
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_the_guide_runs(backend, tmp_path):
-    text = (ROOT / "docs" / "guides" / "export.md").read_text()
+@pytest.mark.parametrize(
+    ("page", "backend"),
+    [
+        ("export", "torch"),
+        ("export", "jax"),
+        ("onnx_runtime", "torch"),
+        ("litert", "tensorflow"),
+        ("tf_serving", "jax"),
+    ],
+)
+def test_the_guide_runs(page, backend, tmp_path):
+    text = (ROOT / "docs" / "guides" / f"{page}.md").read_text()
     blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     hidden = [part.partition("-->")[0] for part in text.split("code-block: python\n")[1:]]
     program = tmp_path / "guide.py"

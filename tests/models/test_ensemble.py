@@ -233,3 +233,32 @@ def test_a_system_does_not_join_batches_along_the_members():
     system = Population().setup((X[:8], {"agents": Y[:8]}))
     with pytest.raises(ValueError, match=r"24 samples, and 'agents' has the shape \(9, 8, 2\)"):
         system.predict(X, batch_size=8, verbose=0)
+
+
+def test_build_makes_the_weights_of_all_members():
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble.build((None, 3))
+    assert [tuple(w.shape) for w in ensemble.trainable_weights][:2] == [(3, 3, 4), (3, 4)]
+    before = numbers(ensemble)
+    close(ops.convert_to_numpy(ensemble(X)), [m(X) for m in ensemble.members])
+    close(numbers(ensemble), before, 0)
+
+
+def two_outputs():
+    x = keras.Input((3,))
+    return keras.Model(x, [layers.Dense(2)(x), layers.Dense(2)(x)])
+
+
+def test_a_loss_without_targets_or_of_two_outputs_is_an_error():
+    with pytest.raises(ValueError, match="and the data has no y"):
+        ml.Ensemble(net(), 3, loss="mse").fit(X, verbose=0)
+    with pytest.raises(ValueError, match="Give a network of one output, or override `loss`"):
+        ml.Ensemble(two_outputs(), 3, loss="mse").fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("index", [3, 99, -4])
+def test_a_member_that_does_not_exist_is_named(index):
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble.build((None, 3))
+    with pytest.raises(IndexError, match=f"has 3 members, and members.{index}. does not exist"):
+        ensemble.members[index]

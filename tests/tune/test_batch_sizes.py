@@ -38,6 +38,8 @@ def test_sizes_double_up_to_the_limit(seen):
     assert list(sizes) == [2, 4, 8] and seen == [2, 2, 4, 4, 8, 8]
     assert sizes.largest == 8 and sizes[sizes.fastest] == max(sizes.values()) > 0
     assert sizes.end == "The limit is 9." and "samples/s" in str(sizes)
+    with pytest.raises(KeyError, match="batch size 7 was not measured"):
+        sizes[7]
 
 
 @pytest.mark.once

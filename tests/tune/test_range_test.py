@@ -44,7 +44,7 @@ def test_a_result_is_applied_printed_and_drawn():
     system = Pair()
     found = ml.tune.learning_rate(system, ones(), steps=20)
     assert list(found) == ["a", "b"] and float(system.optimizers["a"].learning_rate) > 0.09
-    found.apply()
+    assert found.apply() == {name: curve.rate for name, curve in found.items()}
     for name, curve in found.items():
         assert float(system.optimizers[name].learning_rate) == pytest.approx(curve.rate)
         assert f"{curve.rate:.2g}" in str(found) and curve.reason in str(found)
@@ -55,7 +55,8 @@ def test_a_result_is_applied_printed_and_drawn():
 
 
 def test_models_in_a_game_get_their_rate_from_the_size_of_updates():
-    found = ml.tune.learning_rate(TinyGAN(), ones(), between=(1e-5, 1.0), steps=30)
+    gan = TinyGAN()
+    found = ml.tune.learning_rate(gan, ones(), between=(1e-5, 1.0), steps=30)
     for name, curve in found.items():
         # d = 3 and g = 2: SGD updates g by r d, and d by r (g - 1).
         ratio = {"generator": 3 / 2, "discriminator": 1 / 3}[name]
@@ -63,8 +64,12 @@ def test_models_in_a_game_get_their_rate_from_the_size_of_updates():
         assert np.interp(curve.rate, curve.rates, curve.ratios) == pytest.approx(1e-2, rel=0.2)
     assert all(curve.source == "update ratio" for curve in found.values())
     assert "which 'generator' moves too" in found["discriminator"].reason
+    before = {name: float(each.learning_rate) for name, each in gan.optimizers.items()}
+    assert found.apply() == {}  # a sweep of one model cannot find the rates of a game
+    assert before == {name: float(each.learning_rate) for name, each in gan.optimizers.items()}
+    assert found["generator"].rival == "discriminator" and "(a hint)" in str(found)
     alone = ml.tune.learning_rate(TinyGAN(), ones(), "generator", steps=20, others="freeze")
-    assert "game" not in alone["generator"].reason
+    assert "game" not in alone["generator"].reason and list(alone.apply()) == ["generator"]
 
 
 def reversed_at(weight):

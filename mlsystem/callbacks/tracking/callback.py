@@ -102,10 +102,10 @@ class Log(RunCallback):
             "batch_size": getattr(epoch.data_adapter, "batch_size", None),
         }
         run.is_inside = callbacks.resume is not None and callbacks.resume.inside
-        run.start(kept["run"] if is_run(kept["run"]) else None)
-        self._run = run  # from here on, `close` closes it
         if engine.replicas.count == 1:
             run.draw = self.samples
+        run.start(kept["run"] if is_run(kept["run"]) else None)
+        self._run = run  # from here on, `close` closes it
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Describe the run before its first epoch. See Keras."""

@@ -40,6 +40,7 @@ class Run:
         self.data: Any = None
         self.settings: dict[str, Any] = {}  # of this fit
         self.draw: Callable[[], Any] | None = None
+        self.first: Any = None  # the samples before training
         self.meter: Meter | None = None
         self.measured: list[MeasuredSteps] = []
         self.is_over = False
@@ -52,9 +53,13 @@ class Run:
         self._has_warned = False
 
     def start(self, run: str | None) -> None:
-        """Open the tracker. Raise an error that says what to do if it fails."""
+        """Open the tracker. Raise an error that says what to do if it fails.
+
+        Samples are drawn first, so that an error in the user's function leaves nothing behind.
+        """
         if self.target is None:
             return
+        self.first = None if run else self._samples()
         charts = self.series.charts()
         try:
             with _random_kept():
@@ -134,10 +139,17 @@ class Run:
 
     def _draw_samples(self) -> None:
         """Write a grid of samples. An error in the user's function is not caught."""
-        if self.draw is not None and self.target is not None:
-            with sampling(self.model, self.data):
-                pixels = samples.grid(self.draw)
+        first, self.first = self.first, None
+        pixels = self._samples() if first is None else first
+        if pixels is not None:
             self._write("image", lambda: ("samples", pixels, self.kept["batches"]))
+
+    def _samples(self) -> Any:
+        """Return a grid of samples, or None if there are none to draw."""
+        if self.draw is None or self.target is None:
+            return None
+        with sampling(self.model, self.data):
+            return samples.grid(self.draw)
 
     def _write_pending(self) -> None:
         point, self._pending = self._pending, None

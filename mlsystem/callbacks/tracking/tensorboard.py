@@ -9,6 +9,8 @@ from typing import Any
 from mlsystem._checks import as_folder
 from mlsystem.callbacks.tracking.target import Charts, Target
 
+_MARK = ".mlsystem-run"  # shows that a run has taken a folder
+
 
 class TensorBoard(Target):
     """A folder of event files.
@@ -28,7 +30,7 @@ class TensorBoard(Target):
         from tensorboardX import SummaryWriter
 
         place = Path(self.place or Path("runs", title))
-        number = int(run) if run and run.isdigit() else _free(place)
+        number = int(run) if run and run.isdigit() else _taken(place)
         folder = _numbered(place, number)
         folder.mkdir(parents=True, exist_ok=True)
         # Files are named by the second, so that a quick second run would overwrite the first.
@@ -79,12 +81,24 @@ def _numbered(place: Path, number: int) -> Path:
     return place if number == 1 else place.with_name(f"{place.name}-{number}")
 
 
-def _free(place: Path) -> int:
-    """Return the number of the first folder without events."""
+def _taken(place: Path) -> int:
+    """Take the first free folder, and return its number."""
     number = 1
-    while any(_numbered(place, number).glob("events.out.tfevents.*")):
+    while not _take(_numbered(place, number)):
         number += 1
     return number
+
+
+def _take(folder: Path) -> bool:
+    """Take a folder without events. Only one of several processes that start at once does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("events.out.tfevents.*")):
+        return False
+    try:
+        (folder / _MARK).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _layout(charts: Charts) -> dict[str, Any]:
