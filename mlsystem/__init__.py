@@ -24,7 +24,7 @@ _backend.choose()
 from mlsystem import balance, callbacks, plot, tune  # noqa: E402
 from mlsystem.data.mldata import MLData  # noqa: E402
 from mlsystem.data.streams import Streams  # noqa: E402
-from mlsystem.distribution.start import (  # noqa: E402
+from mlsystem.engine.distribution.start import (  # noqa: E402
     distribute,
     gather,
     process_count,

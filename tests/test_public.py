@@ -256,7 +256,7 @@ print(os.environ["KERAS_BACKEND"], keras.backend.backend())
         "data.transform_generators",
         "diagnostics.gradient_report",
         "diagnostics.wording",
-        "metrics.validation_names",
+        "callbacks.validation_names",
         "optimizers.system_optimizer",
         "plot.colors",
         "routing.members",

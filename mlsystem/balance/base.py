@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlsystem import _keras
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members, model_names, routing_table
 from mlsystem.step import context
+from mlsystem.step.loss_values import LossValues
 from mlsystem.step.routed_gradients import Pass
 
 Parts = Sequence[Mapping[str, list[Any]]]

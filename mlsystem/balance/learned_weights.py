@@ -9,8 +9,8 @@ from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
 from mlsystem.engine import engine, select
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import creation
+from mlsystem.step.loss_values import LossValues
 from mlsystem.step.routed_gradients import Pass
 
 

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from mlsystem.balance.base import Balance, Parts, log
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import model_names, routing_table
+from mlsystem.step.loss_values import LossValues
 from mlsystem.step.routed_gradients import Pass
 
 

@@ -10,7 +10,7 @@ import keras
 
 from mlsystem._checks import as_folder
 from mlsystem.callbacks.checkpoint_options import check, check_writing
-from mlsystem.distribution import first_process
+from mlsystem.engine.distribution import first_process
 from mlsystem.saving import checkpoint_file, resume
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.checkpoint_writer import STEPS, Writer

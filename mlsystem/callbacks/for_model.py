@@ -8,11 +8,10 @@ from typing import Any
 import keras
 
 from mlsystem import _keras, _learner
-from mlsystem.callbacks import batch_callback, monitor_mode
+from mlsystem.callbacks import batch_callback, monitor_mode, validation_names
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.model_view import View, models
 from mlsystem.callbacks.profile import Profile
-from mlsystem.metrics import validation_names
 from mlsystem.routing import model_names
 
 _SETS_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)

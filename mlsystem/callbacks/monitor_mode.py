@@ -7,7 +7,7 @@ have there. In a system, the names of losses and metrics also hold the names of 
 from typing import Any
 
 from mlsystem import _keras, _learner
-from mlsystem.metrics import validation_names
+from mlsystem.callbacks import validation_names
 
 _LOSSES = ("the loss ", "the term ", "the sum of the losses")  # start of the names of log owners
 

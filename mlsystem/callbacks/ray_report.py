@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlsystem.callbacks.checkpoint import Checkpoint
-from mlsystem.distribution import first_process
+from mlsystem.engine.distribution import first_process
 
 
 class RayReport(Checkpoint):

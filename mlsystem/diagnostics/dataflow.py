@@ -21,9 +21,9 @@ from mlsystem.diagnostics.description import NOISE, CallFacts
 from mlsystem.diagnostics.dry_run import discarded, made_up_batch
 from mlsystem.diagnostics.recording import Run, numbers, recording, spoiled_value
 from mlsystem.engine.variable_scope import Scope
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members
 from mlsystem.step.forward import call_forward
+from mlsystem.step.loss_values import LossValues
 
 
 @dataclass(frozen=True)

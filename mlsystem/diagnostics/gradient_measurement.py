@@ -11,10 +11,10 @@ from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.data.batch import make_batch
 from mlsystem.engine import engine, random_state
-from mlsystem.metrics.running_means import Logs
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
 from mlsystem.step.forward import forward_losses, keeping_known
+from mlsystem.step.running_means import Logs
 
 Norms = dict[str, dict[str, float | None]]
 

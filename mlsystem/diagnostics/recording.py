@@ -14,8 +14,8 @@ from keras import ops, tree
 from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem.diagnostics.dry_run import watched
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import members
+from mlsystem.step.loss_values import LossValues
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import Any
 
 from mlsystem._learner import Learner
 from mlsystem.diagnostics.gradient_measurement import without_effects
-from mlsystem.distribution import first_process
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process
 from mlsystem.export import comparison, formats, inputs, manifest, other_backend, writing
 from mlsystem.export import folder as folders
 from mlsystem.export.formats import Format

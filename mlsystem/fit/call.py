@@ -14,8 +14,8 @@ from mlsystem import _keras
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.data.transforms import Transform
-from mlsystem.distribution import agreement, first_process, rows
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import agreement, first_process, rows
 from mlsystem.fit import loop, validation_preview
 from mlsystem.fit.callback_list import CallbackList, check
 from mlsystem.fit.fit_options import FitOptions

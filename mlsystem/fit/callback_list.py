@@ -17,8 +17,8 @@ from mlsystem.callbacks.batch_callback import BatchCallback, has
 from mlsystem.callbacks.checkpoint import Checkpoint
 from mlsystem.callbacks.gradient_norms import GradientNorms
 from mlsystem.callbacks.live import Live
-from mlsystem.distribution import first_process
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process
 from mlsystem.fit.compact_bar import CompactBar
 from mlsystem.saving import callback_state, data_digest
 from mlsystem.saving.callback_state import CallbackStates

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.callbacks.checkpoint import Checkpoint
-from mlsystem.distribution import first_process
+from mlsystem.engine.distribution import first_process
 
 
 class TimeLimit(BatchCallback):

@@ -8,8 +8,8 @@ from mlsystem._checks import is_count
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.callbacks.watched_step import unwatched
-from mlsystem.distribution import first_process, rows
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process, rows
 from mlsystem.fit import call, data_arguments
 from mlsystem.fit.fit_options import FitOptions
 from mlsystem.fit.validation import Validation

@@ -13,7 +13,7 @@ from mlsystem._signature import extras
 from mlsystem._tensors import describe
 from mlsystem.data.batch import own_entry
 from mlsystem.engine import engine
-from mlsystem.losses.reduction import check_targets
+from mlsystem.step.reduction import check_targets
 from mlsystem.models import stacked_weights
 from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS

@@ -17,7 +17,6 @@ from mlsystem.diagnostics.memory import Memory
 from mlsystem.engine import engine
 from mlsystem.fit import call, data_arguments
 from mlsystem.fit.trainer import Trainer
-from mlsystem.losses import reduction
 from mlsystem.models import functional, network
 from mlsystem.models.model_attributes import GROUPS, KINDS, Attached, ModelAttributes, reserved_name
 from mlsystem.models.model_learner import ModelLearner
@@ -27,7 +26,7 @@ from mlsystem.plot.picture import Picture
 from mlsystem.plot.picture import system as draw_system
 from mlsystem.preparation import setup
 from mlsystem.saving import constructor_arguments
-from mlsystem.step import train_function
+from mlsystem.step import reduction, train_function
 from mlsystem.step.train_function import FirstTest, TrainFunction
 from mlsystem.step.train_step import TrainStep
 from mlsystem.step.user_methods import adopt

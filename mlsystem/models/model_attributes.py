@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from mlsystem import _attribute_names, _keras
-from mlsystem.losses.loss_values import ForwardLosses
-from mlsystem.metrics.running_means import Logs
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.preparation import lightning_hints
 from mlsystem.routing import members
+from mlsystem.step.loss_values import ForwardLosses
+from mlsystem.step.running_means import Logs
 
 # The names that the library sets on a model. The last two are groups in files.
 GROUPS = ("_mlsystem", "_seeds", "_members")

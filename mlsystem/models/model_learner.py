@@ -11,13 +11,12 @@ from mlsystem import _keras
 from mlsystem._learner import Learner, OwnLoss, Setup, variables_once
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine
-from mlsystem.losses import reduction
-from mlsystem.losses.loss_values import ForwardLosses, LossValues
 from mlsystem.optimizers.creation import extended, knows, make
 from mlsystem.routing import routing_table
 from mlsystem.saving.weights_file import Seeds
-from mlsystem.step import context, nonfinite, replica_means
+from mlsystem.step import context, nonfinite, reduction, replica_means
 from mlsystem.step.loss_ledger import summed
+from mlsystem.step.loss_values import ForwardLosses, LossValues
 from mlsystem.step.train_function import trained
 
 

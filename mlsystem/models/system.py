@@ -18,8 +18,6 @@ from mlsystem.diagnostics.gradient_report import GradientReport
 from mlsystem.export import system_export
 from mlsystem.fit import data_arguments
 from mlsystem.fit.trainer import Trainer
-from mlsystem.losses import system_losses
-from mlsystem.losses.loss_values import ForwardLosses
 from mlsystem.models.ensemble import Ensemble
 from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS
@@ -29,7 +27,8 @@ from mlsystem.models.system_saving import SystemSaving
 from mlsystem.optimizers import creation
 from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members, system_routing
-from mlsystem.step import context, train_function
+from mlsystem.step import context, system_losses, train_function
+from mlsystem.step.loss_values import ForwardLosses
 from mlsystem.step.train_function import SystemTrainFunction
 
 

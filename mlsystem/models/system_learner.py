@@ -11,17 +11,15 @@ from mlsystem._learner import OwnLoss, SystemBase, variables_once
 from mlsystem.balance.base import prepare as prepare_balance
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine, select
-from mlsystem.losses import system_losses
-from mlsystem.losses.loss_values import LossValues
-from mlsystem.metrics import member_metrics
-from mlsystem.metrics.running_means import loss_first
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.optimizers import system_optimizer
 from mlsystem.preparation import configuration
 from mlsystem.routing import loss_weights, members, model_names, routing_table, system_routing
 from mlsystem.saving.weights_file import Members
-from mlsystem.step import context, nonfinite, replica_means
+from mlsystem.step import context, member_metrics, nonfinite, replica_means, system_losses
 from mlsystem.step.loss_ledger import summed
+from mlsystem.step.loss_values import LossValues
+from mlsystem.step.running_means import loss_first
 
 
 class SystemLearner(SystemBase, ModelLearner):

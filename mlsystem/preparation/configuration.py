@@ -9,9 +9,9 @@ import keras
 from mlsystem import _keras, _learner
 from mlsystem._attribute_names import TURNS
 from mlsystem._learner import Setup, SystemBase, Wiring
-from mlsystem.losses.system_losses import has_own_loss
 from mlsystem.preparation import member_optimizers
 from mlsystem.routing import members, model_names, system_routing, update_schedule
+from mlsystem.step.system_losses import has_own_loss
 from mlsystem.step.train_function import trained
 
 NONFINITE = ("skip", "raise", "keep")

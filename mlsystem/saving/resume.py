@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from mlsystem import _learner
-from mlsystem.distribution import first_process
 from mlsystem.engine import engine, random_state
+from mlsystem.engine.distribution import first_process
 from mlsystem.saving import checkpoint_file, resume_checks, trainable_state, weights_file
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.data_position import Position

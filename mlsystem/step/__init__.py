@@ -1,1 +1,1 @@
-"""The steps on one batch: forward, losses, gradients, optimizers, logs."""
+"""The steps on one batch: forward, losses, gradients, optimizers, metrics, logs."""

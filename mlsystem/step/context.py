@@ -14,8 +14,8 @@ from mlsystem._data_checks import check_data
 from mlsystem._learner import Learner
 from mlsystem._learner import running as _running
 from mlsystem.data.batch import Batch, make_batch
-from mlsystem.distribution import batch_norm
 from mlsystem.engine import engine, select
+from mlsystem.engine.distribution import batch_norm
 from mlsystem.step import replica_means
 from mlsystem.step.loss_ledger import LossLedger
 

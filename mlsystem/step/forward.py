@@ -7,9 +7,8 @@ from typing import Any
 from mlsystem._errors import named_in_errors
 from mlsystem._learner import KnownLosses, Learner
 from mlsystem.data.batch import Batch
-from mlsystem.losses import reduction
-from mlsystem.losses.loss_values import LossValues
-from mlsystem.step import context, replica_means
+from mlsystem.step import context, reduction, replica_means
+from mlsystem.step.loss_values import LossValues
 
 
 def call_forward(learner: Learner, batch: Batch, training: bool, phase: int | None = None) -> Any:

@@ -12,8 +12,8 @@ from keras import ops
 
 from mlsystem.data.batch import Batch
 from mlsystem.engine import select
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.routing import routing_table
+from mlsystem.step.loss_values import LossValues
 
 
 class LossLedger:

@@ -9,10 +9,10 @@ from mlsystem._errors import named_in_errors
 from mlsystem._learner import Learner, not_set_up
 from mlsystem._tensors import describe
 from mlsystem.engine import engine, select
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.routing import model_names
 from mlsystem.step import context
+from mlsystem.step.loss_values import LossValues
 from mlsystem.step.routed_gradients import Gradients
 
 

@@ -10,9 +10,9 @@ from keras import ops
 from mlsystem import _keras, _learner
 from mlsystem._learner import CopyBase, Learner, SystemBase, variables_once
 from mlsystem.engine import engine
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.step import context
+from mlsystem.step.loss_values import LossValues
 
 
 def finite(learner: SystemBase, this: context.Running, gradients: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from keras import ops
 
 from mlsystem.data.batch import Batch
 from mlsystem.engine import engine
-from mlsystem.losses.loss_values import LossValues
+from mlsystem.step.loss_values import LossValues
 
 
 def of_losses(taken: LossValues, batch: Batch | None) -> LossValues:

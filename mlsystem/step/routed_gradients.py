@@ -14,11 +14,11 @@ from keras import ops
 
 from mlsystem._learner import Learner
 from mlsystem.engine import engine
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.optimizers import optimizer_properties
 from mlsystem.routing import loss_weights, routing_table
 from mlsystem.routing.routing_table import Row
 from mlsystem.step import context, replica_means
+from mlsystem.step.loss_values import LossValues
 
 Forward = Callable[[], tuple[LossValues, Any]]
 Rows = Callable[[Sequence[str]], routing_table.Rows]

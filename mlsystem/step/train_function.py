@@ -8,9 +8,9 @@ from mlsystem import _keras
 from mlsystem._learner import Learner, SystemBase
 from mlsystem._long_work import announced
 from mlsystem.engine import engine
-from mlsystem.metrics.running_means import loss_first
 from mlsystem.routing import update_schedule
 from mlsystem.step import nonfinite
+from mlsystem.step.running_means import loss_first
 
 
 def trained(weights: Any) -> tuple[bool, ...]:

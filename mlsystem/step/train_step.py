@@ -12,8 +12,8 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem._learner import Learner
-from mlsystem.losses.loss_values import LossValues
 from mlsystem.step import context, forward, model_updates, replica_means, routed_gradients
+from mlsystem.step.loss_values import LossValues
 from mlsystem.step.routed_gradients import Gradients
 
 

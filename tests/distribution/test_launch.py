@@ -6,8 +6,8 @@ import pytest
 
 import mlsystem as ml
 from mlsystem._keras import data_adapter
-from mlsystem.distribution import first_process, launch, rows, start
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process, launch, rows, start
 from mlsystem.engine.replicas import Replicas
 
 pytestmark = pytest.mark.once

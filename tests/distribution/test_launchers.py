@@ -12,7 +12,7 @@ import pytest
 from optional import needs, ship_only
 from processes import HERE, run
 
-from mlsystem.distribution import launch
+from mlsystem.engine.distribution import launch
 
 EXAMPLES = HERE.parents[1] / "examples" / "distributed"
 BACKEND = keras.backend.backend()

@@ -6,9 +6,9 @@ import pytest
 from processes import free_ports
 
 import mlsystem as ml
-from mlsystem.distribution import start
-from mlsystem.distribution.launch import Launch
-from mlsystem.distribution.meeting import meet
+from mlsystem.engine.distribution import start
+from mlsystem.engine.distribution.launch import Launch
+from mlsystem.engine.distribution.meeting import meet
 
 
 def test_an_unreachable_coordinator_is_an_error(monkeypatch):

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from mlsystem import _learner
 from mlsystem._learner import Learner
+from mlsystem.callbacks import validation_names
 from mlsystem.callbacks.compact_logs import loss_logs
 from mlsystem.callbacks.for_model import named_first
 from mlsystem.callbacks.live.readings import Curve, Readings
-from mlsystem.metrics import validation_names
 from mlsystem.plot.colors import NEUTRAL, PALETTE, model_colors
 
 # The ends of logs that have a column of their own, or that are no numbers of a model.

@@ -13,8 +13,8 @@ from mlsystem.callbacks import compact_logs
 from mlsystem.callbacks.live.figure import Figure
 from mlsystem.callbacks.live.table import table
 from mlsystem.callbacks.live.view import View
-from mlsystem.distribution import first_process
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process
 
 _WIDTH, _LINE = 120, 100  # columns of a table in a notebook, and of a line about an epoch
 

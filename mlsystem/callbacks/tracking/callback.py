@@ -10,8 +10,8 @@ from mlsystem.callbacks.run_callback import RunCallback
 from mlsystem.callbacks.tracking.run import Run
 from mlsystem.callbacks.tracking.series import is_run
 from mlsystem.callbacks.tracking.targets import choose
-from mlsystem.distribution import first_process
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import first_process
 
 
 class Log(RunCallback):

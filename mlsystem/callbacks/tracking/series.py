@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlsystem import _learner
-from mlsystem.callbacks import monitor_mode
+from mlsystem.callbacks import monitor_mode, validation_names
 from mlsystem.callbacks.for_model import named_first
 from mlsystem.callbacks.tracking.target import Charts
-from mlsystem.metrics import validation_names
 
 _RUN = re.compile(r"[\w-]{1,128}", re.ASCII)
 

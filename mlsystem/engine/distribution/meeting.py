@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 
-from mlsystem.distribution.launch import Launch
+from mlsystem.engine.distribution.launch import Launch
 from mlsystem.engine.meeting_errors import check_count, unreachable
 
 

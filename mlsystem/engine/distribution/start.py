@@ -4,11 +4,11 @@ import os
 from typing import Any
 
 from mlsystem import _learner
-from mlsystem.distribution import agreement
-from mlsystem.distribution import batch_norm as batch_norms
-from mlsystem.distribution.launch import Launch, detected, given
-from mlsystem.distribution.meeting import meet
 from mlsystem.engine import engine
+from mlsystem.engine.distribution import agreement
+from mlsystem.engine.distribution import batch_norm as batch_norms
+from mlsystem.engine.distribution.launch import Launch, detected, given
+from mlsystem.engine.distribution.meeting import meet
 
 _BATCH_NORM = ("sync", "local")
 

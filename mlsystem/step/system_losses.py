@@ -7,10 +7,10 @@ from typing import Any
 from mlsystem import _keras, _learner
 from mlsystem._learner import SystemBase
 from mlsystem.data.batch import Batch, own_entry
-from mlsystem.losses import loss_method, reduction
-from mlsystem.losses.loss_values import ForwardLosses, LossValues
-from mlsystem.losses.reduction import Loss
 from mlsystem.routing import members
+from mlsystem.step import loss_method, reduction
+from mlsystem.step.loss_values import ForwardLosses, LossValues
+from mlsystem.step.reduction import Loss
 
 
 @dataclass(frozen=True)

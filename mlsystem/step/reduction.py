@@ -10,8 +10,8 @@ from keras import ops, tree
 from mlsystem import _keras
 from mlsystem._errors import named_in_errors
 from mlsystem.data.batch import Batch, own_entry
-from mlsystem.losses import loss_method
-from mlsystem.losses.loss_values import ForwardLosses
+from mlsystem.step import loss_method
+from mlsystem.step.loss_values import ForwardLosses
 
 
 @dataclass

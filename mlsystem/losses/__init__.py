@@ -1,1 +1,0 @@
-"""Compute the losses of a forward pass as named scalars."""

@@ -1,1 +1,0 @@
-"""The logs: running means, metrics of members, and their names."""
