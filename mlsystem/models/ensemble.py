@@ -13,12 +13,12 @@ from mlsystem._signature import extras
 from mlsystem._tensors import describe
 from mlsystem.data.batch import own_entry
 from mlsystem.engine import engine
-from mlsystem.step.reduction import check_targets
 from mlsystem.models import stacked_weights
 from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.models.stacked_weights import Members
+from mlsystem.step.reduction import check_targets
 
 
 class EnsembleLearner(ModelLearner):
