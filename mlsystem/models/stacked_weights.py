@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from mlsystem import _keras, _learner
 from mlsystem._checks import is_count
+from mlsystem.models import initial_weights
 
 # They look at a whole weight, or at all weights, and so at all members at once.
 _NOT_ELEMENTWISE = ("Adafactor", "Lamb", "Muon")
@@ -171,11 +172,7 @@ def _initializer(i: int, fresh: Any) -> Any:
 def _fresh(net: Any, count: int, inputs: Any) -> list[Any]:
     """Return the initial weights of all members."""
     with _keras.own_variables():  # Keras may be about to give other variables their values
-        rows = [
-            [ops.convert_to_numpy(weight.value) for weight in _ordered(_clone(net, inputs))]
-            for _ in range(count)
-        ]
-    return [np.stack(values) for values in zip(*rows, strict=True)]
+        return initial_weights.stacked(lambda: _clone(net, inputs), _ordered, count)
 
 
 def _clone(net: Any, inputs: Any) -> Any:
