@@ -216,6 +216,9 @@ class Engine(ABC):
         """Return the module that starts several replicas: `is_joined`, `local_devices`, `start`."""
         return importlib.import_module(f"mlsystem.engine.{self.name}.distribution")
 
+    def check_devices(self, system: Any) -> None:  # noqa: B027
+        """Raise an error if a model is on several devices in a way that a step cannot use."""
+
     # Exported files
 
     def exporting(self) -> Any:
