@@ -130,9 +130,20 @@ def _filled(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {path: entry for path, entry in entries.items() if entry}
 
 
-def save_state(model: Any, file: Any) -> None:
-    """Save what `save_weights` does, to a file in memory."""
-    with contextlib.closing(H5IOStore(file, mode="w")) as store:
+class _Without(H5IOStore):
+    """A file to write, without some variables."""
+
+    left_out: frozenset[int] = frozenset()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if id(value) not in self.left_out:
+            super().__setitem__(key, value)
+
+
+def save_state(model: Any, file: Any, left_out: Iterable[Any] = ()) -> None:
+    """Save what `save_weights` does, to a file in memory. Leave out some variables."""
+    with contextlib.closing(_Without(file, mode="w")) as store:
+        store.left_out = frozenset(map(id, left_out))
         _save_state(model, store, None, "", set())
 
 

@@ -11,10 +11,11 @@ import keras
 from mlsystem._checks import as_folder
 from mlsystem.callbacks.checkpoint_options import check, check_writing
 from mlsystem.engine.distribution import first_process
-from mlsystem.saving import checkpoint_file, resume
+from mlsystem.saving import checkpoint_file, resume, shards
 from mlsystem.saving.callback_state import CallbackStates
 from mlsystem.saving.checkpoint_writer import STEPS, Writer
 from mlsystem.saving.data_position import Position
+from mlsystem.saving.shards import Shards
 
 _BEST = f"best-{'[0-9]' * 10}{checkpoint_file.ENDING}"
 _SIGN = {"min": 1.0, "max": -1.0}
@@ -38,7 +39,8 @@ class Checkpoint(keras.callbacks.Callback):
     Run the same script again to resume. If the folder has no checkpoint, training starts from
     scratch. Resume with the same backend. Each checkpoint is one file, `step-BATCHES.weights.h5`,
     which `load_weights` reads too. A file gets its name only when it is complete. So a run that is
-    killed at any moment leaves the last good checkpoint.
+    killed at any moment leaves the last good checkpoint. State that JAX shards over devices stands
+    in a folder beside the file, `step-BATCHES.shards`, by Orbax (extra `orbax`).
 
     Resuming is exact for these data:
 
@@ -102,6 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_files: list[tuple[float, str]] = []  # of the best epochs, with their values
         self.saved = 0  # number of batches at the last checkpoint
         self._writer: Any = None
+        self._finish: Callable[[], None] = _nothing  # waits for the sharded state on the disk
         self._writes = True  # the first of several processes does
         self._written: set[Path] = set()
         self._epoch = 0
@@ -182,12 +185,15 @@ class Checkpoint(keras.callbacks.Callback):
         self._position = None  # another `fit` has another position
         if self._writes:
             self._writer.wait()
+        self._finish()
 
     def close(self) -> None:
         """Wait for the last file when `fit` ends, also by an error. Then unlock the folder."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+        finish, self._finish = self._finish, _nothing
+        finish()
 
     def _best_paths(self, logs: dict[str, Any]) -> list[Path]:
         """Return the paths to write an epoch to if it is one of the best."""
@@ -233,10 +239,14 @@ class Checkpoint(keras.callbacks.Callback):
             return
         if self._writes:
             self._writer.wait()  # before the state is copied in memory again
+        self._finish()
+        sharded = Shards(self.model)
+        folder = self.folder / f"step-{self._position.total:010d}{shards.ENDING}"
+        self._finish = sharded.save(folder)  # by all processes
         parts = self.model, self._position, self._callbacks, self._epoch, ended
-        content = checkpoint_file.content(self.model, resume.state(*parts))
+        content = checkpoint_file.content(self.model, resume.state(*parts), sharded)
         if self._writes:
-            self._writer.write(paths, content, self._remover())
+            self._writer.write(paths, content, self._finish, self._remover())
 
     def _remover(self) -> Callable[[], None]:
         """Return a function that removes the files not to keep, once newer files are complete."""
@@ -248,8 +258,13 @@ class Checkpoint(keras.callbacks.Callback):
             for path in (*old, *(worse if self.keep_best > 1 else ())):
                 with contextlib.suppress(OSError):
                     path.unlink()
+            shards.remove_unused(self.folder, checkpoint_file.ENDING)
 
         return remove
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 def _name(total: int) -> str:

@@ -29,7 +29,9 @@ class RayReport(Checkpoint):
 
     Ray waits for all workers in each report. It stores the checkpoint of process 0, a folder with
     one file that `load_weights` reads. Ray decides how many checkpoints it keeps, and which
-    one is the best: set `checkpoint_config` of its `RunConfig`. See docs/guides/distribution.md.
+    one is the best: set `checkpoint_config` of its `RunConfig`. Weights that are sharded over
+    several processes need a folder that all processes share: pass a `Checkpoint` for them. See
+    docs/guides/distribution.md.
 
     Attributes:
         folder: a folder of this process. It holds the newest checkpoint, and is deleted at the end.
@@ -96,4 +98,5 @@ def _fetch(reported: Any, folder: Path) -> None:
         return
     with reported.as_directory() as place:
         for path in Path(place).glob("step-*"):
-            shutil.copy(path, folder)
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            copy(path, folder / path.name)

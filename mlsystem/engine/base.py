@@ -235,6 +235,17 @@ class Engine(ABC):
         """Return the module that starts several replicas: `is_joined`, `local_devices`, `start`."""
         return importlib.import_module(f"mlsystem.engine.{self.name}.distribution")
 
+    def is_sharded(self, variable: Any) -> bool:
+        """Tell whether no device holds the whole of a variable."""
+        return False
+
+    def shards(self) -> Any:
+        """Return the module that saves sharded state: `can_save`, `save`, `restore`."""
+        return importlib.import_module(f"mlsystem.engine.{self.name}.shards")
+
+    def check_devices(self, system: Any) -> None:  # noqa: B027
+        """Raise an error if a model is on several devices in a way that a step cannot use."""
+
     # Exported files
 
     def exporting(self) -> Any:

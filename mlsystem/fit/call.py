@@ -175,6 +175,7 @@ def run(
     first_process.quiet(given)
     _check_thread(learner)
     engine.random_state()  # raises an error if the backend cannot train
+    engine.check_devices(learner.model)
     if learner.call is None:
         recompilation.see(learner)
         if engine.replicas.count > 1 and "callbacks" in given:

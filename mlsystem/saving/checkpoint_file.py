@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 
 from mlsystem import _keras
-from mlsystem.saving import checksum, folder_lock, packing
+from mlsystem.saving import checksum, folder_lock, packing, shards
+from mlsystem.saving.shards import Shards
 
 _GROUP = "_checkpoint"
 ENDING = ".weights.h5"
 
 
-def content(model: Any, extras: dict[str, Any]) -> memoryview:
+def content(model: Any, extras: dict[str, Any], sharded: Shards) -> memoryview:
     """Return the bytes of a file without its checksum: a copy of the current state in memory.
 
     HDF5 does not write to the disk. On a full disk it may end the process when it closes a file.
@@ -26,14 +27,16 @@ def content(model: Any, extras: dict[str, Any]) -> memoryview:
     Args:
         model: the model. Its weights, optimizers and seeds are saved as by `save_weights`.
         extras: structure of numbers, strings and arrays to save beside them.
+        sharded: variables that are saved elsewhere.
     """
     buffer, arrays = io.BytesIO(), list[Any]()
     text = json.dumps(packing.pack(extras, arrays)).encode()
-    _keras.save_state(model, buffer)
+    _keras.save_state(model, buffer, sharded.variables.values())
     with h5py.File(buffer, "r+") as file:
         group = file.create_group(_GROUP)
         for name, array in {"json": np.frombuffer(text, "uint8"), **_numbered(arrays)}.items():
             group[name] = array
+        sharded.note(file)
         checksum.announce(file)
     return buffer.getbuffer()
 
@@ -114,6 +117,7 @@ def _others(path: Path) -> str:
 
 def clean(folder: Path) -> None:
     """Remove unfinished files, except files of other running processes."""
+    shards.clean(folder)
     for path in folder.glob(f".*{ENDING}"):
         pid = path.name.split(".")[1]
         if not pid.isdigit() or int(pid) == os.getpid() or not folder_lock.is_running(int(pid)):

@@ -40,14 +40,27 @@ class Writer:
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
-    def write(self, paths: Iterable[Path], content: memoryview, then: Callable[[], None]) -> None:
-        """Write the same content to some paths, then call a function."""
+    def write(
+        self,
+        paths: Iterable[Path],
+        content: memoryview,
+        first: Callable[[], None],
+        then: Callable[[], None],
+    ) -> None:
+        """Write the same content to some paths. Call a function before that, and one after."""
         self.wait()
-        self._pending = self._pool.submit(self._write, paths, content, then)
+        self._pending = self._pool.submit(self._write, paths, content, first, then)
         if not (content.nbytes > _LARGE if self.in_thread == "auto" else self.in_thread):
             self.wait()
 
-    def _write(self, paths: Iterable[Path], content: memoryview, then: Callable[[], None]) -> None:
+    def _write(
+        self,
+        paths: Iterable[Path],
+        content: memoryview,
+        first: Callable[[], None],
+        then: Callable[[], None],
+    ) -> None:
+        first()
         end = checksum.of(content)
         for path in paths:
             try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from mlsystem import _keras, _learner
+from mlsystem.engine import engine
 from mlsystem.routing import members
-from mlsystem.saving import checksum, missing_optimizers
+from mlsystem.saving import checksum, missing_optimizers, shards
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -103,7 +103,7 @@ def check_archive(store: Any) -> None:
 def load(model: Any, entries: Entries) -> None:
     """Load entries that fit. If `load_own_variables` of a layer fails, change nothing."""
     variables = model._mlsystem.state_variables()
-    before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+    before = [engine.kept(variable.value) for variable in variables]
     try:
         _keras.load_entries(model, entries)
     except Exception:
@@ -123,6 +123,8 @@ def fitting(
     if "optimizer" in {where.partition("/")[0] for where in found}:
         model._mlsystem.ready_optimizers()
     expected = _keras.state_entries(model)
+    if not str(path).endswith(".keras"):
+        found = shards.completed(Path(path), found, expected)
     found = _wanted(_with_seeds(found, expected), expected)
     fresh: list[str] = []
     if any(_differences(expected, found)):

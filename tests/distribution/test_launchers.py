@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from optional import needs, ship_only
 from processes import HERE, run
 
+from mlsystem._keras import file_entries
 from mlsystem.engine.distribution import launch
 
 EXAMPLES = HERE.parents[1] / "examples" / "distributed"
@@ -67,14 +69,24 @@ def test_ray_restarts_a_killed_worker(tmp_path):
     # Ray listens at the address of the machine. Here it sees none but 127.0.0.1.
     alone = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     command = [*alone, sys.executable, str(HERE / "ray_killed.py"), str(tmp_path)]
-    found = subprocess.run(command, capture_output=True, text=True, env=env, timeout=400)
+    found = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
     assert found.returncode == 0, found.stdout + found.stderr
-    result = json.loads(re.search(r"^RESULT (.*)$", found.stdout, re.M)[1])
+    whole, result = json.loads(re.search(r"^RESULT (.*)$", found.stdout, re.M)[1])
     assert result["metrics"]["epoch"] == 4
-    assert list(Path(result["checkpoint"]).glob("step-0000000008*"))
+    assert result["metrics"] == whole["metrics"]
+    arrays, expected = (arrays_of(one["checkpoint"]) for one in (result, whole))
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
     epochs = [int(line) for line in (tmp_path / "epochs.txt").read_text().split()]
     assert epochs[0] == 0 and epochs[-1] == 3 and epochs.count(0) == 1  # resumed, not started anew
     assert len(epochs) > 4
+
+
+def arrays_of(folder):
+    """The weights, optimizers and seeds in the checkpoint of the last step."""
+    [path] = Path(folder).glob("step-0000000008*")
+    return {f"{where}/{key}": x for where, e in file_entries(path).items() for key, x in e.items()}
 
 
 @pytest.mark.once

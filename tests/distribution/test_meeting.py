@@ -1,11 +1,14 @@
-"""Processes that do not find each other, or were told different things."""
+"""Processes that do not find each other, were told different things, or leave devices idle."""
 
 import threading
 
+import keras
+import numpy as np
 import pytest
 from processes import free_ports
 
 import mlsystem as ml
+from mlsystem.engine import engine
 from mlsystem.engine.distribution import start
 from mlsystem.engine.distribution.launch import Launch
 from mlsystem.engine.distribution.meeting import meet
@@ -35,3 +38,26 @@ def test_counts_that_do_not_match_are_an_error_on_both():
         thread.join()
     assert "Process 0 was told that there are 2 processes, and process 1 that there" in errors[0]
     assert "Process 1 was told that there are 3 processes, and process 0 that there" in errors[1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_a_mirrored_strategy_is_an_error(monkeypatch):
+    import tensorflow as tf
+
+    class Mirrored:
+        num_replicas_in_sync = 2
+
+    model = ml.MLModel(keras.Sequential([keras.layers.Dense(3)]), loss="mse")
+    monkeypatch.setattr(tf.distribute, "get_strategy", Mirrored)
+    for method in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(ValueError, match="in the scope of a Mirrored with 2 replicas"):
+            method(np.ones((4, 3)), np.ones((4, 3)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_idle_gpus_are_said(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "two", "three"])
+    with pytest.warns(UserWarning, match="uses one GPU, and 2 more are here"):
+        assert engine.distribution().local_devices() == 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import systems_apart as apart
 from event_files import events
+from optional import needs
 from processes import run, started
 
 # Torch compiles fastest. The others train what an engine decides.
@@ -145,3 +146,16 @@ def test_one_process_trains_on_four_devices(tmp_path, name, sharded):
     found = dict(np.load(tmp_path / "0.npz"))
     check(name, numbers(found, name))
     check_predicted(found)
+    if sharded:
+        check_checkpoint(name, numbers(found, name), tmp_path / name)
+
+
+def check_checkpoint(name, found, folder):
+    """Checks that one device reads what four devices have written, each its part."""
+    needs("orbax.checkpoint")
+    [shards] = folder.glob("*.shards")
+    assert shards.name == "step-0000000020.shards"
+    assert not [path for path in folder.iterdir() if "tmp" in path.name]
+    resumed = apart.fit(name, resume=folder)  # the run is complete: nothing is trained
+    for ours, theirs in zip(resumed[:2], found[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)

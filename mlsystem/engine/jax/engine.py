@@ -14,6 +14,7 @@ from keras import ops
 
 from mlsystem import _keras
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file
+from mlsystem.engine.jax import shards
 from mlsystem.engine.jax.compiled_step import CompiledStep, SwitchedStep, stateless
 from mlsystem.engine.jax.host_zeros import host_zeros
 from mlsystem.engine.jax.linearized import Linearized, Pure, readable
@@ -128,6 +129,9 @@ class JaxEngine(Engine):
 
     def compiler(self, system: Any, step: Any = None) -> str:
         return "jax.jit" if system.jit_compile and not system.run_eagerly else ""
+
+    def is_sharded(self, variable: Any) -> bool:
+        return shards.is_sharded(_keras.values([variable])[0])
 
     def trace(self) -> Any:
         return _place.get_opaque_trace_state()

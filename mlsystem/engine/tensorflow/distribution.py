@@ -6,6 +6,7 @@ has plain variables, and a step holds the collective operations itself.
 
 import math
 import pickle
+import warnings
 import weakref
 import zlib
 from collections.abc import Callable
@@ -165,7 +166,14 @@ def is_joined() -> bool:
 
 
 def local_devices() -> int:
-    """Return 1: a process on TensorFlow uses one device."""
+    """Return 1: a process on TensorFlow uses one device. Warn of GPUs that no process will use."""
+    idle = len(tf.config.list_physical_devices("GPU")) - 1
+    if idle > 0:
+        warnings.warn(
+            f"One process on TensorFlow uses one GPU, and {idle} more are here. Start one process "
+            "for each GPU, with TF_CONFIG, to use all. See docs/guides/distribution.md.",
+            stacklevel=4,
+        )
     return 1
 
 

@@ -13,7 +13,6 @@ from keras import ops, tree
 
 from mlsystem import _keras
 from mlsystem._tensors import tensor
-from mlsystem.engine import select
 from mlsystem.engine.base import Engine, Forward, Plan, Routed, State, newest_file, weighted_sum
 from mlsystem.engine.tensorflow.grouped_iterator import GroupedFunction, GroupedIterator
 from mlsystem.engine.variable_scope import Deferred
@@ -50,8 +49,6 @@ class TensorFlowEngine(Engine):
         return gradient
 
     def all_finite(self, gradients: list[Any]) -> Any:
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            return None  # each replica has a gradient of its own, and would take its own branch
         widest = "float64" if any(g.dtype == "float64" for g in gradients) else "float32"
         squares = [tf.nn.l2_loss(tf.cast(_dense(g), widest)) for g in gradients]
         return tf.add_n(squares) < float("inf")  # as NaN is not
@@ -61,9 +58,6 @@ class TensorFlowEngine(Engine):
     ) -> None:
         if condition is None:
             optimizer.apply(gradients, weights)
-        elif tf.distribute.get_strategy().num_replicas_in_sync > 1:  # which cannot meet in a branch
-            with select.only(condition, [*weights, *optimizer.variables], self.kept):
-                optimizer.apply(gradients, weights)
         else:
             tf.cond(condition, lambda: optimizer.apply(gradients, weights), lambda: None)
 
@@ -110,14 +104,22 @@ class TensorFlowEngine(Engine):
             tf.function(on_tensors, autograph=False).get_concrete_function(*specs)
         return True
 
+    def check_devices(self, system: Any) -> None:
+        strategies = tf.distribute.get_strategy(), system.distribute_strategy
+        for strategy in strategies:
+            if (count := strategy.num_replicas_in_sync) > 1:
+                raise ValueError(
+                    f"'{system.name}' is in the scope of a {type(strategy).__name__} with {count} "
+                    "replicas. A process on TensorFlow trains on one device. Leave out the scope, "
+                    "start one process for each device with TF_CONFIG, and call ml.distribute()."
+                )
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError))
 
     def peek(self, system: Any, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         [batches] = given
         batches = getattr(batches, "iterator", batches)  # of one in groups
-        if isinstance(batches, tf.distribute.DistributedIterator):
-            raise ValueError("Gradients are measured on one device, not on those of a strategy.")
         drawn = list(itertools.islice(batches, system.steps_per_execution))
         if not drawn:
             return None, given
