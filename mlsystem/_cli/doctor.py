@@ -38,12 +38,14 @@ class Small(MLSystem):
         self.discriminator = keras.Sequential([layers.Dense(32, "relu"), layers.Dense(1)])
         self.seed = keras.random.SeedGenerator(0)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, training: Any = None) -> Any:
         """Score real and generated vectors."""
         fake = self.generator(keras.random.normal(ops.shape(x), seed=self.seed))
         return self.discriminator(x), self.discriminator(fake)
 
-    def compute_losses(self, x: Any, y: Any, outputs: Any) -> dict[str, Any]:
+    def compute_losses(  # type: ignore[override]
+        self, x: Any, y: Any, outputs: Any
+    ) -> dict[str, Any]:
         """Return the loss of each model."""
         real, fake = outputs
         lost = ops.mean(ops.softplus(fake) + ops.softplus(-real))

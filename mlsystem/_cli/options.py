@@ -27,7 +27,7 @@ def read(name: str, command: Callable[..., Any], words: list[str]) -> tuple[Any,
     first, made = parser(name, command), parser(name, command)
     first.add_argument("--model", type=dict)
     word = _parsed(first, [each for each in words if not each.startswith(_EXITS)]).get("system")
-    target = None if word is None else named.find(str(word), "system")
+    target: Any = None if word is None else named.find(str(word), "system")
     if is_maker := named.is_maker(target):
         add = made.add_class_arguments if inspect.isclass(target) else made.add_function_arguments
         add(target, "model", fail_untyped=False)
@@ -46,7 +46,7 @@ def read(name: str, command: Callable[..., Any], words: list[str]) -> tuple[Any,
 
 def data_of(word: str | None, what: str) -> Any:
     """Return the data that an option names, or None. A function is called."""
-    data = None if word is None else named.find(word, what)
+    data: Any = None if word is None else named.find(word, what)
     return data() if named.is_maker(data) else data
 
 
