@@ -20,6 +20,9 @@ NATIVE = {"native_modules"}
 # These search with packages of the extra `tune`: tests/tune/test_search.py runs them.
 SEARCHES = {"search_kerastuner", "search_optuna"}
 
+# These have networks of KerasHub, of the extra `hub`: tests/test_hub_examples.py runs them.
+HUB = {"hub_distillation", "hub_dpo", "hub_grpo"}
+
 # What `main` of each example is given, so that it takes seconds.
 TINY = {
     "annealed_vae": {"epochs": 2, "samples": 64, "seeds": (0,)},
@@ -42,6 +45,7 @@ TINY = {
         "rates": {"two": [(1e-3, 0.1)]},
     },
     "gan": {"epochs": 1, "samples": 100, "judge_epochs": 1},
+    "latent_diffusion": {"epochs": (1, 1), "samples": 100, "count": 20, "judge_epochs": 1},
     "multi_task": {"epochs": 1, "samples": 64, "copies": 1},
     "native_modules": {"epochs": 1, "samples": 100},
     "ppo": {"rounds": 1, "count": 4, "steps": 8, "updates": 2, "episodes": 2},
@@ -72,7 +76,7 @@ def numbers(found):
 
 @pytest.mark.once
 def test_every_example_is_run():
-    assert [file.stem for file in FILES] == sorted({*TINY, *SEARCHES})
+    assert [file.stem for file in FILES] == sorted({*TINY, *SEARCHES, *HUB})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_every_example_is_run():
     [
         pytest.param(file, id=file.stem, marks=[pytest.mark.each_backend] * (file.stem in NATIVE))
         for file in FILES
-        if file.stem not in SEARCHES
+        if file.stem not in SEARCHES | HUB
     ],
 )
 @pytest.mark.once
