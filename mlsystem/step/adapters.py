@@ -27,9 +27,9 @@ def without_adapters(model: Any) -> Iterator[None]:
     ```
 
     Inside, the model computes what it computed before `enable_lora`, as long as its other weights
-    are frozen. `layer.enable_lora` freezes the kernel, but not the bias. KerasHub's `enable_lora`
-    freezes both. No gradient reaches the adapters from calls inside. Gradients still reach the
-    other trained weights: stop them, as above, or use a loss that another model follows.
+    are frozen. `enable_lora` freezes the kernel of a layer, but not its bias: freeze it yourself,
+    also in a KerasHub backbone. No gradient reaches the adapters from calls inside. Gradients still
+    reach the other trained weights: stop them, as above, or use a loss that another model follows.
 
     Contexts can be nested. Adapters that were on are on again afterwards, also after an error.
 
