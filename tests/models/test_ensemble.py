@@ -240,7 +240,8 @@ def test_build_makes_the_weights_of_all_members():
     ensemble.build((None, 3))
     assert [tuple(w.shape) for w in ensemble.trainable_weights][:2] == [(3, 3, 4), (3, 4)]
     before = numbers(ensemble)
-    close(ops.convert_to_numpy(ensemble(X)), [m(X) for m in ensemble.members])
+    found = [ops.convert_to_numpy(member(X)) for member in ensemble.members]
+    close(ops.convert_to_numpy(ensemble(X)), found)
     close(numbers(ensemble), before, 0)
 
 
