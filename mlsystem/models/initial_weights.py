@@ -66,8 +66,13 @@ def _is_of_keras(part: Any) -> bool:
 
 
 def _is_known(initializer: Any) -> bool:
-    """Return whether all that an initializer does is known: it is one of Keras' own classes."""
-    return isinstance(initializer, keras.initializers.Initializer) and _is_of_keras(initializer)
+    """Return whether all that an initializer does is known: it is one of Keras' own classes.
+
+    One with a seed is not: the layer may have drawn the seed, as `EinsumDense` does, or the user
+    may have fixed it.
+    """
+    is_own = isinstance(initializer, keras.initializers.Initializer) and _is_of_keras(initializer)
+    return is_own and initializer.get_config().get("seed") is None
 
 
 def _drawn(draws: list[Any], variables: list[Any], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -83,4 +88,4 @@ def _drawn(draws: list[Any], variables: list[Any], values: list[np.ndarray]) -> 
 
 def _is_random(initializer: Any) -> bool:
     """Return whether an initializer draws other numbers in each network."""
-    return "seed" in (config := initializer.get_config()) and config["seed"] is None
+    return "seed" in initializer.get_config()
