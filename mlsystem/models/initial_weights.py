@@ -1,6 +1,7 @@
 """The initial weights of many equal networks, by drawing from the initializers of one."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,12 +13,13 @@ from mlsystem import _keras
 
 Made = dict[int, tuple[Any, Any]]  # by the id of a variable: the variable, its initializer
 
+_recording = threading.RLock()  # all threads have the same `keras.Layer.add_weight`
+
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Made]:
     """Record the initializer of each weight that a layer adds inside."""
     found: Made = {}
-    known = keras.Layer.add_weight
 
     def add_weight(
         self: Any, shape: Any = None, initializer: Any = None, *args: Any, **kwargs: Any
@@ -26,11 +28,12 @@ def recorded() -> Iterator[Made]:
         found[id(variable)] = variable, initializer
         return variable
 
-    keras.Layer.add_weight = add_weight
-    try:
-        yield found
-    finally:
-        keras.Layer.add_weight = known
+    with _recording:
+        known, keras.Layer.add_weight = keras.Layer.add_weight, add_weight
+        try:
+            yield found
+        finally:
+            keras.Layer.add_weight = known
 
 
 def stacked(

@@ -1,6 +1,7 @@
 """The initial weights of an ensemble are those of networks that are made one by one."""
 
 import random
+import threading
 
 import keras
 import numpy as np
@@ -71,4 +72,21 @@ def test_a_recording_ends():
     before = keras.Layer.add_weight
     with pytest.raises(KeyError), initial_weights.recorded():
         raise KeyError
+    assert keras.Layer.add_weight is before
+
+
+def test_recordings_of_two_threads_do_not_overlap():
+    before, began, ended = keras.Layer.add_weight, threading.Event(), threading.Event()
+
+    def other():
+        with initial_weights.recorded():
+            began.set()
+            ended.wait(5)
+
+    thread = threading.Thread(target=other)
+    with initial_weights.recorded():
+        thread.start()
+        began.wait(0.2)  # a recording that does not wait for this one begins here
+    ended.set()
+    thread.join()
     assert keras.Layer.add_weight is before
