@@ -79,7 +79,13 @@ def _outputs(name: str, given: Any, x: Any, size: int) -> Any:
         outputs = model.predict(x, batch_size=size, verbose=0)
     _check_frozen(name, model)  # a model may have got its weights only now
     first = model.predict(mapped(lambda leaf: leaf[:size], x), batch_size=size, verbose=0)
+    rows = len(tree.flatten(x)[0])
     for all_rows, again in zip(tree.flatten(outputs), tree.flatten(first), strict=True):
+        if len(all_rows) != rows:
+            raise ValueError(
+                f"precompute[{name!r}], the model '{model.name}', gives outputs of shape "
+                f"{all_rows.shape} for {rows} rows. Let it return the rows as first axis."
+            )
         if not np.allclose(all_rows[:size], again, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise ValueError(
                 f"precompute[{name!r}], the model '{model.name}', gives other outputs for the same "

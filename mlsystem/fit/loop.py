@@ -97,9 +97,10 @@ class Loop:
 
 def _most(callback: Any) -> int:
     """Return how many batches may run before a callback must act."""
-    if isinstance(callback, (BatchCallback, Checkpoint)):
-        return callback.most() or MOST_BATCHES
-    return 1 if _listens(callback) else MOST_BATCHES
+    if _listens(callback):
+        return 1
+    acts = isinstance(callback, (BatchCallback, Checkpoint))
+    return (callback.most() if acts else None) or MOST_BATCHES
 
 
 def _listens(callback: Any) -> bool:

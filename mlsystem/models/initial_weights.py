@@ -1,6 +1,7 @@
 """The initial weights of many equal networks, by drawing from the initializers of one."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,12 +13,13 @@ from mlsystem import _keras
 
 Made = dict[int, tuple[Any, Any]]  # by the id of a variable: the variable, its initializer
 
+_recording = threading.RLock()  # all threads have the same `keras.Layer.add_weight`
+
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Made]:
     """Record the initializer of each weight that a layer adds inside."""
     found: Made = {}
-    known = keras.Layer.add_weight
 
     def add_weight(
         self: Any, shape: Any = None, initializer: Any = None, *args: Any, **kwargs: Any
@@ -26,11 +28,12 @@ def recorded() -> Iterator[Made]:
         found[id(variable)] = variable, initializer
         return variable
 
-    keras.Layer.add_weight = add_weight
-    try:
-        yield found
-    finally:
-        keras.Layer.add_weight = known
+    with _recording:
+        known, keras.Layer.add_weight = keras.Layer.add_weight, add_weight
+        try:
+            yield found
+        finally:
+            keras.Layer.add_weight = known
 
 
 def stacked(
@@ -66,8 +69,13 @@ def _is_of_keras(part: Any) -> bool:
 
 
 def _is_known(initializer: Any) -> bool:
-    """Return whether all that an initializer does is known: it is one of Keras' own classes."""
-    return isinstance(initializer, keras.initializers.Initializer) and _is_of_keras(initializer)
+    """Return whether all that an initializer does is known: it is one of Keras' own classes.
+
+    One with a seed is not: the layer may have drawn the seed, as `EinsumDense` does, or the user
+    may have fixed it.
+    """
+    is_own = isinstance(initializer, keras.initializers.Initializer) and _is_of_keras(initializer)
+    return is_own and initializer.get_config().get("seed") is None
 
 
 def _drawn(draws: list[Any], variables: list[Any], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -83,4 +91,4 @@ def _drawn(draws: list[Any], variables: list[Any], values: list[np.ndarray]) -> 
 
 def _is_random(initializer: Any) -> bool:
     """Return whether an initializer draws other numbers in each network."""
-    return "seed" in (config := initializer.get_config()) and config["seed"] is None
+    return "seed" in initializer.get_config()

@@ -24,7 +24,7 @@ from mlsystem.models.model_saving import ModelSaving
 from mlsystem.optimizers.creation import make
 from mlsystem.plot.picture import Picture
 from mlsystem.plot.picture import system as draw_system
-from mlsystem.preparation import setup
+from mlsystem.preparation import recompilation, setup
 from mlsystem.saving import constructor_arguments
 from mlsystem.step import reduction, train_function
 from mlsystem.step.train_function import FirstTest, TrainFunction
@@ -219,6 +219,8 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
                 the model's method `data`.
         """
         learner = self._mlsystem
+        if learner.call is None:
+            recompilation.see(learner)
         learner.ensure_compiled()
         setup.build(learner, *data_arguments.examples(learner, batch))
         return self

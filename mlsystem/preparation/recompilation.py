@@ -36,12 +36,13 @@ Found = dict[Any, dict[str, Any]]
 
 
 def see(learner: Learner) -> None:
-    """Compile the steps again if attributes or methods changed. Called before `fit`."""
+    """Compile the steps again if attributes or methods changed. Called before `fit` and `setup`."""
     compiled = learner.compiled
     for cls in _classes(_keras.flat_layers(learner.model)):
         if issubclass(cls, _keras.Hooks):
             user_methods.adopt(cls)
     if compiled.made_from is None:
+        _forget(learner)
         return
     changed = _changed(compiled.made_from, of(learner)) - compiled.restless
     compiled.hasty = {key: compiled.hasty.get(key, 0) + 1 for key in changed}
@@ -52,14 +53,19 @@ def see(learner: Learner) -> None:
 
 def _start_anew(learner: Learner) -> None:
     model = learner.model
-    for layer in _keras.flat_layers(model):
-        if (inner := _learner.of(layer)) is not None:
-            inner.forget()
-            _keras.read_signature(layer)
+    _forget(learner)
     learner.reset()
     learner.logs.owners.clear()
     learner.compiled.made_from = None
     model.train_function = model.test_function = model.predict_function = None
+
+
+def _forget(learner: Learner) -> None:
+    """Forget what the methods of a model, and of the models inside it, decided."""
+    for layer in _keras.flat_layers(learner.model):
+        if (inner := _learner.of(layer)) is not None:
+            inner.forget()
+            _keras.read_signature(layer)
 
 
 def _leave_restless(learner: Learner) -> None:

@@ -35,8 +35,9 @@ def first(learner: Learner, what: str, step: Callable[..., Any], *args: Any, **g
 
 
 def taken(batches: Any, steps: int) -> int:
-    """Return how many batches a step takes, of those that Keras' trainer gives it."""
-    return getattr(batches, "group", steps)  # of batches that `fit` groups
+    """Return how many batches a step has taken, of those that Keras' trainer gives it."""
+    group: int = getattr(batches, "group", steps)  # of batches that `fit` groups
+    return group - getattr(batches, "missing", 0)
 
 
 class FirstTest:

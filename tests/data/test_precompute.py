@@ -152,6 +152,13 @@ def trainable():
     return model
 
 
+def ensemble():
+    models = ml.Ensemble(keras.Sequential([layers.Dense(1)]), 3)
+    models.build((None, 6))
+    models.trainable = False
+    return models
+
+
 WRONG = {
     "not a dict": (lambda: {"precompute": [encoder()]}, TypeError, "Give a dict of frozen models"),
     "no name": (lambda: {"precompute": {3: encoder()}}, TypeError, "has the name 3"),
@@ -177,6 +184,11 @@ WRONG = {
         "has trainable weights",
     ),
     "random": (lambda: {"precompute": {"e": Noisy()}}, ValueError, "gives other outputs"),
+    "members first": (
+        lambda: {"precompute": {"e": ensemble()}},
+        ValueError,
+        r"gives outputs of shape \(3, 10, 1\) for 10 rows",
+    ),
     "a taken name": (
         lambda: {"precompute": {"x": encoder()}},
         ValueError,

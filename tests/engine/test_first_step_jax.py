@@ -1,6 +1,7 @@
 """What JAX compiles before the first step of training."""
 
 import logging
+import threading
 
 import keras
 import numpy as np
@@ -41,4 +42,21 @@ def test_the_initializer_is_put_back():
     before = keras.initializers.Zeros.__call__
     with pytest.raises(KeyError), host_zeros():
         raise KeyError
+    assert keras.initializers.Zeros.__call__ is before
+
+
+def test_it_is_put_back_after_two_threads():
+    before, began, ended = keras.initializers.Zeros.__call__, threading.Event(), threading.Event()
+
+    def other():
+        with host_zeros():
+            began.set()
+            ended.wait(5)
+
+    thread = threading.Thread(target=other)
+    with host_zeros():
+        thread.start()
+        began.wait(0.2)  # without a lock, the other thread replaces it here
+    ended.set()
+    thread.join()
     assert keras.initializers.Zeros.__call__ is before

@@ -140,6 +140,20 @@ def test_data_of_unknown_length_run_in_groups_once_it_is_known():
     np.testing.assert_allclose(weights, found(1)[0], rtol=1e-6)
 
 
+@in_groups
+@pytest.mark.filterwarnings("ignore:.*ran out of data")
+def test_data_that_end_within_a_group(tmp_path):
+    pair, groups = Pair(), Groups()
+    pair.compile(steps_per_execution="auto")
+    checkpoint = ml.callbacks.Checkpoint(tmp_path)
+    batches = ((ones(4),) for _ in range(9))
+    given = {"steps_per_epoch": 20, "shuffle": False, "verbose": 0}
+    pair.fit(batches, callbacks=[groups, checkpoint], **given)
+    assert sum(groups.found) > 9
+    assert int(pair.optimizer.iterations) == pair._mlsystem.compiled.batches == 9
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-0000000009.weights.h5"]
+
+
 def test_it_is_saved_with_the_model(tmp_path):
     model = ml.MLModel(keras.Sequential([keras.layers.Dense(1)]), loss="mse")
     model.compile(steps_per_execution="auto")

@@ -197,6 +197,11 @@ def test_other_values_are_an_error():
             TinyGAN().fit(ROWS, on_device=True, verbose=0)
 
 
+class Told(ml.callbacks.Checkpoint):
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
 @pytest.mark.once
 def test_which_callbacks_are_told_of_each_batch(tmp_path):
     saves = functools.partial(keras.callbacks.ModelCheckpoint, tmp_path / "m.keras")
@@ -204,7 +209,7 @@ def test_which_callbacks_are_told_of_each_batch(tmp_path):
     silent += [keras.callbacks.ProgbarLogger(), ml.callbacks.Live(), ml.callbacks.For("a", saves())]
     heard = [Listening(), saves(save_freq=4), ml.callbacks.GradientNorms(), ml.callbacks.Advice()]
     heard += [ml.callbacks.Profile(tmp_path), ml.callbacks.Live(gradients=True)]
-    heard += [ml.callbacks.Live(every=0.01)]
+    heard += [ml.callbacks.Live(every=0.01), Told(tmp_path)]
     heard += [ml.callbacks.For("a", Listening()), keras.callbacks.TerminateOnNaN()]
     heard += [keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]
     assert min(map(loop._most, silent)) > 1

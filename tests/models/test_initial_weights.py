@@ -1,6 +1,7 @@
 """The initial weights of an ensemble are those of networks that are made one by one."""
 
 import random
+import threading
 
 import keras
 import numpy as np
@@ -19,13 +20,20 @@ class Shifted(layers.Dense):
 
 
 def plain():
-    fixed = keras.initializers.HeNormal(seed=5)
     return [
         layers.Conv1D(4, 2, kernel_initializer="orthogonal"),
         layers.BatchNormalization(),
         layers.Dense(3, bias_initializer="random_normal"),
-        layers.Dense(2, kernel_initializer=fixed),
+        layers.Dense(2),
     ]
+
+
+def fixed():
+    return [layers.Dense(2, kernel_initializer=keras.initializers.HeNormal(seed=5))]
+
+
+def axes():  # the layer gives its initializer a seed, as those of `MultiHeadAttention` do
+    return [layers.EinsumDense("abc,cd->abd", (None, 2))]
 
 
 def gates():  # the initializer of an LSTM's bias is a function
@@ -34,8 +42,11 @@ def gates():  # the initializer of an LSTM's bias is a function
 
 @pytest.mark.parametrize(
     "parts, made",
-    [(plain, 1), (gates, 3), (lambda: [Shifted(2)], 3), (lambda: [layers.Dropout(0.5)], 3)],
-    ids=["plain", "gates", "own layer", "noise"],
+    [
+        *[(plain, 1), (fixed, 3), (axes, 3), (gates, 3)],
+        *[(lambda: [Shifted(2)], 3), (lambda: [layers.Dropout(0.5)], 3)],
+    ],
+    ids=["plain", "fixed", "axes", "gates", "own layer", "noise"],
 )
 def test_equal_to_networks_made_one_by_one(parts, made):
     config = keras.Sequential([keras.Input((5, 3)), *parts()]).get_config()
@@ -61,4 +72,21 @@ def test_a_recording_ends():
     before = keras.Layer.add_weight
     with pytest.raises(KeyError), initial_weights.recorded():
         raise KeyError
+    assert keras.Layer.add_weight is before
+
+
+def test_recordings_of_two_threads_do_not_overlap():
+    before, began, ended = keras.Layer.add_weight, threading.Event(), threading.Event()
+
+    def other():
+        with initial_weights.recorded():
+            began.set()
+            ended.wait(5)
+
+    thread = threading.Thread(target=other)
+    with initial_weights.recorded():
+        thread.start()
+        began.wait(0.2)  # a recording that does not wait for this one begins here
+    ended.set()
+    thread.join()
     assert keras.Layer.add_weight is before

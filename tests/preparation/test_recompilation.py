@@ -180,3 +180,25 @@ def test_a_method_of_a_reloaded_module_takes_the_place_of_the_wrapped_one():
     pair = Own().setup(ones())
     assert pair.train_step(ones()) == {"new": 1}
     assert number(pair.optimizer.iterations) == 1
+
+
+@pytest.mark.filterwarnings("ignore:None of the losses")
+@pytest.mark.parametrize("start", ["setup", "fit"])
+def test_a_loss_that_a_class_gets_later_counts(start):
+    class Silent(ml.MLModel):
+        pass
+
+    class Two(ml.MLSystem):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = Silent(keras.Sequential([layers.Dense(1)])), Target(1.0, 1.0)
+
+        def forward(self, x):
+            return {"a": self.a(x), "b": self.b(x)}
+
+    two = Two()
+    getattr(two, start)(ones())
+    assert list(two.gradient_report(ones())) == ["b"]
+    Silent.loss = lambda self, x, y, outputs: ops.mean(outputs["a"] ** 2)
+    assert start == "setup" or list(two.gradient_report(ones())) == ["a", "b"]
+    assert "a_loss" in two.fit(ones(), verbose=0).history

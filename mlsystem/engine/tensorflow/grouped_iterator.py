@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from keras import tree
 
 MOST = 128
 LONG = 0.02  # seconds from which on a group of steps is long enough
@@ -16,6 +17,7 @@ class GroupedIterator:
     Attributes:
         group: the number of batches of the next step.
         most: the largest number of batches that are worth it in one group.
+        missing: how many batches the data lacked for the last group.
 
     Args:
         dataset: the data set, or batches that are read in Python.
@@ -24,6 +26,7 @@ class GroupedIterator:
     def __init__(self, dataset: Any) -> None:
         self.iterator = iter(dataset)
         self.group = self.most = 1
+        self.missing = 0
         self.is_new = True
 
     def __iter__(self) -> Iterator[Any]:
@@ -47,11 +50,24 @@ class GroupedIterator:
 class Steps:
     """A number of steps per execution that Keras reads in the graph, where it may change.
 
-    It is no plain number, so that Keras makes a loop, of which one turn is one step.
+    It is no plain number, so that Keras makes a loop, of which one turn is one step. The loop ends
+    earlier at the end of the data. `taken` counts its turns.
     """
 
     def __init__(self) -> None:
         self.variable = tf.Variable(1, trainable=False, dtype="int32")
+        self.taken = tf.Variable(0, trainable=False, dtype="int32")
+
+    def counted(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Make a step count itself."""
+
+        def run(data: Any) -> Any:
+            tensors = [leaf for leaf in tree.flatten(data) if tf.is_tensor(leaf)]
+            with tf.control_dependencies(tensors):  # as in `step_scope`
+                self.taken.assign_add(1)
+            return step(data)
+
+        return run
 
     def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
         """Return the number as a tensor. See `tf.types.experimental.TensorProtocol`."""
@@ -83,12 +99,24 @@ class GroupedFunction:
         """Run a group of steps. Return the logs of the last."""
         system, start = self.system, time.perf_counter()
         if self.function is None:
-            self.function, self.steps = self.make(), Steps()
+            self.function, self.steps = self._made()
         self.steps.variable.assign(batches.group)
+        self.steps.taken.assign(0)
         before, system.steps_per_execution = system.steps_per_execution, self.steps
         try:
             logs = self.function(batches.iterator)
         finally:
             system.steps_per_execution = before
+        batches.missing = batches.group - int(self.steps.taken.numpy())
         batches.see(time.perf_counter() - start)
         return logs
+
+    def _made(self) -> tuple[Callable[..., Any], Steps]:
+        steps, attributes = Steps(), vars(self.system)
+        before = attributes.get("train_step")  # the user may have set one
+        attributes["train_step"] = steps.counted(self.system.train_step)
+        try:
+            return self.make(), steps
+        finally:
+            attributes.pop("train_step")
+            attributes |= {} if before is None else {"train_step": before}
