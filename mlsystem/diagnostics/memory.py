@@ -69,6 +69,9 @@ class Memory(Mapping[str, ModelMemory]):
         self.savings: list[Saving] = memory_savings.find(learner, self, rest, rows)
 
     def __getitem__(self, name: str) -> ModelMemory:
+        if name not in self._models:
+            known = ", ".join(map(repr, self._models))
+            raise KeyError(f"'{self._name}' has no model {name!r}. It has {known}.")
         return self._models[name]
 
     def __iter__(self) -> Iterator[str]:

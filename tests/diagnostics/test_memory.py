@@ -51,6 +51,12 @@ def test_the_bytes_of_each_model():
     assert memory.total == 6 * WEIGHTS + COUNTERS + 4
 
 
+def test_a_name_that_is_no_model_is_refused():
+    memory = Distillation().memory(X)
+    with pytest.raises(KeyError, match="has no model 'studnt'"):
+        memory["studnt"]
+
+
 def test_a_quantized_model_saves_what_was_said():
     plain, system = Distillation().memory(X), Distillation()
     system.teacher.layers[0].quantize("int8")
