@@ -8,7 +8,9 @@ import numpy as np
 from keras import tree
 
 from mlsystem import _learner
+from mlsystem._errors import named_in_errors
 from mlsystem._long_work import announced
+from mlsystem._tensors import describe
 from mlsystem.data.batch import array, mapped
 from mlsystem.data.source import is_function, read
 
@@ -75,6 +77,8 @@ def _outputs(name: str, given: Any, x: Any, size: int) -> Any:
     """Return the output of a model for all rows of x, in inference mode."""
     model, entry = _model(name, given)
     x = mapped(array, x if entry is None else _entry(name, x, entry))
+    what = f"precompute[{name!r}], the model '{model.name}',"
+    _check_one_batch(what, model, mapped(lambda leaf: leaf[:size], x))
     with announced(f"Computing '{name}' by '{model.name}' once"):
         outputs = model.predict(x, batch_size=size, verbose=0)
     _check_frozen(name, model)  # a model may have got its weights only now
@@ -82,10 +86,22 @@ def _outputs(name: str, given: Any, x: Any, size: int) -> Any:
     for all_rows, again in zip(tree.flatten(outputs), tree.flatten(first), strict=True):
         if not np.allclose(all_rows[:size], again, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise ValueError(
-                f"precompute[{name!r}], the model '{model.name}', gives other outputs for the same "
-                "rows each time. Let it draw nothing at random in inference mode."
+                f"{what} gives other outputs for the same rows each time. Let it draw nothing at "
+                "random in inference mode."
             )
     return mapped(_single, outputs)
+
+
+def _check_one_batch(what: str, model: Any, x: Any) -> None:
+    """Run a model on a first batch. Raise an error unless it returns a row for each row of x."""
+    rows = len(tree.flatten(x)[0])
+    with named_in_errors(what, x=x):
+        outputs = model(x, training=False)
+    if any(leaf is None or tuple(leaf.shape)[:1] != (rows,) for leaf in tree.flatten(outputs)):
+        raise ValueError(
+            f"{what} returns {describe(outputs)} for {rows} rows. Its outputs need a row for each "
+            "row of x, as their first axis."
+        )
 
 
 def _entry(name: str, x: Any, entry: str) -> Any:

@@ -1,5 +1,7 @@
 """`MLData(precompute=)`: a frozen model runs once over the data, and trains as one in `forward`."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -142,6 +144,20 @@ class Noisy(keras.Model):
         return x + keras.random.normal(ops.shape(x), seed=self.seed)
 
 
+class Returning(keras.Model):
+    """A model that returns what a function makes of x."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+    def compute_output_spec(self, x):
+        return self.function(x)
+
+
 def batches():
     yield X, Y
 
@@ -149,6 +165,11 @@ def batches():
 def trainable():
     model = frozen()
     model.trainable = True
+    return model
+
+
+def untrained(model):
+    model.trainable = False
     return model
 
 
@@ -187,6 +208,26 @@ WRONG = {
         ValueError,
         "takes the entry 'words' of x, which has no entries",
     ),
+    "one number": (
+        lambda: {"precompute": {"e": Returning(ops.mean)}},
+        ValueError,
+        r"returns float32\[\] for 10 rows. Its outputs need a row for each row of x",
+    ),
+    "half of the rows": (
+        lambda: {"precompute": {"e": Returning(lambda x: x[::2])}},
+        ValueError,
+        r"returns float32\[5, 6\] for 10 rows",
+    ),
+    "nothing": (
+        lambda: {"precompute": {"e": Returning(lambda x: None)}},
+        ValueError,
+        "returns None for 10 rows",
+    ),
+    "an ensemble": (
+        lambda: {"precompute": {"e": untrained(ml.Ensemble(frozen(), 3))}},
+        ValueError,
+        r"returns float32\[3, 10, 3\] for 10 rows",
+    ),
     "no arrays": (
         lambda: {"precompute": {"e": encoder()}, "train": batches},
         TypeError,
@@ -200,6 +241,14 @@ def test_errors(kind):
     given, error, match = WRONG[kind]
     with pytest.raises(error, match=match):
         ml.MLData(**({"train": (X, Y)} | given())).part("train")
+
+
+def test_a_model_that_does_not_fit_x_is_named():
+    data = ml.MLData(train=(X[:, :4], Y), precompute={"e": encoder()})
+    with pytest.raises(ValueError, match="incompatible") as caught:
+        data.part("train")
+    note = "precompute['e'], the model '.*',. There x is float32\\[10, 4\\]"
+    assert re.search(note.replace("['e']", "\\['e'\\]"), "".join(caught.value.__notes__))
 
 
 def test_a_class_may_set_it():
