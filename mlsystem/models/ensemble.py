@@ -76,7 +76,7 @@ class Ensemble(MLModel):
         name: name of the ensemble.
 
     Raises:
-        TypeError: `net` is no Keras model or layer.
+        TypeError: `net` is no Keras model or layer, or has no `get_config` to copy it by.
         ValueError: `count` is no number from 1, or an optimizer does not work on each number alone.
     """
 
@@ -129,10 +129,11 @@ class Ensemble(MLModel):
         Returns:
             Outputs of shape `(members, batch, ...)`.
         """
-        if x.shape[0] != self.count:
+        if not getattr(x, "shape", ()) or x.shape[0] != self.count:
+            found = f"of shape {tuple(x.shape)}" if hasattr(x, "shape") else describe(x)
             raise ValueError(
-                f"'{self.name}' has {self.count} members, and `each` got inputs of shape "
-                f"{tuple(x.shape)}. The first axis must be {self.count}."
+                f"'{self.name}' has {self.count} members, and `each` got inputs {found}. "
+                f"Give one array. Its first axis must be {self.count}."
             )
         return self(x, training=training, own_inputs=True)
 

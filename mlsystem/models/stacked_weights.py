@@ -37,7 +37,13 @@ class Members:
         return model
 
     def __setitem__(self, index: int, model: Any) -> None:
-        index, given = self._index(index), _ordered(model)
+        index = self._index(index)
+        if not isinstance(model, keras.Layer):
+            raise TypeError(
+                f"members[{index}] of '{self.ensemble.name}' was set to {type(model).__name__}. "
+                "Give a model of the same architecture."
+            )
+        given = _ordered(model)
         shapes = [tuple(weight.shape) for weight in given]
         own = [tuple(stacked.shape[1:]) for stacked in self.ensemble.stacked]
         if shapes != own:
@@ -61,8 +67,11 @@ class Members:
                 f"'{self.ensemble.name}' has no weights yet. Call it, or `setup`, first."
             )
         _check_frozen(self.ensemble)
-        if isinstance(index, slice):
-            raise TypeError(f"members[{index}] got a slice. Give the index of one member.")
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(
+                f"members[{index!r}] is not the index of one member. Give a whole number from 0 "
+                f"to {len(self) - 1}."
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(
                 f"'{self.ensemble.name}' has {len(self)} members, and members[{index}] does not "
@@ -82,6 +91,20 @@ def check(net: Any, count: Any) -> None:
         )
     if not is_count(count):
         raise ValueError(f"Ensemble got count={count!r}; give the number of members, from 1.")
+    _check_copied(net)
+
+
+def _check_copied(net: Any) -> None:
+    """Raise an error for a network without a config, before any weight is half made."""
+    try:
+        net.get_config()
+    except NotImplementedError as error:
+        name = type(net).__name__
+        raise TypeError(
+            f"Ensemble copies its network for each member, and '{net.name}' cannot be copied: its "
+            f"class {name} needs a `get_config` with the arguments of {name}.__init__. Write one, "
+            "or build the network of Keras layers, with keras.Sequential or keras.Model."
+        ) from error
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:

@@ -58,6 +58,8 @@ def test_each_member_gets_its_own_inputs():
     close(outputs, [ops.convert_to_numpy(m(x)) for m, x in zip(ensemble.members, own, strict=True)])
     with pytest.raises(ValueError, match="3 members, and `each` got inputs of shape"):
         ensemble.each(own[:2])
+    with pytest.raises(ValueError, match=r"got inputs .* Its first axis must be 3"):
+        ensemble.each([X, 2 * X, -X])
 
 
 def test_members_draw_noise_of_their_own():
@@ -144,8 +146,6 @@ def test_a_member_of_another_architecture_is_refused():
         with pytest.raises(ValueError, match="Give a model of the same architecture"):
             ensemble.members[0] = other
     close(numbers(ensemble), before, 0)
-    with pytest.raises(TypeError, match="Give the index of one member"):
-        ensemble.members[:2]
 
 
 @pytest.mark.once
@@ -226,6 +226,50 @@ def test_what_cannot_be_an_ensemble():
             ml.Ensemble(net(), count)
     with pytest.raises(NotImplementedError, match="no loss"):
         ml.Ensemble(net(), 2).fit(X, Y, verbose=0)
+
+
+class Sized(keras.Model):
+    """A network whose argument has no config."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.dense = layers.Dense(len(size.items))
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.once
+def test_a_network_that_cannot_be_copied_is_refused():
+    class Size:
+        items = (1, 2)
+
+    with pytest.raises(TypeError, match="its class Sized needs a"):
+        ml.Ensemble(Sized(Size()), 2)
+    alone = net()  # Keras would raise the error again, for any model
+    alone.compile("sgd", "mse")
+    alone.fit(X, Y, verbose=0)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("index", ["0", 1.0, None, True, slice(2), (0, 1)])
+def test_an_index_of_another_type_is_refused(index):
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble.build((None, 3))
+    with pytest.raises(TypeError, match="is not the index of one member"):
+        ensemble.members[index]
+    with pytest.raises(TypeError, match="is not the index of one member"):
+        ensemble.members[index] = net()
+    assert ensemble.members[np.int64(1)].built
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("model", [None, "net", [np.ones(3)], Sized])
+def test_a_member_is_set_to_a_model_only(model):
+    ensemble = ml.Ensemble(net(), 3)
+    ensemble.build((None, 3))
+    with pytest.raises(TypeError, match=r"members\[0\] of '.*' was set to \w+. Give a model"):
+        ensemble.members[0] = model
 
 
 @pytest.mark.once
