@@ -17,6 +17,8 @@ def as_folder(given: Any, what: str) -> Path:
     """Return the path of the folder for a callback. Raise an error if it is not a folder."""
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{what} got the folder {given!r}; give its path.")
+    if not os.fspath(given):
+        raise ValueError(f"{what} got '' as its folder; give its path, or '.' for the present one.")
     folder = Path(given).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{what} got '{given}', which is a file; give a folder.")

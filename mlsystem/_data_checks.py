@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops, tree
 
@@ -12,6 +13,13 @@ def check_data(value: Any, what: str) -> None:
     if isinstance(value, type):
         name = value.__name__
         raise ValueError(f"{what} is the class {name}. Give an instance of it: {name}().")
+    if isinstance(value, keras.Model):
+        name = type(value).__name__
+        raise ValueError(
+            f"{what} is the model '{value.name}', a {name}. Give arrays or a data set."
+        )
+    if isinstance(value, keras.KerasTensor):
+        raise ValueError(f"{what} is a KerasTensor, a shape without numbers. Give arrays.")
     if isinstance(value, (int, float, complex)):
         raise ValueError(f"{what} is the number {value!r}. Give arrays or a data set.")
     is_structure = isinstance(value, (str, list, tuple, Mapping, np.ndarray))

@@ -37,7 +37,8 @@ def _is_of_user(*errors: BaseException | None) -> bool:
 
 
 def _without_command(words: Iterable[str]) -> int:
-    for wrong in set(words) - {"-h", "--help"}:
+    # The word that stands where a command belongs, rather than an option behind it.
+    for wrong in sorted(set(words) - {"-h", "--help"}, key=words.index)[:1]:
         raise Mistake(
             f"'{wrong}' is no command.{near(wrong, _KNOWN)} The commands: {', '.join(_KNOWN)}."
         )

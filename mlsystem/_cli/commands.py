@@ -44,13 +44,13 @@ def fit(
     if folder and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
         _weights(resume, "--resume")  # a folder that does not exist yet starts from scratch
     _check_file(save)
-    saved = checkpoint or resume
+    saved = resume if checkpoint is None else checkpoint
     system.fit(
         data,
         epochs=epochs,
         batch_size=batch_size,
         validation_data=options.data_of(validation_data, "--validation_data"),
-        callbacks=[Checkpoint(saved)] if saved else None,
+        callbacks=None if saved is None else [Checkpoint(saved)],
         resume=resume,
         max_time=max_time,
         fast_run=fast_run,
@@ -94,7 +94,12 @@ def report(system: Any, data: Any) -> Any:
 
 
 def export(
-    system: Any, data: Any, folder: str, *, format: str = "onnx", models: list[str] | None = None
+    system: Any,
+    data: Any,
+    folder: str,
+    *,
+    format: str = "onnx",
+    models: list[str] | str | None = None,
 ) -> str:
     """Export the models of a system for another runtime.
 
@@ -103,7 +108,7 @@ def export(
         data: the data.
         folder: folder to write to
         format: a format of MLSystem.export
-        models: names of models; by default all
+        models: name of a model, or [NAME,NAME]; by default all
     """
     system.export(folder, format=format, models=models)
     return f"wrote {folder}"

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mlsystem._checks import did_you_mean, nearest
 from mlsystem._cli import named
-from mlsystem._cli.mistake import Mistake, near
+from mlsystem._cli.mistake import Mistake
 from mlsystem.models.model import MLModel
 
 _MISSING = (
@@ -15,6 +16,7 @@ _MISSING = (
     "python -m pip install 'mlsystem[cli]'. `mlsystem doctor` needs nothing."
 )
 _SYSTEM = "file.py:NAME of a system, its class, or a function"
+_UNION = r"Does not validate against .*? Subtypes: \[(.*)\] Errors: .* Given value: (.*)$"
 _EXITS = ("-h", "--help", "--print_config")
 
 
@@ -45,9 +47,14 @@ def read(name: str, command: Callable[..., Any], words: list[str]) -> tuple[Any,
 
 
 def data_of(word: str | None, what: str) -> Any:
-    """Return the data that an option names, or None. A function is called."""
-    data: Any = None if word is None else named.find(word, what)
-    return data() if named.is_maker(data) else data
+    """Return the data that an option names, or None without the option. A function is called."""
+    if word is None:
+        return None
+    data: Any = named.find(word, what)
+    data = data() if named.is_maker(data) else data
+    if data is None:
+        raise Mistake(f"{what}: {word} is None, or returns None. Name arrays or a data set.")
+    return data
 
 
 def parser(name: str, command: Callable[..., Any]) -> Any:
@@ -80,10 +87,24 @@ def _short(message: str, made: Any) -> str:
     """Write the message of the parser in one line, with the nearest option to an unknown one."""
     line = re.sub(r"<class '(.*?)'>", r"\1", " ".join(message.split()))
     line = re.sub(r'^Parser key "(.*?)": ', r"--\1: ", line)  # name the flag, not the key
+    line = re.sub(_UNION, lambda found: _expected(found[1], found[2]), line)
+    line = re.sub("(arguments are required: )", r"\1--", line)  # those of commands are all options
     line += ". Write lines such as epochs: 2." if line.startswith("Unexpected config") else ""
     unknown = re.match(r"(?:unrecognized arguments: --|Option ')([^\s='\"]+)", line, re.IGNORECASE)
-    known = [option for action in made._actions for option in action.option_strings]
-    return f"{line}.{near('--' + unknown[1], known)}" if unknown else line
+    if unknown is None and line.startswith("unrecognized arguments: "):
+        return f"{line}. Every argument but the system needs its option, as --data gan.py:images."
+    if unknown is None:
+        return line
+    # Without the dashes, which make all options alike.
+    known = [option[2:] for action in made._actions for option in action.option_strings]
+    close = nearest(unknown[1], known)
+    return f"{line}.{did_you_mean(f'--{close}' if close else None)}"
+
+
+def _expected(types: str, value: str) -> str:
+    """Write in short that a value has none of several types. None is written as null in YAML."""
+    names = types.replace("NoneType", "null").split(", ")
+    return f"Expected {' or '.join(names)}. Got value: {value}"
 
 
 def _made(target: Callable[..., Any], made: Any, found: Any) -> Any:

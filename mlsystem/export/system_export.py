@@ -21,6 +21,8 @@ def export(
     learner: Learner, folder: Any, format: str, models: Any = None, check: bool = True
 ) -> dict[str, Any]:
     """Export the members of a system. See `MLSystem.export`."""
+    if not isinstance(check, bool):
+        raise ValueError(f"export got check={check!r}; give True or False.")
     wanted = formats.find(format)
     path = folders.checked(folder)
     chosen = _chosen(learner, models)

@@ -22,7 +22,7 @@ def find(place: Any) -> "Resume | None":
     """Return the newest checkpoint in a folder, or the named file. None if there is none yet."""
     if place is None:
         return None
-    if not isinstance(place, (str, os.PathLike)):
+    if not isinstance(place, (str, os.PathLike)) or not os.fspath(place):
         raise TypeError(
             f"fit got resume={place!r}; give the folder of a Checkpoint, or a file in it."
         )

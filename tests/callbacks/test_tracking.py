@@ -319,6 +319,9 @@ def test_what_is_refused(monkeypatch, tmp_path):
         (("tensorboard", "runs", 0), "every=0; give a number of batches from 1"),
         (("tensorboard", "runs", None, 3), "samples=3. Give a function"),
         (("tensorboard", __file__), "is a file; give a folder"),
+        (("tensorboard", ""), "got '' as its folder; give its path"),
+        ((Logger(), None, None, None, "yes"), "gradients='yes'; give True or False"),
+        ((Logger(), None, None, lambda noise: noise), "function without arguments"),
     ):
         with pytest.raises(ValueError, match=text):
             Log(*given)

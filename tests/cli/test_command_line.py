@@ -35,6 +35,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "gan.py").write_text(code)
     (tmp_path / "wrong.py").write_text("raise ValueError('mine')\n")
     (tmp_path / "untyped.py").write_text("def make(latent): return latent\n")
+    (tmp_path / "nothing.py").write_text("def data(): return None\n")
     (tmp_path / "broken.yaml").write_text("system: [")
     (tmp_path / "list.yaml").write_text("- system")
     (tmp_path / "number.yaml").write_text("system: 3")
@@ -45,7 +46,7 @@ def folder(tmp_path, monkeypatch):
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name in ("gan", "wrong", "untyped"):
+        if name in ("gan", "wrong", "untyped", "nothing"):
             del sys.modules[name]
 
 
@@ -98,6 +99,7 @@ def test_evaluate_prints_what_evaluate_returns(capsys):
 
 MISTAKES = [
     (["fitt"], "'fitt' is no command. Did you mean 'fit'?"),
+    (["fitt", *FIT[1:]], "'fitt' is no command. Did you mean 'fit'?"),
     (["fit"], "Name the system first"),
     (["fit", "gam.py:gan"], "no file 'gam.py'. Did you mean 'gan.py'?"),
     (["fit", "gan.py"], "Write file.py:NAME"),
@@ -109,6 +111,14 @@ MISTAKES = [
     ([*FIT, "--epochs", "two"], "--epochs: Expected a int. Got value: two"),
     ([*FIT, "--epochs", "-1"], "fit got epochs=-1"),
     (["fit", "gan.py:GAN", "--model.latnt", "2"], "Did you mean '--model.latent'?"),
+    (["fit", "gan.py:GAN", "--latent", "2"], "unrecognized arguments: --latent 2.\n"),
+    ([*FIT, "--max_time", "1h"], "--max_time: Expected float or null. Got value: 1h"),
+    ([*FIT, "--fast_run", "maybe"], "--fast_run: Expected bool or int. Got value: maybe"),
+    ([*FIT[:3], "nothing.py:data"], "--data: nothing.py:data is None, or returns None"),
+    ([*FIT, "--validation_data", "nothing.py:data"], "--validation_data: nothing.py:data is None"),
+    ([*FIT[:3], "gan.py:gan"], "of fit is the model 'gan"),
+    ([*FIT, "--checkpoint", ""], "got '' as its folder"),
+    ([*FIT, "--resume", ""], "got '' as its folder"),
     (["fit", "gan.py:GAN", "--model.latent", "x"], "--model.latent: Expected a int"),
     ([*FIT, "--set", "latent"], "Write PATH=VALUE"),
     ([*FIT, "--set", "latnt=3"], "GAN has no 'latnt'. Did you mean 'latent'?"),
@@ -135,7 +145,12 @@ MISTAKES = [
     (["fit", "--config", "number.yaml"], "mlsystem: "),
     (["fit", "--config", "unknown.yaml"], "'epoks' is not accepted. Did you mean '--epochs'?"),
     (["fit", "untyped.py:make", *FIT[2:]], "missing 1 required positional argument: 'latent'"),
-    (["export", *FIT[1:]], "arguments are required: folder"),
+    (["export", *FIT[1:]], "arguments are required: --folder"),
+    (["export", *FIT[1:], "out"], "unrecognized arguments: out. Every argument but the system"),
+    (
+        ["export", *FIT[1:], "--folder", "out", "--models", "generatr"],
+        "names 'generatr', which does not exist",
+    ),
     (["-v"], "'-v' is no command"),
     (["doctor", "--jsn"], "It takes --json only"),
 ]
@@ -145,7 +160,7 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_writes_nothing(words, says, folder, capfd):
     before = {path.name for path in folder.iterdir()} | {"__pycache__"}
     assert main(words) == 2
-    error = capfd.readouterr().err.strip()
+    error = capfd.readouterr().err
     assert error.startswith("mlsystem: ") and says in error, error
     assert "Traceback" not in error
     assert {path.name for path in folder.iterdir()} <= before

@@ -123,6 +123,8 @@ def test_a_file_with_other_numbers_is_refused_and_the_earlier_export_stays(plain
         ({"folder": "file/in"}, "file. is a file; give another folder"),
         ({"folder": "full"}, "a folder that holds other files. Give a new folder"),
         ({"folder": None}, "got the folder None; give its path"),
+        ({"folder": ""}, "got '' as its folder; give its path"),
+        ({"check": "no"}, "check='no'; give True or False"),
     ],
 )
 def test_wrong_arguments(plain, tmp_path, monkeypatch, arguments, message):

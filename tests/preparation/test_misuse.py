@@ -110,6 +110,11 @@ ERRORS = {
     ),
     "no return": (lambda: fit(Forgets()), "Forgets.forward returned None"),
     "file as data": (lambda: fit(alone(), "images.csv", None), "text, or objects: images.csv"),
+    "model as data": (
+        lambda: fit(alone(), alone(), None),
+        "`x` of fit is the model '.*', a MLModel",
+    ),
+    "symbol as data": (lambda: fit(alone(), keras.Input((3,)), None), "is a KerasTensor"),
     "words": (lambda: fit(alone(), ["one", "two"], None), "`x` of fit holds text"),
     "array of words": (lambda: fit(alone(), X, np.array([object()] * 4)), "`y` of fit holds text"),
     "None in x": (lambda: fit(alone(), [None]), "None in the place of arrays"),

@@ -543,6 +543,10 @@ def test_what_is_no_place_is_refused(tmp_path):
         ml.callbacks.Checkpoint(3)
     with pytest.raises(TypeError, match="resume=True"):
         System().fit(images(), resume=True)
+    with pytest.raises(TypeError, match="fit got resume=''; give the folder"):
+        System().fit(images(), resume="")
+    with pytest.raises(ValueError, match="got '' as its folder"):
+        ml.callbacks.Checkpoint("")
     with pytest.raises(ValueError, match="neither a folder nor a checkpoint"):
         System().fit(images(), resume=tmp_path / "absent.keras")
     spellings = [tmp_path / "other", tmp_path / "a" / ".." / "b", tmp_path / "b"]

@@ -1,6 +1,7 @@
 """`Log`: send a training run to an experiment tracker."""
 
 import importlib.util
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,7 @@ class Log(RunCallback):
         gradients: bool = False,
     ) -> None:
         super().__init__()
-        _check(every, samples)
+        _check(every, samples, gradients)
         self.target = choose(target, place)
         self.every, self.samples, self.gradients = every, samples, gradients
         # A checkpoint keeps this. It changes with each batch, so that it is always kept.
@@ -141,12 +142,14 @@ class Log(RunCallback):
         return run
 
 
-def _check(every: Any, samples: Any) -> None:
+def _check(every: Any, samples: Any, gradients: Any) -> None:
     if every is not None and not is_count(every):
         raise ValueError(
             f"Log got every={every!r}; give a number of batches from 1, or None for each epoch."
         )
-    if samples is not None and not callable(samples):
+    if not isinstance(gradients, bool):
+        raise ValueError(f"Log got gradients={gradients!r}; give True or False.")
+    if samples is not None and not _takes_nothing(samples):
         raise ValueError(
             f"Log got samples={samples!r}. Give a function without arguments that returns images, "
             "as `lambda: gan.generator(noise)`."
@@ -156,3 +159,14 @@ def _check(every: Any, samples: Any) -> None:
             "Log(samples=...) writes images with Pillow, which is not installed. Install it with "
             "`python -m pip install pillow`, or leave samples out."
         )
+
+
+def _takes_nothing(samples: Any) -> bool:
+    """Return whether something is a function that can be called without arguments."""
+    try:
+        inspect.signature(samples).bind()
+    except TypeError:
+        return False
+    except ValueError:  # a function of C has no signature
+        return True
+    return True
