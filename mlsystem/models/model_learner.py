@@ -41,7 +41,7 @@ class ModelLearner(Learner):
     # Before the first step -------------------------------------------------------------------
 
     def ensure_compiled(self) -> None:
-        """Compile a model that has no optimizer of its own yet."""
+        """Compile a model that has no optimizer of its own yet, and see what is frozen."""
         model, role = self.model, self.role
         self.role = replace(role, optimizer=None)
         if not model.compiled or model.optimizer is None:
@@ -49,6 +49,8 @@ class ModelLearner(Learner):
             self.role = replace(self.role, own=None)
         if self.call is not None and self.call.step == "test_step":
             self.role = replace(self.role, optimizer=role.optimizer)
+        elif self.is_ready:
+            self.retrain()
 
     def finish_build(self) -> None:
         """Build the optimizer, after the weights exist."""
@@ -56,6 +58,7 @@ class ModelLearner(Learner):
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         self.setup = Setup(self.model.weights, self.members())
+        self.compiled.trained = trained(self.setup.weights)
 
     def ready_optimizers(self) -> None:
         """Create the state of the optimizers, except for a model that a system trains."""

@@ -68,6 +68,32 @@ def fit(*events, frozen=(), **kwargs):
     return [number(layer.factor) for layer in net]
 
 
+def test_a_layer_is_thawed_between_setup_and_the_first_fit():
+    net = [Factor(), Factor()]
+    net[0].trainable = False
+    model = ml.MLModel(keras.Sequential(net), loss="mse", optimizer=keras.optimizers.SGD(RATE))
+    model.setup((ones(4), 3 * ones(4)))
+    net[0].trainable = True
+    model.fit(ones(4), 3 * ones(4), batch_size=4, verbose=0)
+    found = [number(layer.factor) for layer in net]
+    np.testing.assert_allclose(found, expected([(True, True)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [None, 2])
+def test_adapters_may_come_between_setup_and_the_first_fit(width):
+    net = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+    model = ml.MLModel(net, loss="mse", optimizer=keras.optimizers.SGD(RATE))
+    model.setup((np.ones((4, 3)), np.ones((4, 2))))
+    if width:
+        net.layers[0].enable_lora(width)
+    before = [np.array(weight) for weight in net.get_weights()]
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True)]
+    names = [weight.name for weight in net.weights]
+    moved = {name for name, moves in zip(names, changed, strict=True) if moves}
+    assert moved == ({"bias", "lora_kernel_b"} if width else {"bias", "kernel"})
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"run_eagerly": True}])
 def test_a_layer_is_frozen_and_thawed_in_mid_training(kwargs):
     both, first, second = (True, True), (True, False), (False, True)
