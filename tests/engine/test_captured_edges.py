@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -109,6 +110,18 @@ def test_batch_norm_of_any_rank(shape):
         return ml.MLModel(net, loss="mse", optimizer=keras.optimizers.SGD(0.1))
 
     agree(build, X, np.zeros((len(X), *shape[:-1], 2), "float32"))
+
+
+def test_a_step_that_failed_leaves_no_warning():
+    net = keras.Sequential([layers.Input((3,)), layers.Dense(1)])
+    model = ml.MLModel(net, loss="mse", optimizer="sgd")
+    good, bad = (np.ones((4, 3)), np.ones((4, 1))), (np.ones((4, 2)), np.ones((4, 1)))
+    with pytest.raises(ValueError, match="incompatible"):
+        model.fit((batch for batch in (good, bad)), shuffle=False, verbose=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(*good, batch_size=4, verbose=0)
+    assert not [each for each in caught if "runs eagerly" in str(each.message)]
 
 
 def test_many_kinds_of_batches_are_not_all_captured():

@@ -71,6 +71,7 @@ class CompiledStep:
         except TypeError as error:
             self._warn(str(error))
             return self.step(batch)
+        self.warnings.clear()  # of a step before, if that failed
         if kind not in self.programs:
             self.programs[kind] = self._program(batch, state, values, inputs)
         program = self.programs[kind]
