@@ -100,6 +100,7 @@ class Trainer(_keras.Hooks):
         """
         learner = self._mlsystem
         lightning_hints.check(learner)
+        adapters.check_trained(self)
         arguments = FitOptions(resume, validation_every, fast_run, overfit, max_time, on_device)
         given = bind(super().fit, x, y, *args, **kwargs)
         first_process.quiet(given.arguments)

@@ -38,7 +38,8 @@ def without_adapters(model: Any) -> Iterator[None]:
 
     Raises:
         TypeError: `model` is not a Keras model or layer.
-        ValueError: no layer of it has an adapter.
+        ValueError: no layer of it has an adapter. `fit` inside the context raises it too, because
+            it could not train the adapters.
     """
     layers = adapted(model)
     if not layers:
@@ -56,6 +57,18 @@ def adapted(model: Any) -> list[Any]:
     if not isinstance(model, keras.Layer):
         raise TypeError(f"ml.without_adapters got {model!r}. Give a Keras model or layer.")
     return [layer for layer in _keras.flat_layers(model) if getattr(layer, "lora_rank", None)]
+
+
+def check_trained(model: Any) -> None:
+    """Raise an error if `fit` would train a model whose adapters are off, and so never moved."""
+    for layer in adapted(model):
+        weights = [weight.name for weight in layer.trainable_weights]
+        if layer.built and not layer.lora_enabled and any("lora" in name for name in weights):
+            raise ValueError(
+                f"fit of '{model.name}' runs where the adapters of '{layer.name}' are off, so it "
+                "would not train them. Call fit outside of ml.without_adapters, or freeze the "
+                "adapters."
+            )
 
 
 @contextlib.contextmanager

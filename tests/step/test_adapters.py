@@ -188,3 +188,16 @@ def test_a_model_without_adapters_is_an_error():
         pass
     with pytest.raises(TypeError, match="got 3"), ml.without_adapters(3):
         pass
+
+
+def test_fit_inside_the_context_is_an_error():
+    system = Policy()
+    before = [numpy(weight) for weight in system.weights]
+    with (
+        ml.without_adapters(system.net),
+        pytest.raises(ValueError, match="where the adapters of"),
+    ):
+        system.fit(X, Y, verbose=0)
+    for old, weight in zip(before, system.weights, strict=True):
+        np.testing.assert_array_equal(old, numpy(weight))
+    system.fit(X, Y, verbose=0)
