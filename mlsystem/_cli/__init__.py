@@ -3,7 +3,7 @@
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlsystem._cli import commands, doctor
@@ -36,9 +36,9 @@ def _is_of_user(*errors: BaseException | None) -> bool:
     return any(not file.startswith(libraries) and "-packages" not in file for file in files)
 
 
-def _without_command(words: Iterable[str]) -> int:
+def _without_command(words: Sequence[str]) -> int:
     # The word that stands where a command belongs, rather than an option behind it.
-    if wrong := next((word for word in words if word not in ("-h", "--help")), None):
+    for wrong in sorted(set(words) - {"-h", "--help"}, key=words.index)[:1]:
         raise Mistake(
             f"'{wrong}' is no command.{near(wrong, _KNOWN)} The commands: {', '.join(_KNOWN)}."
         )
