@@ -38,7 +38,8 @@ def _is_of_user(*errors: BaseException | None) -> bool:
 
 def _without_command(words: Sequence[str]) -> int:
     # The word that stands where a command belongs, rather than an option behind it.
-    for wrong in sorted(set(words) - {"-h", "--help"}, key=words.index)[:1]:
+    wrong = next((word for word in words if word not in ("-h", "--help")), None)
+    if wrong is not None:
         raise Mistake(
             f"'{wrong}' is no command.{near(wrong, _KNOWN)} The commands: {', '.join(_KNOWN)}."
         )
