@@ -1,7 +1,6 @@
 """`compile(steps_per_execution="auto")`: steps on any data run in groups, which change no bit."""
 
 import functools
-import importlib
 
 import keras
 import numpy as np
@@ -12,18 +11,17 @@ from toys import Drawing, Pair, ones
 import mlsystem as ml
 from mlsystem.data import stacked_batches
 from mlsystem.data.stacked_batches import StackedBatches, window_size
+from mlsystem.engine import group_growth
 
 BACKEND = keras.backend.backend()
-GROUPS = {"jax": "jax.looped_step", "tensorflow": "tensorflow.grouped_iterator"}
+GROUPS = ("jax", "tensorflow")
 in_groups = pytest.mark.skipif(BACKEND not in GROUPS, reason="torch takes one step at a time")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="one program holds all steps on jax")
 
 
 @pytest.fixture(autouse=True)
 def _groups_grow_on_a_slow_machine(monkeypatch):
-    if BACKEND in GROUPS:
-        module = importlib.import_module(f"mlsystem.engine.{GROUPS[BACKEND]}")
-        monkeypatch.setattr(module, "LONG", 60.0)
+    monkeypatch.setattr(group_growth, "LONG", 60.0)
 
 
 def noisy(x):

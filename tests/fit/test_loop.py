@@ -1,7 +1,6 @@
 """Steps on arrays run in groups, as one program. How they are grouped changes no bit."""
 
 import functools
-import importlib
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from toys import Drawing, TinyGAN
 import mlsystem as ml
 from mlsystem.callbacks.batch_callback import BatchCallback
 from mlsystem.data.indexed_batches import IndexedBatches, window_size
+from mlsystem.engine import group_growth
 from mlsystem.fit import loop
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="the loop needs jax so far")
@@ -56,9 +56,7 @@ def result(system, *callbacks, rows=ROWS, **given):
 
 @pytest.fixture(autouse=True)
 def _groups_grow_on_a_slow_machine(monkeypatch):
-    if keras.backend.backend() == "jax":
-        looped_step = importlib.import_module("mlsystem.engine.jax.looped_step")
-        monkeypatch.setattr(looped_step, "LONG", 60.0)
+    monkeypatch.setattr(group_growth, "LONG", 60.0)
 
 
 @functools.cache

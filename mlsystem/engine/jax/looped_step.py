@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from mlsystem.engine.group_growth import GroupGrowth
+
 MOST_BYTES = 10**9  # arrays up to this size are kept on an accelerator
 MOST_PRODUCTS = 5 * 10**7  # multiplications of a step on a CPU; longer steps were slower in a loop
-LONG = 0.02  # seconds from which on a group of steps is long enough
 
 Program = Callable[..., Any]
 
@@ -33,8 +34,7 @@ class LoopedStep:
         self.steps = steps
         self.programs: dict[Any, Program | None] = {}
         self.names: dict[Any, list[list[str]]] = {}  # of the logs, for each kind of step
-        self.most = 1  # the number of steps of a group, which grows while groups are short
-        self.is_new = True
+        self.growth = GroupGrowth()
 
     def __call__(self, values: list[Any], batches: Any, kinds: Sequence[int]) -> Any:
         """Run the next batches, each with a kind of step. Return the logs and the values."""
@@ -67,18 +67,15 @@ class LoopedStep:
         """Return the most batches of the next group: more if one of the longest was short."""
         if not any(self.programs.values()):
             return 1
-        if count == self.most and not self.is_new:
-            jax.block_until_ready(logs)  # type: ignore[no-untyped-call]
-            self.most *= 1 + (time.perf_counter() - start < LONG)
-        self.is_new = False
-        return self.most
+        self.growth.see(count, lambda: _seconds(start, logs))
+        return self.growth.most
 
     def prepare(self, values: list[Any], batches: Any) -> None:
         """Make the program for the shapes of some batches, from one trace of each kind of step."""
         shapes = _shapes(batches)
         if shapes in self.programs:
             return
-        self.is_new, self.programs[shapes] = True, None
+        self.growth.is_new, self.programs[shapes] = True, None
         if batches.size > 1:
             traces = [step.trace(values, batches.peek()) for step in self.steps]
             is_wanted = batches.insists or jax.default_backend() != "cpu"
@@ -86,6 +83,12 @@ class LoopedStep:
             if fits and (is_wanted or all(_is_light(trace.jaxpr.jaxpr) for trace in traces)):
                 self.programs[shapes] = jax.jit(_looped(traces), donate_argnums=0)
                 self.names[shapes] = [list(trace.out_info[0]) for trace in traces[1:] and traces]
+
+
+def _seconds(start: float, logs: Any) -> float:
+    """Return the time since a start, once the logs have their numbers."""
+    jax.block_until_ready(logs)  # type: ignore[no-untyped-call]
+    return time.perf_counter() - start
 
 
 def _shapes(batches: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
+from mlsystem.engine.group_growth import GroupGrowth
+
 MOST = 128
-LONG = 0.02  # seconds from which on a group of steps is long enough
 
 
 class GroupedIterator:
@@ -16,7 +17,6 @@ class GroupedIterator:
 
     Attributes:
         group: the number of batches of the next step.
-        most: the largest number of batches that are worth it in one group.
         missing: how many batches the data lacked for the last group.
 
     Args:
@@ -25,9 +25,9 @@ class GroupedIterator:
 
     def __init__(self, dataset: Any) -> None:
         self.iterator = iter(dataset)
-        self.group = self.most = 1
+        self.group = 1
         self.missing = 0
-        self.is_new = True
+        self.growth = GroupGrowth()
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -40,11 +40,14 @@ class GroupedIterator:
         """Return how many of the next batches may form a group. 1 if they are read in Python."""
         return MOST if isinstance(self.iterator, tf.data.Iterator) else 1
 
-    def see(self, seconds: float) -> None:
-        """Let the next group be longer, if one of the longest so far was short."""
-        if self.group == self.most and not self.is_new:
-            self.most *= 1 + (seconds < LONG)
-        self.is_new = False
+    @property
+    def most(self) -> int:
+        """The largest number of batches that are worth it in one group."""
+        return self.growth.most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self.growth.most = most
 
 
 class Steps:
@@ -108,7 +111,7 @@ class GroupedFunction:
         finally:
             system.steps_per_execution = before
         batches.missing = batches.group - int(self.steps.taken.numpy())
-        batches.see(time.perf_counter() - start)
+        batches.growth.see(batches.group, lambda: time.perf_counter() - start)
         return logs
 
     def _made(self) -> tuple[Callable[..., Any], Steps]:
