@@ -47,7 +47,7 @@ def _set(system: Any, text: str) -> None:
             owner[int(last)] = new
         else:
             setattr(owner, last, new)
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise Mistake(f"--set {path} cannot be set: {error}") from error
 
 
