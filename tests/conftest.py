@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from alone import hide
-from quick import compile_quickly
+from quick import collect_rarely, compile_quickly
 
 pytest.register_assert_rewrite("compared")  # whose assertions then say what they compare
 # `benchmarks` lies beside `tests`. Last, so that `mlsystem` is the one that is installed.
@@ -91,6 +91,7 @@ def same_start():
     """Each test starts from the same names and seeds, whichever tests ran before it."""
     import keras
 
+    collect_rarely()
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
