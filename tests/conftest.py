@@ -15,8 +15,8 @@ pytest.register_assert_rewrite("compared")  # whose assertions then say what the
 # `benchmarks` lies beside `tests`. Last, so that `mlsystem` is the one that is installed.
 sys.path.append(str(Path(__file__).parents[1]))
 BACKENDS = ("jax", "torch", "tensorflow")
-# Where tests marked `once` run. Half of them run on torch, which compiles fastest.
-TURNS = ("torch", "jax", "torch", "tensorflow")
+# Where tests marked `once` run. Two thirds of them run on torch, which compiles fastest.
+TURNS = ("torch", "jax", "torch", "torch", "tensorflow", "torch")
 # Numbers are compared to six digits, and a GPU multiplies with three unless it is told otherwise.
 ON = {
     "cpu": {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
@@ -68,14 +68,17 @@ def pytest_collection_modifyitems(config, items):
 
 
 def turn(item):
-    """The backend of a test marked `once`; None for a test of every backend.
+    """The backend of a test marked `once` or `spread`; None for a test of every backend.
 
-    It follows from the test's name alone. A test that is also marked `each_backend` runs on each,
-    and one that chooses its backends by `skipif` keeps them.
+    That of `once` follows from the test's name alone. `spread` deals the cases of a test out to the
+    backends in turn. A test that is also marked `each_backend` runs on each, and one that chooses
+    its backends by `skipif` keeps them.
     """
     marks = {mark.name for mark in item.iter_markers()}
-    if "once" not in marks or marks & {"each_backend", "skipif"}:
+    if not marks & {"once", "spread"} or marks & {"each_backend", "skipif"}:
         return None
+    if "spread" in marks:
+        return BACKENDS[sum(item.callspec.indices.values()) % len(BACKENDS)]
     name = f"{item.path.name}::{item.name}"
     return TURNS[zlib.crc32(name.encode()) % len(TURNS)]
 

@@ -231,7 +231,6 @@ def test_an_imported_keras_stays(nobody_has_chosen, monkeypatch):
     assert "KERAS_BACKEND" not in os.environ
 
 
-@pytest.mark.each_backend
 def test_the_choice_is_made_before_keras_is_imported(tmp_path):
     installed = keras.backend.backend()
     code = f"""

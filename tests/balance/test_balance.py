@@ -302,7 +302,8 @@ def test_a_balance_is_no_model_and_a_rehearsal_leaves_it(kind):
 
 
 @each
-@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.once)])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.spread
 def test_training_that_goes_on_from_a_file_equals_one_that_was_not_stopped(kind, whole, tmp_path):
     pair = Balanced(kinds()[kind]())
     fit(pair, 2)
@@ -350,6 +351,7 @@ def test_a_balance_set_on_the_system_is_saved_with_it(kind, tmp_path):
 
 
 @each
+@pytest.mark.spread
 def test_a_condition_shuts_the_balance_out_too(kind):
     class Shut(Pair):
         def train_step(self, data):
@@ -414,6 +416,7 @@ def test_a_loss_that_is_not_finite_teaches_nothing(kind):
 
 
 @each
+@pytest.mark.spread
 def test_losses_of_float16_are_balanced_unscaled(kind):
     class Half(ml.MLSystem):
         def __init__(self, dtype):

@@ -143,7 +143,7 @@ def test_training_goes_on_after_an_interruption(tmp_path):
         ({"monitor": "val_loss"}, 2),
     ],
 )
-@pytest.mark.each_backend
+@pytest.mark.spread
 def test_early_stopping_restores_the_best_weights(given, epochs):
     gan = TinyGAN()
     history = train(gan, kc.EarlyStopping(**given, restore_best_weights=True), epochs=4)
@@ -228,7 +228,7 @@ def test_training_ends_when_any_loss_is_no_number(system, value, spoiled, ends):
 @pytest.mark.parametrize(
     "names", [("generator",), ("discriminator",), ("generator", "discriminator")], ids=str
 )
-@pytest.mark.each_backend
+@pytest.mark.spread
 def test_averages_are_evaluated(names, tmp_path):
     gan = averaging(*names)
     save = kc.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)

@@ -83,6 +83,7 @@ def notebook(monkeypatch):
 
 
 @pytest.mark.parametrize("given", [{}, {"validation_every": 3}], ids=str)
+@pytest.mark.once
 def test_training_is_the_same_to_the_bit(given, tmp_path, terminal, always):
     expected = ended(**given)
     path = tmp_path / "samples.png"

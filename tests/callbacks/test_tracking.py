@@ -50,6 +50,7 @@ def losses(first, last):
     return np.mean([-np.prod(after(batch)) for batch in range(first, last)])
 
 
+@pytest.mark.once
 def test_training_is_the_same_to_the_bit(tmp_path):
     expected = ended(epochs=2)
     folder = tmp_path / "gan"

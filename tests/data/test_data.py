@@ -74,6 +74,7 @@ def close(got, expected):
 
 @learners
 @pytest.mark.parametrize("kind, given", KINDS)
+@pytest.mark.spread
 def test_data_sets_train_and_validate_as_arrays_do(learner, kind, given):
     close(trained(learner, kind(X, Y), **given), from_arrays(learner))
     steps = {"validation_steps": BATCHES} if given else {}
@@ -145,6 +146,7 @@ class Centred(ml.MLSystem):
 
 @pytest.mark.parametrize("learner", [Centre, Centred])
 @pytest.mark.parametrize("kind, given", KINDS)
+@pytest.mark.spread
 def test_data_sets_without_targets(learner, kind, given):
     histories = []
     for data, more in [(X, {"batch_size": SIZE}), (kind(X), given)]:
@@ -168,6 +170,7 @@ def once(n=5):
 @unsized
 @learners
 @pytest.mark.parametrize("built", [False, True])
+@pytest.mark.spread
 def test_a_generator_that_ends_trains_on_all_its_batches(learner, built):
     model = learner()
     if built:
@@ -204,6 +207,7 @@ def test_a_generator_that_ends_is_evaluated_and_predicted_whole(learner):
 
 @learners
 @pytest.mark.parametrize("data", [(X, Y), Sequence(X, Y), "generator"], ids=type)
+@pytest.mark.spread
 def test_setup_reads_one_batch_and_trains_nothing(learner, data):
     model = learner()
     assert model.setup(generator(X, Y) if data == "generator" else data) is model

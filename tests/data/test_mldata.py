@@ -256,6 +256,7 @@ TRANSFORMS = {
 
 @host_and_device
 @pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.spread
 def test_a_transform_takes_and_returns_what_it_names(kind, on_device):
     expected, whole = from_arrays(kind), (X, Y, WEIGHT)
     given = {"batch_size": 4, "transform": TRANSFORMS[kind][0], "transform_on_device": on_device}

@@ -333,6 +333,7 @@ def by_hand(batches, every):
 
 @both
 @pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.spread
 def test_norms_and_ratios_are_logged_as_worked_out_by_hand(eagerly, every, tmp_path):
     gan = TinyGAN()
     gan.compile(run_eagerly=eagerly)

@@ -21,6 +21,7 @@ def killed(index, folder, dropout=0.0):
     assert [path.name for path in folder.glob("step-*")] == ["step-0000000006.weights.h5"]
 
 
+@pytest.mark.once
 def test_one_process_goes_on_without_the_other(tmp_path):
     killed(0, tmp_path / "run")
     weights, losses = resumable.train(tmp_path / "whole")

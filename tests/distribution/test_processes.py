@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import systems_apart as apart
 from event_files import events
-from optional import needs
+from optional import needs, ship_only
 from processes import run, started
 
 # Torch compiles fastest. The others train what an engine decides.
@@ -139,7 +139,10 @@ def test_one_process_does_not_wait_for_ever():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="one process has one device")
-@pytest.mark.parametrize("name, sharded", [("wgan_gp", ""), ("nested", "vae/decoder")])
+@pytest.mark.parametrize(
+    "name, sharded",
+    [pytest.param("wgan_gp", "", marks=ship_only), ("nested", "vae/decoder")],
+)
 def test_one_process_trains_on_four_devices(tmp_path, name, sharded):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     run("systems_apart.py", tmp_path, name, count=1, XLA_FLAGS=flags, SHARDED=sharded)

@@ -197,6 +197,7 @@ def set_route(system, batch):
 
 
 @pytest.mark.parametrize("act", [set_rate, set_weight, set_route])
+@pytest.mark.spread
 def test_what_callbacks_assign_holds_from_the_next_batch(act):
     def build():
         ROUTE.assign(1.0)

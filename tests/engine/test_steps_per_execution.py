@@ -77,6 +77,7 @@ def close(got, expected):
 
 @pytest.mark.parametrize("steps", SEVERAL)
 @pytest.mark.parametrize("build", [Noisy, Two])
+@pytest.mark.spread
 def test_training_is_the_same(build, steps):
     one, expected, _ = one_at_a_time(build)
     model, history, _ = trained(build, steps)
@@ -91,6 +92,7 @@ def test_training_is_the_same(build, steps):
 
 
 @pytest.mark.parametrize("steps", SEVERAL)
+@pytest.mark.spread
 def test_callbacks_are_told_the_steps_that_were_taken(steps):
     _, history, told = trained(Pair, steps, epochs=1)
     begins = list(range(0, 10, steps))

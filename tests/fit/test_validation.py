@@ -253,7 +253,7 @@ def run(kind, *callbacks, **given):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-@pytest.mark.each_backend
+@pytest.mark.spread
 def test_training_does_not_feel_a_validation(kind):
     watches = [Watch(), Watch()] if kind in ("system", "eager") else []
     plain = run(kind, *watches[:1])

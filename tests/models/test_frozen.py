@@ -58,6 +58,7 @@ def set_generator(gan, trainable):
     ],
     ids=["own", "table", "phases"],
 )
+@pytest.mark.spread
 def test_a_callback_freezes_and_thaws(given):
     gan = momentum(**given)
     history = fit(gan, 6, at({2: False, 4: True}, lambda on: set_generator(gan, on)))

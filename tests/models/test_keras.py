@@ -115,11 +115,9 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize(
-    "build",
-    [functional, pytest.param(subclass, marks=pytest.mark.once)],  # the same step
-)
+@pytest.mark.parametrize("build", [functional, subclass])
 @pytest.mark.parametrize("given", FITS.values(), ids=FITS)
+@pytest.mark.spread
 def test_fit(build, given):
     compiled = {n: v for n, v in given.items() if "metrics" in n}
     fitted = {n: v for n, v in given.items() if n not in compiled}
@@ -162,18 +160,9 @@ COMPILED = {
 }
 
 
-# Keras computes these alike on every backend.
-ARITHMETIC = {"decay, clipping, schedule", "loss object", "loss function"}
-
-
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # Keras' own
-@pytest.mark.parametrize(
-    "given",
-    [
-        pytest.param(given, id=name, marks=[pytest.mark.once] * (name in ARITHMETIC))
-        for name, given in COMPILED.items()
-    ],
-)
+@pytest.mark.parametrize("given", COMPILED.values(), ids=COMPILED)
+@pytest.mark.spread
 def test_compile(given):
     def build(base):
         made = {n: v() if callable(v) and n != "hidden" else v for n, v in given.items()}

@@ -127,24 +127,14 @@ def test_every_optimizer_of_keras_is_here():
     assert found - wrappers == set(KNOWN)
 
 
-# What Keras computes from a gradient is one source. Engines meet the options that keep state of
-# their own beside the weights or scale the loss.
-STEPPED = {"accumulation", "average", "scaled", "scaling", "several"}
-
-
-@pytest.mark.once
-@pytest.mark.parametrize(
-    "optimizers",
-    [
-        pytest.param(two, id=name, marks=[pytest.mark.each_backend] * (name in STEPPED))
-        for name, two in MADE.items()
-    ],
-)
+@pytest.mark.parametrize("optimizers", MADE.values(), ids=MADE)
+@pytest.mark.spread
 def test_models_of_a_system_learn_as_each_does_alone(optimizers):
     agree(two(optimizers), optimizers)
 
 
 @pytest.mark.parametrize("name", ["accumulation", "average", "scaling"])
+@pytest.mark.spread
 def test_models_learn_as_each_does_alone_when_run_eagerly(name):
     agree(two(MADE[name], run_eagerly=True), MADE[name])
 

@@ -384,6 +384,7 @@ def same(one, other):
     return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
+@pytest.mark.once
 def test_looking_changes_nothing():
     data = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 

@@ -386,7 +386,7 @@ def unchanged(before):
 
 @pytest.mark.parametrize("phases", [None, ["brush", "critic"]])
 @pytest.mark.parametrize("entry", ["fit", "train_on_batch", "evaluate"])
-@pytest.mark.each_backend
+@pytest.mark.spread
 def test_nothing_is_half_updated(phases, entry):
     """The second model's loss is bad from the second call of `fit` on."""
     bad = []

@@ -71,6 +71,7 @@ COMPILED_AND_EAGER = [
     ],
     ids=["start", "end", "all three", "when", "when a term"],
 )
+@pytest.mark.spread
 def test_models_are_updated_on_their_batches(given, is_due, eager):
     after, _, gan = trained(eager=eager, **given)
     expected = np.array(worked(8, is_due))

@@ -122,6 +122,7 @@ class Sets(keras.callbacks.Callback):
 
 @both
 @pytest.mark.parametrize("where", ["routing", "loss_weights", "nested"])
+@pytest.mark.spread
 def test_a_variable_counts_as_it_is_assigned(eagerly, where):
     weight, pair = keras.Variable(7.0), Pair()
     system, given = pair, {}

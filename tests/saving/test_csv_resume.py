@@ -35,6 +35,7 @@ def broken(folder, stop, **given):
 
 @pytest.mark.parametrize("given", [{}, {"separator": "\t", "append": True}])
 @pytest.mark.parametrize("stop", [3, 7, 13])  # no row, one too many, one that stays
+@pytest.mark.spread
 def test_the_file_is_that_of_an_unbroken_run(given, stop, tmp_path):
     every = 2 if stop == 3 else 4
     whole = run(tmp_path / "whole", every=every, **given)

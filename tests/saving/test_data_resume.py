@@ -81,6 +81,7 @@ def run(folder, stop=None, on_device=False, every=1, **given):
 @pytest.mark.parametrize(
     "given", [{"validation_every": 2}, {}, {"steps_per_epoch": 2}], ids=["every", "epoch", "steps"]
 )
+@pytest.mark.spread
 def test_a_run_that_was_broken_off_ends_as_one_that_was_not(given, on_device, tmp_path):
     whole = run(tmp_path / "whole", on_device=on_device, **given)
     for every, stops in ((1, (5, 2)), ("epoch", (4,))):

@@ -34,6 +34,7 @@ def numpy(value):
     "kind, quantized",
     [*((kind, False) for kind in KINDS), *((kind, True) for kind in KINDS if kind != "conv")],
 )
+@pytest.mark.spread
 def test_inside_a_layer_computes_what_it_did_before_its_adapter(kind, quantized):
     make, x = KINDS[kind]
     layer = make()
@@ -108,6 +109,7 @@ X, Y = FLOATS[:, 0], np.ones((8, 3), "float32")
 
 
 @pytest.mark.parametrize("quantized, eager", [(False, False), (True, False), (False, True)])
+@pytest.mark.spread
 def test_training_equals_training_with_a_second_copy(quantized, eager):
     weights = []
     for cls in (Policy, TwoCopies):

@@ -83,6 +83,7 @@ def directions(shape, count=2):
 
 
 @pytest.mark.parametrize("kind", list(nets()))
+@pytest.mark.spread
 def test_routed_gradients_equal_finite_differences(kind):
     x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
     system = Twins(nets()[kind]).setup(x)
@@ -97,6 +98,7 @@ def test_routed_gradients_equal_finite_differences(kind):
 
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize("kind", ["recurrent", "convolution"])
+@pytest.mark.spread
 def test_the_compiled_step_applies_the_same_gradients(kind, eagerly):
     x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
     system = Twins(nets()[kind])

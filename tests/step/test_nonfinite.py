@@ -18,6 +18,7 @@ COMPILED_AND_EAGER = [
 
 @pytest.mark.parametrize("eager", COMPILED_AND_EAGER)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.spread
 def test_a_skipped_update_leaves_everything_as_it_was(optimizer, eager):
     system, logs, said = trained((2, 3), optimizer, eager=eager)
     spared, expected, silent = trained((2, 3), optimizer, drop=True, eager=eager)

@@ -82,6 +82,7 @@ OPTIMIZERS = {
 
 @each
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.spread
 def test_all_state_is_that_without_the_batch(optimizer, eager):
     system, logs, said = fit(OPTIMIZERS[optimizer](), [1, np.nan, 3], eager)
     spared, expected, _ = fit(OPTIMIZERS[optimizer](), [1, 3], eager)

@@ -55,6 +55,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.spread
 def test_what_is_not_reached_does_not_decay(optimizer):
     # Decayed by 0.1 * 0.5, and then moved by the learning rate, as by the first step of Adam.
     system = Alone(OPTIMIZERS[optimizer]())

@@ -109,6 +109,7 @@ def assert_undisturbed(make, tune):
     assert_same(values, same_values)
 
 
+@pytest.mark.once
 def test_training_goes_on_as_without_a_sweep():
     def tune(system, data):
         found = ml.tune.learning_rate(system, data, steps=10)
