@@ -28,6 +28,7 @@ class EnsembleLearner(ModelLearner):
     inputs: Any = None  # shapes and dtypes of the inputs of one member
     frozen: Any = None  # whether each weight of the network was, when the members were made
     member_loss: Any = None
+    count: int = 0
     is_batch_first: bool = False  # while Keras' `predict` joins batches along the first axis
 
     @cached_property
@@ -94,9 +95,8 @@ class Ensemble(MLModel):
         stacked_weights.check(net, count)
         kwargs.setdefault("dtype", net.dtype_policy)
         super().__init__(optimizer=optimizer, name=name, **kwargs)
-        self.count = count
         self.stacked: list[Any] = []
-        self._mlsystem.net = net
+        self._mlsystem.net, self._mlsystem.count = net, count
         self._mlsystem.member_loss = _as_loss(keras.losses.get(loss))
 
     def build(self, input_shape: Any) -> None:
@@ -178,6 +178,11 @@ class Ensemble(MLModel):
         finally:
             self._mlsystem.is_batch_first = False
         return tree.map_structure(lambda one: np.swapaxes(one, 0, 1), outputs)
+
+    @property
+    def count(self) -> int:
+        """The number of members."""
+        return self._mlsystem.count
 
     @property
     def members(self) -> Members:

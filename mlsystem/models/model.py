@@ -22,6 +22,7 @@ from mlsystem.models.model_attributes import GROUPS, KINDS, Attached, ModelAttri
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.models.model_saving import ModelSaving
 from mlsystem.optimizers.creation import make
+from mlsystem.optimizers.system_optimizer import ByModel
 from mlsystem.plot.picture import Picture
 from mlsystem.plot.picture import system as draw_system
 from mlsystem.preparation import recompilation, setup
@@ -297,7 +298,7 @@ class MLModel(ModelAttributes, TrainStep, ModelSaving, Trainer, Attached):
     @property
     def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of the model, by its key."""
-        return {} if self.optimizer is None else {self.key: self.optimizer}
+        return ByModel({} if self.optimizer is None else {self.key: self.optimizer})
 
     def compute_loss(
         self,

@@ -112,8 +112,8 @@ class SystemLearner(SystemBase, ModelLearner):
     def optimizers(self) -> Mapping[str, Any]:
         """The optimizer of each trained model."""
         optimizer = vars(self.model).get("optimizer")
-        found: Mapping[str, Any] = {} if optimizer is None else optimizer.by_model
-        return found
+        none: Mapping[str, Any] = system_optimizer.ByModel()
+        return none if optimizer is None else optimizer.by_model
 
     # Known until the next configuration ------------------------------------------------------
 

@@ -11,6 +11,15 @@ from keras import ops
 from mlsystem import _keras
 
 
+class ByModel(dict[str, Any]):
+    """Optimizers by model. A name without one raises an error that lists the names."""
+
+    def __missing__(self, name: str) -> Any:
+        """Raise the error."""
+        known = ", ".join(map(repr, self)) or "none before `setup` or the first `fit`"
+        raise KeyError(f"There is no optimizer of {name!r}. There are those of {known}.")
+
+
 @keras.saving.register_keras_serializable("mlsystem")
 class SystemOptimizer(keras.optimizers.Optimizer):
     """The optimizers of a system, as Keras' trainer and callbacks see them.
@@ -35,7 +44,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def __init__(self, optimizers: Mapping[str, Any], name: str = "system_optimizer") -> None:
         super().__init__(learning_rate=0.0, name=name)
         # No dict or list: Keras would search it for more objects to save.
-        self.by_model: Mapping[str, Any] = MappingProxyType(dict(optimizers))
+        self.by_model: Mapping[str, Any] = MappingProxyType(ByModel(optimizers))
         self._ratios = [1.0] * len(optimizers)
         self.built = True
 
@@ -91,7 +100,7 @@ class SystemOptimizer(keras.optimizers.Optimizer):
     def take(self, optimizers: Mapping[str, Any]) -> None:
         """Replace the optimizers, for example when a model is unfrozen."""
         ratios = dict(zip(self.by_model, self._ratios, strict=True))
-        self.by_model = MappingProxyType(dict(optimizers))
+        self.by_model = MappingProxyType(ByModel(optimizers))
         self._ratios = [ratios.get(name, 1.0) for name in optimizers]
 
     def count_batch(self) -> None:

@@ -307,3 +307,11 @@ def test_a_member_that_does_not_exist_is_named(index):
     ensemble.build((None, 3))
     with pytest.raises(IndexError, match=f"has 3 members, and members.{index}. does not exist"):
         ensemble.members[index]
+
+
+@pytest.mark.once
+def test_the_number_of_members_is_fixed():
+    ensemble = ml.Ensemble(layers.Dense(1), 3)
+    with pytest.raises(AttributeError, match="count"):
+        ensemble.count = 5
+    assert ensemble.count == 3 == len(ensemble.members)

@@ -381,3 +381,15 @@ def test_a_step_of_ones_own_may_need_what_training_makes_first():
     system = Bank()
     filled = keras.callbacks.LambdaCallback(on_train_begin=fill)
     system.fit(X, validation_data=(X,), verbose=0, callbacks=[filled])
+
+
+def test_an_optimizer_that_does_not_exist_is_named():
+    gan = TinyGAN()
+    with pytest.raises(KeyError, match=r"'net'. There are those of none before `setup`"):
+        gan.optimizers["net"]
+    gan.setup(X)
+    with pytest.raises(KeyError, match=r"'net'. There are those of 'generator', 'discriminator'"):
+        gan.optimizers["net"]
+    with pytest.raises(KeyError, match=r"no optimizer of 'generator'.*'net'"):
+        alone(optimizer="sgd").setup((X, X)).optimizers["generator"]
+    assert gan.optimizers.get("net") is None and "net" not in gan.optimizers
