@@ -40,13 +40,17 @@ class StackedBatches:
         self.arrays: Any = None
         self.ahead: list[Any] = []  # the batches of the present group that have not run
         self.missing = 0  # how many batches the data lacked for the group
+        self.error: Exception | None = None  # raised once the batches before it have run
 
     def __iter__(self) -> "StackedBatches":
         return self
 
     def __next__(self) -> Any:
         """Return the next batch, as Keras does."""
-        return self.ahead.pop(0) if self.ahead else next(self.batches)
+        self._draw(1)
+        if not self.ahead:
+            raise StopIteration
+        return self.ahead.pop(0)
 
     def peek(self) -> Any:
         """Return the next batch and stay before it. None at the end of the data."""
@@ -92,7 +96,13 @@ class StackedBatches:
         return list(takewhile(lambda batch: _shapes(batch) == shapes, self.ahead))
 
     def _draw(self, count: int) -> None:
-        self.ahead += islice(self.batches, max(0, count - len(self.ahead)))
+        try:
+            if self.error is None:
+                self.ahead += islice(self.batches, max(0, count - len(self.ahead)))
+        except Exception as error:
+            self.error = error
+        if self.error is not None and not self.ahead:
+            raise self.error
 
 
 def window_size(batch: Any) -> int:

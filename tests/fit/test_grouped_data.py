@@ -103,6 +103,18 @@ def test_groups_end_where_something_is_due(tmp_path):
     assert [int(name[5:15]) for name in names] == list(range(3, 34, 3))
 
 
+def test_the_batches_before_an_error_of_the_data_are_trained_on():
+    def batches():
+        yield from (ROWS[:4] for _ in range(21))
+        raise OSError("the disk is gone")
+
+    system = Drawing()
+    system.compile(steps_per_execution="auto")
+    with pytest.raises(OSError, match="the disk is gone"):
+        system.fit(ml.MLData(train=batches), steps_per_epoch=40, verbose=0)
+    assert int(system.optimizer.iterations) == 21
+
+
 @on_jax
 def test_batches_of_several_shapes_in_a_group():
     def batches():
