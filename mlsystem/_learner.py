@@ -156,6 +156,7 @@ class Learner:
         ranges: the ranges of the whole numbers in that batch, one for each array.
         data: the result of the model's own method `data`.
         condition: the `when` of the current update, a boolean tensor.
+        multipliers: the `learning_rate_multipliers` of an ensemble, one for each member.
         told: the names of attributes that are not read, about which the user was warned.
         own_loss: whether the model has its own loss, and what kind of loss.
         assigned: the variables that `forward` may assign, such as statistics and queues.
@@ -165,6 +166,7 @@ class Learner:
     own_loss: OwnLoss
     assigned: list[Any]
 
+    multipliers: list[float] | None = None
     shuffles_anew = False  # whether this library draws a new order of arrays in each epoch
 
     def __init__(self, model: Any, logs: Any, losses: Any) -> None:
@@ -221,6 +223,12 @@ class Learner:
         """The optimizer of each trained model."""
         found: Mapping[str, Any] = self.model.optimizers
         return found
+
+    @cached_property
+    def rates_of_members(self) -> Mapping[str, list[float]]:
+        """The `learning_rate_multipliers` of the ensembles among the trained models, by name."""
+        learners = {name: of(model) for name, model in self.models().items()}
+        return {n: one.multipliers for n, one in learners.items() if one and one.multipliers}
 
     # Before the first step -------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Ensemble: models of equal architecture, run as one vectorized program."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlsystem.models.model import MLModel
 from mlsystem.models.model_attributes import KINDS
 from mlsystem.models.model_learner import ModelLearner
 from mlsystem.models.stacked_weights import Members
+from mlsystem.optimizers import member_rates
 from mlsystem.step.reduction import check_targets
 
 
@@ -62,11 +64,10 @@ class Ensemble(MLModel):
     holds those of all members, with the members as first axis.
 
     Optimizers must work on each number alone, as SGD, Adam and AdamW do. One that looks at a whole
-    weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused. The
-    learning rate is one for all members. On torch, a network that draws random numbers (dropout)
-    runs one member after the other in training. With `nonfinite="skip"`, a NaN in one member skips
-    the update of all. Metrics take the outputs of all members as one batch: the accuracy is the
-    mean of theirs.
+    weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused.
+    On torch, a network that draws random numbers (dropout) runs one member after the other in
+    training. With `nonfinite="skip"`, a NaN in one member skips the update of all. Metrics take
+    the outputs of all members as one batch: the accuracy is the mean of theirs.
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
@@ -75,6 +76,8 @@ class Ensemble(MLModel):
         loss: as in `MLModel`, of the targets and one member's outputs.
         optimizer: as in `MLModel`.
         name: name of the ensemble.
+        learning_rate_multipliers: one number for each member. Its learning rate is that of the
+            optimizer, times this number. Schedules and callbacks change the rates of all members.
 
     Raises:
         TypeError: `net` is no Keras model or layer, or has no `get_config` to copy it by.
@@ -90,13 +93,16 @@ class Ensemble(MLModel):
         loss: Any = None,
         optimizer: Any = None,
         name: str | None = None,
+        learning_rate_multipliers: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         stacked_weights.check(net, count)
+        multipliers = member_rates.check(learning_rate_multipliers, count)
         kwargs.setdefault("dtype", net.dtype_policy)
         super().__init__(optimizer=optimizer, name=name, **kwargs)
         self.stacked: list[Any] = []
         self._mlsystem.net, self._mlsystem.count = net, count
+        self._mlsystem.multipliers = multipliers
         self._mlsystem.member_loss = _as_loss(keras.losses.get(loss))
 
     def build(self, input_shape: Any) -> None:
@@ -243,6 +249,8 @@ class Ensemble(MLModel):
         """Return the optimizer. Raise an error if it does not work on each number alone."""
         optimizer = super().configure_optimizer()
         stacked_weights.check_optimizer(self.key, optimizer)
+        if self._mlsystem.multipliers is not None:
+            member_rates.check_optimizer(self.key, optimizer)
         return optimizer
 
 

@@ -150,10 +150,15 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
                 dtype=_keras.stored_dtype(weight),
                 initializer=_initializer(i, fresh),
                 trainable=weight.trainable,
+                constraint=weight.constraint and _for_each(weight.constraint),
                 autocast=False,
                 name=weight.path.replace("/", "_"),
             )
         )
+
+
+def _for_each(constraint: Any) -> Any:
+    return lambda weights: ops.vectorized_map(constraint, ops.convert_to_tensor(weights))
 
 
 def split(ensemble: Any) -> tuple[list[Any], list[Any]]:

@@ -1,5 +1,6 @@
 """Apply each model's gradients by its own optimizer."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from mlsystem._errors import named_in_errors
 from mlsystem._learner import Learner, not_set_up
 from mlsystem._tensors import describe
 from mlsystem.engine import engine, select
-from mlsystem.optimizers import optimizer_properties
+from mlsystem.optimizers import member_rates, optimizer_properties
 from mlsystem.routing import model_names
 from mlsystem.step import context
 from mlsystem.step.loss_values import LossValues
@@ -131,11 +132,13 @@ def _move(
     for name, gradients in found.items():
         optimizer, weights = optimizers[name], models[name].trainable_weights
         _check_fit(name, gradients, weights)
-        if optimizer_properties.is_plain(optimizer):
-            moved[name] = _apply_plainly(optimizer, gradients, weights, updated[name])
-        else:
-            reached, conditions = learner.compiled.reached, (wanted[name], updated[name])
-            moved[name] = _apply_to(optimizer, gradients, weights, reached, *conditions)
+        rates = learner.rates_of_members.get(name)
+        with contextlib.nullcontext() if rates is None else member_rates.scaled(weights, rates):
+            if optimizer_properties.is_plain(optimizer):
+                moved[name] = _apply_plainly(optimizer, gradients, weights, updated[name])
+            else:
+                reached, conditions = learner.compiled.reached, (wanted[name], updated[name])
+                moved[name] = _apply_to(optimizer, gradients, weights, reached, *conditions)
     return moved
 
 

@@ -315,3 +315,95 @@ def test_the_number_of_members_is_fixed():
     with pytest.raises(AttributeError, match="count"):
         ensemble.count = 5
     assert ensemble.count == 3 == len(ensemble.members)
+
+
+# Learning rates and constraints of members -------------------------------------------------------
+
+RATES = [0.0, 0.5, 2.0]
+OPTIMIZERS = {
+    "adam": lambda rate: keras.optimizers.Adam(0.01 * rate),
+    "momentum": lambda rate: keras.optimizers.SGD(0.05 * rate, 0.9, nesterov=True),
+    "decay": lambda rate: keras.optimizers.AdamW(0.01 * rate, weight_decay=0.1),
+    "accumulation": lambda rate: keras.optimizers.Adam(0.01 * rate, gradient_accumulation_steps=2),
+    "scaling": lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1 * rate)),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.spread
+def test_each_member_has_a_learning_rate_of_its_own(optimizer, tmp_path):
+    make = OPTIMIZERS[optimizer]
+    given = {"loss": "mse", "optimizer": make(1.0), "learning_rate_multipliers": RATES}
+    ensemble = ml.Ensemble(net(), 3, **given)
+    ensemble.setup((X[:8], Y[:8]))
+    alone = list(ensemble.members)
+    frozen = numbers(alone[0])[0]
+    ensemble.fit(X, Y, **ROUND)
+    for model, rate, member in zip(alone, RATES, ensemble.members, strict=True):
+        ml.MLModel(model, loss="mse", optimizer=make(rate)).fit(X, Y, **ROUND)
+        close(numbers(member), numbers(model))
+    np.testing.assert_array_equal(numbers(ensemble.members[0])[0], frozen)
+    ensemble.save(path := tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(path)
+    for one in (ensemble, loaded):
+        one.fit(X, Y, **ROUND)
+    close(numbers(loaded), numbers(ensemble), 1e-6)
+
+
+def test_a_member_of_a_system_has_its_own_rates_beside_other_models():
+    class Beside(ml.MLSystem):
+        def __init__(self, rates):
+            super().__init__()
+            given = {"loss": "mse", "optimizer": adam(), "learning_rate_multipliers": rates}
+            self.ensemble = ml.Ensemble(net(), 2, **given)
+            self.model = ml.MLModel(net(), loss="mse", optimizer=adam())
+
+        def forward(self, x, training=None):
+            model = self.model(x, training=training)
+            return {"ensemble": self.ensemble(x, training=training), "model": model}
+
+    def weights(rates):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(0)
+        system = Beside(rates)
+        system.routing = "own"
+        system.fit(X, Y, **ROUND)
+        return [*numbers(system.ensemble.members[0]), *numbers(system.model)]
+
+    close(weights([1.0, 3.0]), weights(None), 1e-6)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("given", [0.5, [1, 2], [1, 2, -1], [1, 2, "x"], [1, 2, np.nan], "abc"])
+def test_multipliers_that_are_not_one_number_a_member_are_refused(given):
+    with pytest.raises(ValueError, match=r"learning_rate_multipliers=.*Give 3 numbers from 0"):
+        ml.Ensemble(net(), 3, learning_rate_multipliers=given)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "optimizer, constraint, says",
+    [
+        (keras.optimizers.Ftrl(0.1), None, "its optimizer uses Ftrl"),
+        (keras.optimizers.SGD(0.1, use_ema=True), None, "its optimizer uses use_ema"),
+        ("sgd", "non_neg", "its weight .* a constraint"),
+    ],
+)
+def test_updates_that_are_no_multiples_of_the_rate_are_refused(optimizer, constraint, says):
+    one = keras.Sequential([layers.Dense(2, kernel_constraint=constraint)])
+    ensemble = ml.Ensemble(one, 2, "mse", optimizer, learning_rate_multipliers=[1, 2])
+    with pytest.raises(ValueError, match=f"has learning_rate_multipliers, and {says}"):
+        ensemble.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["non_neg", "max_norm"])
+def test_constraints_hold_for_each_member(kind):
+    limit = keras.constraints.MaxNorm(0.3) if kind == "max_norm" else kind
+    one = keras.Sequential([layers.Dense(4, kernel_constraint=limit), layers.Dense(2)])
+    ensemble = ml.Ensemble(one, 3, "mse", "sgd")
+    ensemble.setup((X[:8], Y[:8]))
+    alone = list(ensemble.members)
+    ensemble.fit(X, Y, **ROUND)
+    for model, member in zip(alone, ensemble.members, strict=True):
+        ml.MLModel(model, loss="mse", optimizer="sgd").fit(X, Y, **ROUND)
+        close(numbers(member), numbers(model))

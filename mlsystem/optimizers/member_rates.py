@@ -1,0 +1,62 @@
+"""Learning rates of the members of an ensemble, as multiples of the rate of its optimizer."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from keras import ops
+
+from mlsystem.engine import engine
+
+# Their updates are no multiples of the learning rate.
+_NOT_LINEAR = ("Ftrl",)
+
+
+def check(multipliers: Any, count: int) -> list[float] | None:
+    """Return the multipliers as floats. Raise an error if they are not one number a member."""
+    if multipliers is None:
+        return None
+    try:
+        found = [float(each) for each in multipliers]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != count or not all(math.isfinite(each) and each >= 0 for each in found):
+        raise ValueError(
+            f"Ensemble got learning_rate_multipliers={multipliers!r}. Give {count} numbers from 0, "
+            "one for each member."
+        )
+    return found
+
+
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """Raise an error if the rates of members cannot be multiples of that of an optimizer."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    found = [type(inner).__name__] if type(inner).__name__ in _NOT_LINEAR else []
+    found += ["use_ema"] if getattr(inner, "use_ema", False) else []
+    if found:
+        raise _refused(f"'{name}'", f"its optimizer uses {found[0]}")
+
+
+def _refused(what: str, why: str) -> ValueError:
+    return ValueError(
+        f"{what} has learning_rate_multipliers, and {why}: they do not work together. Leave the "
+        "multipliers out, or train the members as models of their own."
+    )
+
+
+@contextlib.contextmanager
+def scaled(weights: Sequence[Any], multipliers: Sequence[float]) -> Iterator[None]:
+    """Multiply the update that is made inside, each member's part by its multiplier.
+
+    The updates of all optimizers that are allowed are multiples of the learning rate, so that this
+    equals a rate of its own for each member.
+    """
+    if held := [weight.path for weight in weights if weight.constraint is not None]:
+        raise _refused("An ensemble", f"its weight '{held[0]}' a constraint")
+    before = [engine.kept(weight.value) for weight in weights]
+    yield
+    for weight, old in zip(weights, before, strict=True):
+        shape = (len(multipliers), *(1 for _ in weight.shape[1:]))
+        factors = ops.reshape(ops.convert_to_tensor(multipliers, weight.dtype), shape)
+        weight.assign(old + factors * (weight.value - old))
