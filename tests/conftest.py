@@ -104,8 +104,8 @@ def same_start():
     """Each test starts from the same names and seeds, whichever tests ran before it."""
     import keras
 
-    collect_rarely()
     keras.utils.clear_session(free_memory=False)
+    collect_rarely()  # with what the test before has left in the session
     keras.utils.set_random_seed(0)
 
 
