@@ -26,7 +26,7 @@ ON = {
 
 def pytest_addoption(parser):
     parser.addoption("--backend", default=os.environ.get("KERAS_BACKEND"), help="what runs Keras")
-    parser.addoption("--everywhere", action="store_true", help="run tests marked `once` here too")
+    parser.addoption("--everywhere", action="store_true", help="run the tests of all backends here")
     parser.addoption("--device", choices=list(ON), default="cpu", help="what the tests run on")
     parser.addoption("--kills", type=int, default=1, help="how often a run is killed and resumed")
 
@@ -78,9 +78,19 @@ def turn(item):
     if not marks & {"once", "spread"} or marks & {"each_backend", "skipif"}:
         return None
     if "spread" in marks:
-        return BACKENDS[sum(item.callspec.indices.values()) % len(BACKENDS)]
+        return BACKENDS[number(item) % len(BACKENDS)]
     name = f"{item.path.name}::{item.name}"
     return TURNS[zlib.crc32(name.encode()) % len(TURNS)]
+
+
+def number(item):
+    """The number of a case: the sum of its places in the lists that it is taken from."""
+    places = dict(item.callspec.indices)
+    for mark in item.iter_markers("parametrize"):  # names of one list share their place
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        for name in names[1:]:
+            del places[name.strip()]
+    return sum(places.values())
 
 
 def pytest_report_collectionfinish(config):
@@ -94,8 +104,8 @@ def same_start():
     """Each test starts from the same names and seeds, whichever tests ran before it."""
     import keras
 
-    collect_rarely()
     keras.utils.clear_session(free_memory=False)
+    collect_rarely()  # with what the test before has left in the session
     keras.utils.set_random_seed(0)
 
 

@@ -57,6 +57,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.quiet: list[BatchCallback] = []
         self.prefix = ""  # of the logs of an evaluation
         self.first = 0
+        self.epoch: Any = None  # Keras' iterator
         self.may_stop = False  # whether the processes must agree after each batch
         self.states: CallbackStates | None = None
         if resume is not None:
@@ -66,6 +67,7 @@ class CallbackList(keras.callbacks.CallbackList):
 
     def start(self, model: Any, epoch: Any) -> None:
         """Give the callbacks their model, once it is built, and the length of an epoch."""
+        self.epoch = epoch
         self.callbacks: list[Any] = for_model.spread(self.callbacks, model)
         self.set_model(model)
         for callback in self.callbacks:
@@ -141,8 +143,10 @@ class CallbackList(keras.callbacks.CallbackList):
             super().on_train_batch_end(batch, logs)
         if self.may_stop:
             first_process.agree_to_stop(self.model)
+        batches = getattr(self.epoch.loop, "latest", None)
+        last = batch - getattr(batches, "missing", 0)  # if the data ended within a group
         for callback in self.quiet:
-            callback.after_batches(self.first, batch)
+            callback.after_batches(self.first, last)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Call the callbacks, and stop on all processes if one stops. See Keras."""

@@ -75,6 +75,9 @@ class Loop:
             for _ in range(batches.group - 1):
                 _, end, _ = next(steps)
             yield begin, end, batches
+            # Here, because no step may be left in the epoch that would meet it.
+            if (error := getattr(batches, "error", None)) is not None:
+                raise error
 
     def _count(self, begin: int, batches: Batches) -> int:
         """Return the number of batches of the next group."""
