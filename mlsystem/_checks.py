@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def is_count(value: Any) -> bool:
     """Return whether a value is a whole number from 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return is_whole and bool(value > 0)
 
 
 def as_folder(given: Any, what: str) -> Path:

@@ -230,6 +230,9 @@ class Learner:
         learners = {name: of(model) for name, model in self.models().items()}
         return {n: one.multipliers for n, one in learners.items() if one and one.multipliers}
 
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Raise an error for an optimizer that the model cannot be trained by."""
+
     # Before the first step -------------------------------------------------------------------
 
     def ensure_compiled(self) -> None:

@@ -38,6 +38,12 @@ class EnsembleLearner(ModelLearner):
         """A loss that was given, or that of a subclass."""
         return OwnLoss(self.member_loss is not None or type(self.model).loss is not Ensemble.loss)
 
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Raise an error for an optimizer that does not work on each number alone."""
+        stacked_weights.check_optimizer(self.key, optimizer)
+        if self.multipliers is not None:
+            member_rates.check_optimizer(self.key, optimizer)
+
 
 @keras.saving.register_keras_serializable("mlsystem")
 class Ensemble(MLModel):
@@ -66,8 +72,9 @@ class Ensemble(MLModel):
     Optimizers must work on each number alone, as SGD, Adam and AdamW do. One that looks at a whole
     weight or at all of them (Lamb, Muon, Adafactor, `clipnorm`, `global_clipnorm`) is refused.
     On torch, a network that draws random numbers (dropout) runs one member after the other in
-    training. With `nonfinite="skip"`, a NaN in one member skips the update of all. Metrics take
-    the outputs of all members as one batch: the accuracy is the mean of theirs.
+    training. A NaN in one member skips the update of all with `nonfinite="skip"`, and so does an
+    overflow with loss scaling (`mixed_float16`). Metrics take the outputs of all members as one
+    batch: the accuracy is the mean of theirs.
 
     Args:
         net: any Keras model or layer with one input and one output. Its own weights are not used.
@@ -78,6 +85,7 @@ class Ensemble(MLModel):
         name: name of the ensemble.
         learning_rate_multipliers: one number for each member. Its learning rate is that of the
             optimizer, times this number. Schedules and callbacks change the rates of all members.
+            Ftrl, `use_ema`, weights with a constraint and weights stored in 16 bits are refused.
 
     Raises:
         TypeError: `net` is no Keras model or layer, or has no `get_config` to copy it by.
@@ -101,7 +109,7 @@ class Ensemble(MLModel):
         kwargs.setdefault("dtype", net.dtype_policy)
         super().__init__(optimizer=optimizer, name=name, **kwargs)
         self.stacked: list[Any] = []
-        self._mlsystem.net, self._mlsystem.count = net, count
+        self._mlsystem.net, self._mlsystem.count = net, int(count)
         self._mlsystem.multipliers = multipliers
         self._mlsystem.member_loss = _as_loss(keras.losses.get(loss))
 
@@ -190,6 +198,20 @@ class Ensemble(MLModel):
         """The number of members."""
         return self._mlsystem.count
 
+    @count.setter
+    def count(self, value: Any) -> None:
+        raise _fixed(self, "count")
+
+    @property
+    def learning_rate_multipliers(self) -> tuple[float, ...] | None:
+        """The multiple of the optimizer's learning rate that each member has, if they differ."""
+        found = self._mlsystem.multipliers
+        return None if found is None else tuple(found)
+
+    @learning_rate_multipliers.setter
+    def learning_rate_multipliers(self, value: Any) -> None:
+        raise _fixed(self, "learning_rate_multipliers")
+
     @property
     def members(self) -> Members:
         """The members as Keras models: `ensemble.members[3]` is a copy with the present weights.
@@ -245,13 +267,12 @@ class Ensemble(MLModel):
         y_pred = tree.map_structure(lambda o: ops.reshape(o, (-1, *o.shape[2:])), y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def configure_optimizer(self) -> Any:
-        """Return the optimizer. Raise an error if it does not work on each number alone."""
-        optimizer = super().configure_optimizer()
-        stacked_weights.check_optimizer(self.key, optimizer)
-        if self._mlsystem.multipliers is not None:
-            member_rates.check_optimizer(self.key, optimizer)
-        return optimizer
+
+def _fixed(ensemble: Ensemble, name: str) -> AttributeError:
+    return AttributeError(
+        f"`{name}` of '{ensemble.name}' is {getattr(ensemble, name)}, and fixed: the weights and "
+        "the compiled step depend on it. Make a new Ensemble, and set its `members`."
+    )
 
 
 class _FunctionLoss(keras.losses.Loss):  # type: ignore[misc, unused-ignore]

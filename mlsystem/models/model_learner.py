@@ -55,6 +55,8 @@ class ModelLearner(Learner):
     def finish_build(self) -> None:
         """Build the optimizer, after the weights exist."""
         optimizer = self.model.optimizer
+        if optimizer is not None:
+            self.check_optimizer(optimizer)
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         self.setup = Setup(self.model.weights, self.members())

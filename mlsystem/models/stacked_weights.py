@@ -32,7 +32,7 @@ class Members:
     def __getitem__(self, index: int) -> Any:
         index, learner = self._index(index), self.ensemble._mlsystem
         model = _clone(learner.net, learner.inputs)
-        for weight, value in zip(_ordered(model), self._values(index), strict=True):
+        for weight, value in zip(_ordered(model, learner.net), self._values(index), strict=True):
             weight.assign(value)
         return model
 
@@ -43,7 +43,7 @@ class Members:
                 f"members[{index}] of '{self.ensemble.name}' was set to {type(model).__name__}. "
                 "Give a model of the same architecture."
             )
-        given = _ordered(model)
+        given = _ordered(model, self.ensemble._mlsystem.net)
         shapes = [tuple(weight.shape) for weight in given]
         own = [tuple(stacked.shape[1:]) for stacked in self.ensemble.stacked]
         if shapes != own:
@@ -143,7 +143,7 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
         _keras.compute_output_spec(net, inputs)
     ensemble._mlsystem.inputs, ensemble._mlsystem.frozen = inputs, _frozen(net)
     fresh = functools.cache(lambda: _fresh(net, ensemble.count, inputs))
-    for i, weight in enumerate(_ordered(net)):
+    for i, weight in enumerate(_ordered(net, net)):
         ensemble.stacked.append(
             ensemble.add_weight(
                 shape=(ensemble.count, *weight.shape),
@@ -200,18 +200,26 @@ def _initializer(i: int, fresh: Any) -> Any:
 def _fresh(net: Any, count: int, inputs: Any) -> list[Any]:
     """Return the initial weights of all members."""
     with _keras.own_variables():  # Keras may be about to give other variables their values
-        return initial_weights.stacked(lambda: _clone(net, inputs), _ordered, count)
+        ordered = functools.partial(_ordered, net=net)
+        return initial_weights.stacked(lambda: _clone(net, inputs), ordered, count)
 
 
 def _clone(net: Any, inputs: Any) -> Any:
     clone = type(net).from_config(net.get_config())
     if not clone.built:
         _keras.compute_output_spec(clone, inputs)
+    for own, weight in zip(clone.variables, net.variables, strict=True):
+        own.trainable = weight.trainable  # the config holds what is frozen of whole layers only
     return clone
 
 
-def _ordered(net: Any) -> list[Any]:
-    return [*net.trainable_variables, *net.non_trainable_variables]
+def _ordered(model: Any, net: Any) -> list[Any]:
+    """Return the variables of a model in the order that those of `net` have: trainable first."""
+    if len(model.variables) != len(net.variables):
+        return list(model.variables)  # it is refused
+    place = {id(variable): i for i, variable in enumerate(net.variables)}
+    ordered = [*net.trainable_variables, *net.non_trainable_variables]
+    return [model.variables[place[id(variable)]] for variable in ordered]
 
 
 def _is_seed(variable: Any) -> bool:

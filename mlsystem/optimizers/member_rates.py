@@ -2,9 +2,12 @@
 
 import contextlib
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 from mlsystem.engine import engine
@@ -17,16 +20,18 @@ def check(multipliers: Any, count: int) -> list[float] | None:
     """Return the multipliers as floats. Raise an error if they are not one number a member."""
     if multipliers is None:
         return None
-    try:
-        found = [float(each) for each in multipliers]
-    except (TypeError, ValueError):
-        found = []
-    if len(found) != count or not all(math.isfinite(each) and each >= 0 for each in found):
+    found = list(multipliers) if isinstance(multipliers, (list, tuple, np.ndarray)) else []
+    if len(found) != count or not all(map(_is_rate, found)):
         raise ValueError(
-            f"Ensemble got learning_rate_multipliers={multipliers!r}. Give {count} numbers from 0, "
-            "one for each member."
+            f"Ensemble got learning_rate_multipliers={multipliers!r}. Give a list of {count} "
+            "numbers from 0, one for each member."
         )
-    return found
+    return [float(each) for each in found]
+
+
+def _is_rate(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
@@ -36,6 +41,14 @@ def check_optimizer(name: str, optimizer: Any) -> None:
     found += ["use_ema"] if getattr(inner, "use_ema", False) else []
     if found:
         raise _refused(f"'{name}'", f"its optimizer uses {found[0]}")
+
+
+def _check_weight(weight: Any) -> None:
+    """Raise an error for a weight whose update is rounded or limited before it is multiplied."""
+    if weight.constraint is not None:
+        raise _refused("An ensemble", f"its weight '{weight.path}' has a constraint")
+    if "16" in keras.backend.standardize_dtype(weight.dtype):
+        raise _refused("An ensemble", f"its weight '{weight.path}' is stored as {weight.dtype}")
 
 
 def _refused(what: str, why: str) -> ValueError:
@@ -52,8 +65,8 @@ def scaled(weights: Sequence[Any], multipliers: Sequence[float]) -> Iterator[Non
     The updates of all optimizers that are allowed are multiples of the learning rate, so that this
     equals a rate of its own for each member.
     """
-    if held := [weight.path for weight in weights if weight.constraint is not None]:
-        raise _refused("An ensemble", f"its weight '{held[0]}' a constraint")
+    for weight in weights:
+        _check_weight(weight)
     before = [engine.kept(weight.value) for weight in weights]
     yield
     for weight, old in zip(weights, before, strict=True):

@@ -16,8 +16,8 @@ class ByModel(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         """Raise the error."""
-        known = ", ".join(map(repr, self)) or "none before `setup` or the first `fit`"
-        raise KeyError(f"There is no optimizer of {name!r}. There are those of {known}.")
+        known = f"There are those of {', '.join(map(repr, self))}." if self else "Call setup first."
+        raise KeyError(f"There is no optimizer of {name!r}. {known}")
 
 
 @keras.saving.register_keras_serializable("mlsystem")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from mlsystem import _keras
+from mlsystem import _keras, _learner
 from mlsystem._learner import SystemBase
 from mlsystem.optimizers import creation, system_optimizer
 from mlsystem.routing import members, model_names
@@ -39,6 +39,9 @@ def build(learner: SystemBase) -> None:
     chosen = {name: optimizer for name, optimizer in before.items() if name in leaves}
     new = [name for name, mine in weights.items() if mine and name not in chosen]
     chosen = creation.distinct(chosen | (_chosen(learner, new) if new else {}))
+    for name in new:
+        if (own := _learner.of(leaves[name])) is not None:
+            own.check_optimizer(chosen[name])
     if learner.given.auto_scale_loss:
         chosen |= {n: creation.with_loss_scaling(chosen[n], leaves[n]) for n in new}
     for name, optimizer in chosen.items():

@@ -212,6 +212,14 @@ def test_layers_are_frozen_before_the_first_call():
 def test_optimizers_that_mix_members_are_refused(optimizer, says):
     with pytest.raises(ValueError, match=says):
         ml.Ensemble(net(), 2, loss="mse", optimizer=optimizer()).fit(X, Y, verbose=0)
+    compiled = ml.Ensemble(net(), 2, loss="mse")
+    compiled.compile(optimizer())
+    with pytest.raises(ValueError, match=says):
+        compiled.fit(X, Y, verbose=0)
+    system = Population()
+    system.compile({"agents": optimizer()})
+    with pytest.raises(ValueError, match=says):
+        system.fit(X, {"agents": Y}, verbose=0)
 
 
 @pytest.mark.once
@@ -221,6 +229,7 @@ def test_what_cannot_be_an_ensemble():
     for net_of_mlsystem in (ml.MLModel(net()), ml.Ensemble(net(), 2), Population()):
         with pytest.raises(TypeError, match="Give the Keras network of one"):
             ml.Ensemble(net_of_mlsystem, 2)
+    assert ml.Ensemble(net(), np.int64(2)).count == 2
     for count in (0, 2.5, True):
         with pytest.raises(ValueError, match="number of members, from 1"):
             ml.Ensemble(net(), count)
@@ -312,7 +321,7 @@ def test_a_member_that_does_not_exist_is_named(index):
 @pytest.mark.once
 def test_the_number_of_members_is_fixed():
     ensemble = ml.Ensemble(layers.Dense(1), 3)
-    with pytest.raises(AttributeError, match="count"):
+    with pytest.raises(AttributeError, match="`count` of 'ensemble' is 3, and fixed"):
         ensemble.count = 5
     assert ensemble.count == 3 == len(ensemble.members)
 
@@ -374,9 +383,12 @@ def test_a_member_of_a_system_has_its_own_rates_beside_other_models():
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("given", [0.5, [1, 2], [1, 2, -1], [1, 2, "x"], [1, 2, np.nan], "abc"])
+@pytest.mark.parametrize(
+    "given",
+    [0.5, [1, 2], [1, 2, -1], [1, 2, "x"], [1, 2, np.nan], "123", {0: 1, 1: 2, 2: 3}, [True] * 3],
+)
 def test_multipliers_that_are_not_one_number_a_member_are_refused(given):
-    with pytest.raises(ValueError, match=r"learning_rate_multipliers=.*Give 3 numbers from 0"):
+    with pytest.raises(ValueError, match=r"learning_rate_multipliers=.*Give a list of 3 numbers"):
         ml.Ensemble(net(), 3, learning_rate_multipliers=given)
 
 
@@ -386,7 +398,7 @@ def test_multipliers_that_are_not_one_number_a_member_are_refused(given):
     [
         (keras.optimizers.Ftrl(0.1), None, "its optimizer uses Ftrl"),
         (keras.optimizers.SGD(0.1, use_ema=True), None, "its optimizer uses use_ema"),
-        ("sgd", "non_neg", "its weight .* a constraint"),
+        ("sgd", "non_neg", "its weight .* has a constraint"),
     ],
 )
 def test_updates_that_are_no_multiples_of_the_rate_are_refused(optimizer, constraint, says):
@@ -407,3 +419,45 @@ def test_constraints_hold_for_each_member(kind):
     for model, member in zip(alone, ensemble.members, strict=True):
         ml.MLModel(model, loss="mse", optimizer="sgd").fit(X, Y, **ROUND)
         close(numbers(member), numbers(model))
+
+
+@pytest.mark.once
+def test_rates_of_weights_in_sixteen_bits_are_refused():
+    half = keras.Sequential([layers.Dense(2, dtype="bfloat16")])
+    ensemble = ml.Ensemble(half, 2, "mse", "sgd", learning_rate_multipliers=[1, 2])
+    with pytest.raises(ValueError, match=r"its weight .* is stored as bfloat16"):
+        ensemble.fit(X, Y, verbose=0)
+
+
+@pytest.mark.once
+def test_the_multipliers_can_be_read_and_not_set():
+    assert ml.Ensemble(net(), 2).learning_rate_multipliers is None
+    ensemble = ml.Ensemble(net(), 2, learning_rate_multipliers=np.array([1, 0.5]))
+    assert ensemble.learning_rate_multipliers == (1.0, 0.5)
+    with pytest.raises(AttributeError, match="Make a new Ensemble"):
+        ensemble.learning_rate_multipliers = [1, 1]
+
+
+def half_frozen():
+    """The second of two layers of equal shapes is trained; of the first, the bias alone."""
+    one = keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.Dense(3), layers.Dense(2)])
+    one.layers[0].kernel.trainable = one.layers[1].bias.trainable = False
+    return one
+
+
+def test_single_weights_that_are_frozen_are_frozen_in_all_members():
+    ensemble = ml.Ensemble(half_frozen(), 2, "mse", adam())
+    ensemble.setup((X[:8], Y[:8]))
+    alone = list(ensemble.members)
+    before = [numbers(model) for model in alone]
+    assert [w.trainable for w in alone[0].weights] == [w.trainable for w in half_frozen().weights]
+    ensemble.fit(X, Y, **ROUND)
+    for model, start, member in zip(alone, before, ensemble.members, strict=True):
+        close(numbers(model), start, 0)
+        ml.MLModel(model, loss="mse", optimizer=adam()).fit(X, Y, **ROUND)
+        close(numbers(member), numbers(model))
+        np.testing.assert_array_equal(numbers(member)[0], start[0])
+        assert np.abs(numbers(member)[1] - start[1]).max() > 0
+    given = keras.models.clone_model(half_frozen())  # nothing of it is frozen
+    ensemble.members[1] = given
+    close(ops.convert_to_numpy(ensemble(X))[1], ops.convert_to_numpy(given(X)))

@@ -385,7 +385,7 @@ def test_a_step_of_ones_own_may_need_what_training_makes_first():
 
 def test_an_optimizer_that_does_not_exist_is_named():
     gan = TinyGAN()
-    with pytest.raises(KeyError, match=r"'net'. There are those of none before `setup`"):
+    with pytest.raises(KeyError, match=r"no optimizer of 'net'. Call setup first"):
         gan.optimizers["net"]
     gan.setup(X)
     with pytest.raises(KeyError, match=r"'net'. There are those of 'generator', 'discriminator'"):
