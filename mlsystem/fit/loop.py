@@ -78,6 +78,9 @@ class Loop:
             # Here, because no step may be left in the epoch that would meet it.
             if (error := getattr(batches, "error", None)) is not None:
                 raise error
+            if getattr(batches, "missing", 0) and end + 1 == self.epoch.num_batches:
+                with self.epoch.catch_stop_iteration():  # Keras warns, and starts the data anew
+                    raise StopIteration
 
     def _count(self, begin: int, batches: Batches) -> int:
         """Return the number of batches of the next group."""

@@ -118,6 +118,29 @@ def test_the_batches_before_an_error_of_the_data_are_trained_on():
         assert int(system.optimizer.iterations) == system._mlsystem.compiled.batches == 21 * fits
 
 
+def short():
+    """Batches of data of unknown length, which end before the steps of an epoch do."""
+    return (ROWS[:4] for _ in range(140))
+
+
+def test_data_that_end_within_the_last_group_warn_and_begin_anew():
+    def found(*callbacks):
+        system = Drawing()
+        system.compile(steps_per_execution="auto")
+        with pytest.warns(UserWarning, match="ran out of data"):
+            system.fit(
+                ml.MLData(train=short),
+                epochs=2,
+                steps_per_epoch=160,
+                shuffle=False,
+                verbose=0,
+                callbacks=list(callbacks),
+            )
+        return int(system.optimizer.iterations)
+
+    assert found() == found(Listening()) == 2 * 140
+
+
 @on_jax
 def test_batches_of_several_shapes_in_a_group():
     def batches():
