@@ -1,5 +1,6 @@
 """Check that data are arrays: refuse text, plain numbers, classes and None."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,11 @@ def check_data(value: Any, what: str) -> None:
     if isinstance(value, type):
         name = value.__name__
         raise ValueError(f"{what} is the class {name}. Give an instance of it: {name}().")
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        raise ValueError(
+            f"{what} is the function `{value.__name__}`. Call it, as in `{value.__name__}()`, or "
+            f"give ml.MLData(train={value.__name__}), which calls it in each epoch."
+        )
     if isinstance(value, keras.Model):
         name = type(value).__name__
         raise ValueError(

@@ -1,10 +1,14 @@
 """`Trainer`: the methods `fit`, `evaluate` and `predict` of a model."""
 
+import inspect
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import keras
+
 from mlsystem import _keras
-from mlsystem._checks import is_count
+from mlsystem._checks import did_you_mean, is_count, nearest
 from mlsystem._learner import Learner
 from mlsystem._signature import bind
 from mlsystem.callbacks.watched_step import unwatched
@@ -31,6 +35,7 @@ class Trainer(_keras.Hooks):
         `steps_per_execution` may also be "auto": as many steps as take 20 to 40 ms run as one
         program, on JAX and TensorFlow. PyTorch takes one step at a time.
         """
+        _check_names(self, kwargs)
         jit_compile = kwargs.get("jit_compile", "auto")
         if not isinstance(jit_compile, bool) and jit_compile != "auto":
             raise ValueError(
@@ -176,3 +181,14 @@ class Trainer(_keras.Hooks):
         # Keras resolves "auto" for this backend in its config.
         steps = {"steps_per_execution": "auto"} if given.groups_steps else {}
         return config and {**config, "jit_compile": given.jit_compile, **steps}
+
+
+def _check_names(model: Any, given: Iterable[str]) -> None:
+    """Raise an error for a name that `compile` does not take."""
+    known = list(inspect.signature(keras.Model.compile).parameters)[1:]
+    for name in given:
+        if name not in known:
+            is_attribute = name in dir(type(model))
+            hint = f" `{name}` is an attribute: set it on the class or on the model."
+            hint = hint if is_attribute else did_you_mean(nearest(name, known))
+            raise TypeError(f"compile got `{name}`, and takes {', '.join(known)}.{hint}")

@@ -393,3 +393,28 @@ def test_an_optimizer_that_does_not_exist_is_named():
     with pytest.raises(KeyError, match=r"no optimizer of 'generator'.*'net'"):
         alone(optimizer="sgd").setup((X, X)).optimizers["generator"]
     assert gan.optimizers.get("net") is None and "net" not in gan.optimizers
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("optimiser", "Did you mean 'optimizer'"),
+        ("routing", "`routing` is an attribute"),
+        ("on_device", "takes optimizer, loss"),
+    ],
+)
+def test_a_name_that_compile_does_not_take(name, hint):
+    for model in (TinyGAN(), alone()):
+        if name != "routing" or isinstance(model, ml.MLSystem):
+            with pytest.raises(TypeError, match=f"compile got `{name}`.*{hint}"):
+                model.compile(**{name: None})
+
+
+def test_a_function_is_called_by_the_user():
+    def batches():
+        yield X, X
+
+    with pytest.raises(
+        ValueError, match=r"is the function `batches`. Call it, as in `batches\(\)`"
+    ):
+        alone().fit(batches, verbose=0)
