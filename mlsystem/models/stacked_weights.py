@@ -150,15 +150,21 @@ def make(ensemble: Any, net: Any, inputs: Any) -> None:
                 dtype=_keras.stored_dtype(weight),
                 initializer=_initializer(i, fresh),
                 trainable=weight.trainable,
-                constraint=weight.constraint and _for_each(weight.constraint),
+                constraint=weight.constraint and _ForEach(weight.constraint),
                 autocast=False,
                 name=weight.path.replace("/", "_"),
             )
         )
 
 
-def _for_each(constraint: Any) -> Any:
-    return lambda weights: ops.vectorized_map(constraint, ops.convert_to_tensor(weights))
+class _ForEach(keras.constraints.Constraint):  # type: ignore[misc, unused-ignore]
+    """The constraint of one member, for the weights of all."""
+
+    def __init__(self, constraint: Any) -> None:
+        self.constraint = constraint
+
+    def __call__(self, w: Any) -> Any:
+        return ops.vectorized_map(self.constraint, ops.convert_to_tensor(w))
 
 
 def split(ensemble: Any) -> tuple[list[Any], list[Any]]:
