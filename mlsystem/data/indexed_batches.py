@@ -31,6 +31,10 @@ class IndexedBatches:
         gather: a function of row numbers, which returns these rows of the arrays on the device.
     """
 
+    # Arrays never end within a group, and raise no error.
+    missing = 0
+    error: Exception | None = None
+
     def __init__(
         self, arrays: Any, rows: Iterator[Any], batch_size: int, gather: Callable[[Any], Any]
     ) -> None:

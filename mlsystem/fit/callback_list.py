@@ -143,8 +143,8 @@ class CallbackList(keras.callbacks.CallbackList):
             super().on_train_batch_end(batch, logs)
         if self.may_stop:
             first_process.agree_to_stop(self.model)
-        batches = getattr(self.epoch.loop, "latest", None)
-        last = batch - getattr(batches, "missing", 0)  # if the data ended within a group
+        loop = self.epoch.loop
+        last = batch if loop is None else batch - loop.latest.missing  # if the data ended before
         for callback in self.quiet:
             callback.after_batches(self.first, last)
 

@@ -76,9 +76,9 @@ class Loop:
                 _, end, _ = next(steps)
             yield begin, end, batches
             # Here, because no step may be left in the epoch that would meet it.
-            if (error := getattr(batches, "error", None)) is not None:
-                raise error
-            if getattr(batches, "missing", 0) and end + 1 == self.epoch.num_batches:
+            if batches.error is not None:
+                raise batches.error
+            if batches.missing and end + 1 == self.epoch.num_batches:
                 with self.epoch.catch_stop_iteration():  # Keras warns, and starts the data anew
                     raise StopIteration
 

@@ -188,7 +188,7 @@ def _check_names(model: Any, given: Iterable[str]) -> None:
     known = list(inspect.signature(keras.Model.compile).parameters)[1:]
     for name in given:
         if name not in known:
-            is_attribute = name in dir(type(model))
-            hint = f" `{name}` is an attribute: set it on the class or on the model."
-            hint = hint if is_attribute else did_you_mean(nearest(name, known))
+            attribute = f" `{name}` is an attribute: set it on the class or on the model."
+            is_one = hasattr(type(model), name)
+            hint = attribute if is_one else did_you_mean(nearest(name, known))
             raise TypeError(f"compile got `{name}`, and takes {', '.join(known)}.{hint}")

@@ -57,8 +57,8 @@ class ModelLearner(Learner):
         optimizer = self.model.optimizer
         if optimizer is not None:
             self.check_optimizer(optimizer)
-        if optimizer is not None and not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
+            if not optimizer.built:
+                optimizer.build(self.model.trainable_variables)
         self.setup = Setup(self.model.weights, self.members())
         self.compiled.trained = trained(self.setup.weights)
 

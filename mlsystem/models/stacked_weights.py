@@ -11,6 +11,7 @@ from keras import ops, tree
 from mlsystem import _keras, _learner
 from mlsystem._checks import is_count
 from mlsystem.models import initial_weights
+from mlsystem.optimizers import optimizer_properties
 
 # They look at a whole weight, or at all weights, and so at all members at once.
 _NOT_ELEMENTWISE = ("Adafactor", "Lamb", "Muon")
@@ -109,10 +110,7 @@ def _check_copied(net: Any) -> None:
 
 def check_optimizer(name: str, optimizer: Any) -> None:
     """Raise an error for an optimizer that does not work on each number alone."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    found = [type(inner).__name__] if type(inner).__name__ in _NOT_ELEMENTWISE else []
-    found += [clip for clip in _CLIPS if getattr(inner, clip, None) is not None]
-    if found:
+    if found := optimizer_properties.used(optimizer, _NOT_ELEMENTWISE, _CLIPS):
         raise ValueError(
             f"The optimizer of '{name}' uses {found[0]}, which would mix the members. Give one "
             "that works on each number alone, such as Adam or SGD, or `clipvalue`."
@@ -221,11 +219,12 @@ def _clone(net: Any, inputs: Any) -> Any:
 
 def _ordered(model: Any, net: Any) -> list[Any]:
     """Return the variables of a model in the order that those of `net` have: trainable first."""
-    if len(model.variables) != len(net.variables):
-        return list(model.variables)  # it is refused
+    given: list[Any] = model.variables
     place = {id(variable): i for i, variable in enumerate(net.variables)}
+    if len(given) != len(place):
+        return given  # it is refused
     ordered = [*net.trainable_variables, *net.non_trainable_variables]
-    return [model.variables[place[id(variable)]] for variable in ordered]
+    return [given[place[id(variable)]] for variable in ordered]
 
 
 def _is_seed(variable: Any) -> bool:

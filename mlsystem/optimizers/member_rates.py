@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from mlsystem.engine import engine
+from mlsystem.optimizers import optimizer_properties
 
 # Their updates are no multiples of the learning rate.
 _NOT_LINEAR = ("Ftrl",)
@@ -36,10 +37,7 @@ def _is_rate(value: Any) -> bool:
 
 def check_optimizer(name: str, optimizer: Any) -> None:
     """Raise an error if the rates of members cannot be multiples of that of an optimizer."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    found = [type(inner).__name__] if type(inner).__name__ in _NOT_LINEAR else []
-    found += ["use_ema"] if getattr(inner, "use_ema", False) else []
-    if found:
+    if found := optimizer_properties.used(optimizer, _NOT_LINEAR, ("use_ema",)):
         raise _refused(f"'{name}'", f"its optimizer uses {found[0]}")
 
 

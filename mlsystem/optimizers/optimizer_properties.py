@@ -41,6 +41,14 @@ def wants_all(optimizer: Any) -> bool:
     return isinstance(optimizer, _SPECIAL[1:])
 
 
+def used(optimizer: Any, kinds: Iterable[str], options: Iterable[str]) -> list[str]:
+    """Return which of some classes and options an optimizer has, also inside loss scaling."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    given = {option: getattr(inner, option, None) for option in options}
+    set_ = [option for option, value in given.items() if value is not None and value is not False]
+    return [kind for kind in kinds if kind == type(inner).__name__] + set_
+
+
 def scales_of(optimizers: Mapping[str, Any], models: Iterable[str]) -> dict[str, Any]:
     """Return the scale of the losses for the optimizer of each model that scales them."""
     return {n: found for n in models if (found := scale(optimizers[n])) is not None}

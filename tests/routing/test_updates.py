@@ -39,14 +39,7 @@ def trained(batches=8, eager=False, epochs=1, **given):
     return np.array(after), fit.history, gan
 
 
-# An eager step is the same Python as a compiled one.
-COMPILED_AND_EAGER = [
-    pytest.param(False, id="compiled"),
-    pytest.param(True, id="eager", marks=pytest.mark.once),
-]
-
-
-@pytest.mark.parametrize("eager", COMPILED_AND_EAGER)
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
 @pytest.mark.parametrize(
     "given, is_due",
     [

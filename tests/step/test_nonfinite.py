@@ -9,14 +9,8 @@ from toys import TinyGAN, number
 
 import mlsystem as ml
 
-# An eager step is the same Python as a compiled one.
-COMPILED_AND_EAGER = [
-    pytest.param(False, id="compiled"),
-    pytest.param(True, id="eager", marks=pytest.mark.once),
-]
 
-
-@pytest.mark.parametrize("eager", COMPILED_AND_EAGER)
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.spread
 def test_a_skipped_update_leaves_everything_as_it_was(optimizer, eager):

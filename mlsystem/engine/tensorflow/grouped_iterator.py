@@ -18,10 +18,13 @@ class GroupedIterator:
     Attributes:
         group: the number of batches of the next step.
         missing: how many batches the data lacked for the last group.
+        error: None, because an error of the data is raised where it occurs.
 
     Args:
         dataset: the data set, or batches that are read in Python.
     """
+
+    error: Exception | None = None
 
     def __init__(self, dataset: Any) -> None:
         self.iterator = iter(dataset)
